@@ -1,0 +1,419 @@
+"""The wire contract: every subject, stream, header and message that crosses NATS.
+
+Only this file spells a subject. Messages are JSON, decoded strictly (no lax conversion); unknown
+fields are ignored, so that a field may be added. Times are milliseconds unless a name says
+otherwise, `created_at` is RFC 3339 in UTC, `chars` are indices into a turn's text.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+# ---------------------------------------------------------------- names
+
+CHAT_REQUEST = "chat.request"
+CHAT_CANCEL = "chat.cancel"
+CHAT_DELTA = "chat.delta"
+TTS_REQUEST = "tts.request"
+TTS_AUDIO = "tts.audio"
+HISTORY_GET = "chat.history.get"
+HISTORY_DELETE = "chat.history.delete"
+CHAT_DEAD = "chat.dead"
+TTS_DEAD = "tts.dead"
+
+CHAT_REQUESTS_STREAM = "CHAT_REQUESTS"
+CHAT_DELTAS_STREAM = "CHAT_DELTAS"
+TTS_REQUESTS_STREAM = "TTS_REQUESTS"
+TTS_AUDIO_STREAM = "TTS_AUDIO"
+DEAD_LETTERS_STREAM = "DEAD_LETTERS"
+CONVERSATIONS_BUCKET = "conversations"
+SPEECH_BUCKET = "speech"
+
+CHAT_INTAKE = "chat-intake"  # validates `chat.request` and puts it on `chat.request.<c>`, in order
+CHAT_WORKERS = "chat-workers"
+TTS_WORKERS = "tts-workers"
+
+MSG_ID = "Nats-Msg-Id"
+TRACEPARENT = "traceparent"
+H_CONVERSATION = "Parley-Conversation"
+H_TURN = "Parley-Turn"
+H_ATTEMPT = "Parley-Attempt"
+H_SEQ = "Parley-Seq"
+H_PIECE = "Parley-Piece"
+H_TYPE = "Parley-Type"
+# Of a dead letter, beside the original's own headers; its body is the original's, byte for byte.
+H_ERROR_CODE = "Parley-Error-Code"
+H_ERROR = "Parley-Error"
+H_SUBJECT = "Parley-Subject"
+H_DELIVERIES = "Parley-Deliveries"
+H_FAILED_AT = "Parley-Failed-At"
+H_ORIGINAL_BYTES = "Parley-Original-Bytes"  # only where the body had to be cut to fit
+
+SAMPLE_RATE = 24_000
+SAMPLE_WIDTH = 2  # bytes: s16le, mono
+PCM_CONTENT_TYPE = "audio/pcm;rate=24000;channels=1;encoding=s16le"
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def is_id(text: str) -> bool:
+    """True for what may stand as one token of a subject and as a part of an object's key."""
+    return _ID.fullmatch(text) is not None
+
+
+def chat_request(conversation_id: str) -> str:
+    return f"{CHAT_REQUEST}.{conversation_id}"
+
+
+def chat_delta(conversation_id: str) -> str:
+    return f"{CHAT_DELTA}.{conversation_id}"
+
+
+def tts_request(conversation_id: str) -> str:
+    return f"{TTS_REQUEST}.{conversation_id}"
+
+
+def tts_audio(conversation_id: str) -> str:
+    return f"{TTS_AUDIO}.{conversation_id}"
+
+
+def conversation_of(subject: str) -> str:
+    """The `<c>` of `chat.request.<c>` and its like; "" for the literal subject."""
+    parts = subject.split(".")
+    return parts[2] if len(parts) == 3 else ""
+
+
+# ---------------------------------------------------------------- types
+
+# \Z, not $: "abc\n" is not an id.
+Id: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+ShortText: TypeAlias = Annotated[str, Meta(max_length=200)]
+
+
+class Role(enum.StrEnum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class HistoryMode(enum.StrEnum):
+    """What a request does with the conversation's history."""
+
+    APPEND = "append"
+    REPLACE = "replace"
+    NONE = "none"
+
+
+class OnBusy(enum.StrEnum):
+    """What happens while a turn of the conversation is under way."""
+
+    QUEUE = "queue"
+    INTERRUPT = "interrupt"
+    REJECT = "reject"
+
+
+class AudioFormat(enum.StrEnum):
+    WAV = "wav"
+    FLAC = "flac"
+    MP3 = "mp3"
+    OPUS = "opus"
+    AAC = "aac"
+    PCM = "pcm"
+
+
+CONTENT_TYPES = {
+    AudioFormat.WAV: "audio/wav",
+    AudioFormat.FLAC: "audio/flac",
+    AudioFormat.MP3: "audio/mpeg",
+    AudioFormat.OPUS: "audio/ogg",
+    AudioFormat.AAC: "audio/aac",
+    AudioFormat.PCM: "audio/pcm",
+}
+
+
+class Alignment(enum.StrEnum):
+    NONE = "none"
+    WORD = "word"
+
+
+class FinishReason(enum.StrEnum):
+    """Why the assistant's text ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+
+
+class Finish(enum.StrEnum):
+    """Why the voice of a turn ended."""
+
+    COMPLETE = "complete"
+    CANCELLED = "cancelled"
+
+
+class Status(enum.StrEnum):
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+
+
+class Code(enum.StrEnum):
+    """Why something could not be done. Stable: users branch on these (shared/errors.py)."""
+
+    INVALID_REQUEST = "invalid_request"
+    TOO_LARGE = "too_large"
+    BUSY = "busy"
+    NOT_FOUND = "not_found"
+    PROVIDER_AUTH = "provider_auth"
+    PROVIDER_RATE_LIMITED = "provider_rate_limited"
+    PROVIDER_OVERLOADED = "provider_overloaded"
+    PROVIDER_REFUSED = "provider_refused"
+    PROVIDER_STALLED = "provider_stalled"
+    PROVIDER_BROKEN = "provider_broken"
+    STORAGE_UNAVAILABLE = "storage_unavailable"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    INTERNAL = "internal"
+
+
+# ---------------------------------------------------------------- into the system
+
+
+class PromptMessage(Struct, frozen=True):
+    role: Role
+    content: str
+
+
+class Speech(Struct, frozen=True, omit_defaults=True):
+    """How a turn is spoken; what is absent is the speech worker's default."""
+
+    voice: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    model: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    language: Annotated[str, Meta(min_length=1, max_length=32)] | None = None
+    speed: Annotated[float, Meta(ge=0.25, le=4)] | None = None
+    format: AudioFormat | None = None
+    alignment: Alignment | None = None
+    pronunciations: Annotated[dict[ShortText, ShortText], Meta(max_length=200)] | None = None
+    max_partial_length: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+
+
+# msgspec knows no `Literal[False]`; `true` is refused where requests are read (validate()).
+SpeechOrFalse: TypeAlias = Speech | bool
+
+
+class ChatRequest(Struct, frozen=True, omit_defaults=True):
+    """`chat.request` and `chat.request.<c>`: `content` or `messages`, the rest is optional."""
+
+    conversation_id: Id | None = None
+    turn_id: Id | None = None
+    content: str | None = None
+    messages: list[PromptMessage] | None = None
+    history: HistoryMode = HistoryMode.APPEND
+    system: str | None = None
+    model: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    stop: Annotated[list[str], Meta(max_length=16)] | None = None
+    seed: int | None = None
+    reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
+    on_busy: OnBusy = OnBusy.QUEUE
+    speech: SpeechOrFalse | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class CancelRequest(Struct, frozen=True, omit_defaults=True):
+    conversation_id: Id
+    turn_id: Id | None = None
+    heard_ms: Annotated[int, Meta(ge=0)] | None = None
+
+
+class SpeechRequest(Struct, frozen=True, omit_defaults=True):
+    """`tts.request.<c>`: speak `text`, or follow the turn's deltas from `start_sequence` on."""
+
+    conversation_id: Id | None = None
+    turn_id: Id | None = None
+    speech: Speech = Speech()
+    text: str | None = None
+    start_sequence: Annotated[int, Meta(ge=1)] = 1
+
+
+class HistoryRequest(Struct, frozen=True):
+    conversation_id: Id
+
+
+# ---------------------------------------------------------------- events of the text
+
+
+class Error(Struct, frozen=True):
+    code: Code
+    message: str
+    retryable: bool
+
+
+class Usage(Struct, frozen=True):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class DeltaEvent(Struct, frozen=True, tag_field="type"):
+    """What all events on `chat.delta.<c>` carry; `seq` counts 0, 1, 2 … within an attempt."""
+
+    conversation_id: str
+    turn_id: str
+    attempt: int
+    seq: int
+
+
+class Started(DeltaEvent, frozen=True, tag="started"):
+    model: str
+    metadata: dict[str, str]
+    speech: SpeechOrFalse
+    created_at: str
+
+
+class Text(DeltaEvent, frozen=True, tag="text"):
+    text: str
+
+
+class Reasoning(DeltaEvent, frozen=True, tag="reasoning"):
+    text: str
+
+
+class Done(DeltaEvent, frozen=True, tag="done"):
+    finish_reason: FinishReason
+    text: str
+    usage: Usage
+    first_token_ms: int | None
+    duration_ms: int
+    metadata: dict[str, str]
+    cost_usd: float | None = None
+
+
+class Failed(DeltaEvent, frozen=True, tag="failed"):
+    error: Error
+
+
+Delta: TypeAlias = Started | Text | Reasoning | Done | Failed
+
+# ---------------------------------------------------------------- events of the voice
+
+
+class AudioEvent(Struct, frozen=True):
+    """What all JSON events on `tts.audio.<c>` carry; their kind stands in `Parley-Type`."""
+
+    conversation_id: str
+    turn_id: str
+    attempt: int
+
+
+class AudioStarted(AudioEvent, frozen=True):
+    model: str
+    voice: str
+    encoding: Literal["pcm_s16le"] = "pcm_s16le"
+    sample_rate: int = SAMPLE_RATE
+    channels: int = 1
+
+
+class Piece(AudioEvent, frozen=True):
+    """What is about to be heard; `chars` is its range [start, end) in the turn's text."""
+
+    index: int
+    text: str
+    chars: tuple[int, int]
+
+
+class Word(Struct, frozen=True):
+    text: str
+    start_ms: int
+    end_ms: int
+
+
+class PieceDone(AudioEvent, frozen=True):
+    index: int
+    samples: int
+    words: list[Word] = []
+
+
+class Stored(AudioEvent, frozen=True):
+    """The voice is whole and kept; `key` is null where nothing was spoken."""
+
+    bucket: str
+    key: str | None
+    url: str | None
+    content_type: str
+    bytes: int
+    sha256: str
+    duration_ms: int
+    captions_key: str | None
+    pieces: int
+    characters: int
+    finish: Finish
+    cost_usd: float | None = None
+
+
+class AudioFailed(AudioEvent, frozen=True):
+    error: Error
+
+
+class Kind(enum.StrEnum):
+    """The values of `Parley-Type`."""
+
+    STARTED = "started"
+    PIECE = "piece"
+    CHUNK = "chunk"
+    PIECE_DONE = "piece_done"
+    STORED = "stored"
+    FAILED = "failed"
+
+
+AUDIO_EVENTS: dict[Kind, type[AudioEvent]] = {
+    Kind.STARTED: AudioStarted,
+    Kind.PIECE: Piece,
+    Kind.PIECE_DONE: PieceDone,
+    Kind.STORED: Stored,
+    Kind.FAILED: AudioFailed,
+}
+
+# ---------------------------------------------------------------- history
+
+
+class Message(Struct, frozen=True):
+    id: str
+    role: Role
+    content: str
+    turn_id: str
+    created_at: str
+    status: Status = Status.COMPLETE
+
+
+class TurnUnderWay(Struct, frozen=True):
+    """`seq` is the last event that `text` contains: a page shows it and goes on from there."""
+
+    turn_id: str
+    attempt: int
+    text: str
+    seq: int
+
+
+class History(Struct, frozen=True):
+    conversation_id: str
+    messages: list[Message]
+    turn: TurnUnderWay | None
+
+
+class Deleted(Struct, frozen=True):
+    conversation_id: str
+    deleted: bool = True
+
+
+class Refusal(Struct, frozen=True):
+    """The answer to a bad request with a reply subject."""
+
+    error: Error
+
+
+encode = msgspec.json.encode
