@@ -1,0 +1,25 @@
+"""`python -m services.chat`"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from services.chat.app import ChatWorker
+from services.chat.config import Config
+from shared.process import run, serve
+
+
+async def main() -> int:
+    config = Config.from_env(os.environ)
+    return await serve(
+        "chat",
+        ChatWorker(config),
+        process=config.process,
+        nats_settings=config.nats,
+        retention=config.retention,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,351 @@
+"""Verb: a request becomes a document, events, a commit, an end.
+
+The order is what makes a turn survive its worker: the document says that the turn runs, the words
+go out and are acked, the document says how it ended (the commit), the end goes out. Whoever comes
+later reads the document and knows what is left to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from services.chat import conversation
+from services.chat.conversation import Begin
+from services.chat.ports import Conflict, Finished, Prompt, Said
+from services.chat.turn import Turn
+from shared.contract import (
+    ChatRequest,
+    Done,
+    Failed,
+    FinishReason,
+    Speech,
+    SpeechRequest,
+    Usage,
+)
+from shared.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Internal,
+    ParleyError,
+    ProviderBroken,
+    ProviderError,
+    Replaced,
+)
+from shared.retry import pause_before, worth_waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.chat.ports import Conversations, Heard, Model, Now, Publish
+
+SAVE_TRIES: Final = 20  # lost races for one document; each means that somebody else got on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The service's defaults and limits for a turn."""
+
+    model: str
+    fallback_model: str | None
+    system_prompt: str
+    context_tokens: int
+    max_tokens: int
+    turn_timeout: float
+    tries: int  # of the model's request, before or after its first word
+    executions: int  # workers that may begin one turn before it is given up
+    output_chars: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One request, understood. `execution` is new each time that a worker takes it up."""
+
+    conversation_id: str
+    turn_id: str
+    request: ChatRequest
+    execution: str
+    voice: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    conversations: Conversations
+    model: Model
+    publish: Publish
+    heard: Heard
+    now: Now
+    heard_ms: Callable[[], int | None]
+
+
+class GivenUp(Internal):
+    """Begun too often: it belongs among the dead letters."""
+
+
+async def answer(job: Job, rules: Rules, world: World) -> Done | Failed | None:
+    """Runs the turn to its end and returns that; None when it had ended before.
+
+    Raises:
+        Replaced: another worker has the turn; nothing more was published.
+        GivenUp: it was begun too often; its failure was published.
+    """
+    return await _Answer(job, rules, world).run()
+
+
+class _Answer:
+    def __init__(self, job: Job, rules: Rules, world: World) -> None:
+        self.job, self.rules, self.world = job, rules, world
+        self.turn = Turn(job.conversation_id, job.turn_id)
+        self.document = conversation.Conversation()
+        self.revision = 0
+        self.began = world.now.monotonic()
+        self.until = self.began + rules.turn_timeout
+        self.first_token_ms: int | None = None
+        self.delta_sequence = 1
+
+    async def run(self) -> Done | Failed | None:
+        match await self._begin():
+            case Begin.ENDED:
+                return await self._finish_what_was_committed()
+            case Begin.GIVEN_UP:
+                error = GivenUp(f"begun {self.rules.executions} times and never finished")
+                await self._fail_unowned(error)
+                raise error
+        return await self._attempts()
+
+    # ------------------------------------------------------------ the document
+
+    async def _begin(self) -> Begin:
+        for _ in range(SAVE_TRIES):
+            found, revision = await self.world.conversations.load(self.job.conversation_id)
+            begin, document = conversation.begin(
+                found,
+                self.job.request,
+                self.job.turn_id,
+                execution=self.job.execution,
+                now=self.world.now.utc(),
+                give_up_after=self.rules.executions,
+            )
+            self.document, self.revision = document, revision
+            if begin is not Begin.RUN:
+                return begin
+            try:
+                await self._save(document)
+            except Conflict:
+                continue
+            return begin
+        raise Internal("the conversation's document could not be saved")
+
+    async def _save(self, document: conversation.Conversation) -> None:
+        self.revision = await self.world.conversations.save(
+            self.job.conversation_id, document, self.revision
+        )
+        self.document = document
+
+    async def _change(
+        self, change: Callable[[conversation.Conversation], conversation.Conversation]
+    ) -> None:
+        """Saves a change of the turn that this execution owns. Raises Replaced."""
+        for _ in range(SAVE_TRIES):
+            try:
+                await self._save(change(self.document))
+            except Conflict:
+                # Somebody else's change (a deletion, an amended message), or the end of us.
+                self.document, self.revision = await self.world.conversations.load(
+                    self.job.conversation_id
+                )
+            else:
+                return
+        raise Internal("the conversation's document could not be saved")
+
+    # ------------------------------------------------------------ attempts
+
+    async def _attempts(self) -> Done | Failed:
+        model = self.job.request.model or self.rules.model
+        number = 1
+        await self._start(model)
+        while True:
+            try:
+                finished = await self._speak(model)
+                return await self._end(self._done(finished.reason, finished.usage))
+            except Cancelled:
+                return await self._end(self._done(FinishReason.CANCELLED, Usage(0, 0)))
+            except ProviderError as exc:
+                number += 1
+                next_model = self._next_model(model, exc, number)
+                if next_model is None:
+                    return await self._end(self._failed(exc))
+                said, changed = bool(self.turn.text), next_model != model
+                model = next_model
+                try:
+                    await self._pause(number, exc, changed=changed)
+                    if said or changed:
+                        await self._restart(model)
+                except Cancelled:
+                    return await self._end(self._done(FinishReason.CANCELLED, Usage(0, 0)))
+            except Replaced:
+                raise
+            except ParleyError as exc:
+                return await self._end(self._failed(exc))
+
+    def _next_model(self, model: str, exc: ProviderError, number: int) -> str | None:
+        """The model to try next; None when nothing is left to try."""
+        left = self.until - self.world.now.monotonic()
+        fallback = self.rules.fallback_model
+        if left <= 0:
+            return None
+        if exc.retryable and number <= self.rules.tries and worth_waiting(exc.wait, left):
+            return model
+        if exc.retryable and fallback and fallback != model:
+            return fallback if number <= 2 * self.rules.tries else None
+        return None
+
+    async def _pause(self, number: int, exc: ProviderError, *, changed: bool) -> None:
+        if not changed:
+            now = self.world.now
+            await now.pause(pause_before(number, exc.wait, uniform=now.uniform))
+
+    async def _start(self, model: str) -> None:
+        record = conversation.owned(self.document, self.job.turn_id, self.job.execution)
+        self.turn = Turn(self.job.conversation_id, self.job.turn_id, record.attempt)
+        speech = self._speech()
+        self.delta_sequence = await self.world.publish.started(
+            self.turn.started(
+                model=model,
+                metadata=self.job.request.metadata,
+                speech=speech or False,
+                created_at=record.created_at,
+            )
+        )
+        await self._ask_for_voice(self.delta_sequence)
+
+    async def _restart(self, model: str) -> None:
+        """The next attempt: listeners forget what this one has said."""
+        await self.world.publish.drained(self.turn)
+        await self._change(
+            lambda document: conversation.next_attempt(
+                document, self.job.turn_id, self.job.execution
+            )
+        )
+        await self._start(model)
+
+    def _speech(self) -> Speech | None:
+        if not self.job.voice:
+            return None
+        asked = self.job.request.speech
+        return asked if isinstance(asked, Speech) else Speech()
+
+    async def _ask_for_voice(self, start_sequence: int) -> None:
+        speech = self._speech()
+        if speech is not None:
+            await self.world.publish.voice(
+                SpeechRequest(
+                    conversation_id=self.job.conversation_id,
+                    turn_id=self.job.turn_id,
+                    speech=speech,
+                    start_sequence=start_sequence,
+                )
+            )
+
+    async def _speak(self, model: str) -> Finished:
+        request, now, turn = self.job.request, self.world.now, self.turn
+        prompt = Prompt(
+            model=model,
+            messages=conversation.prompt(
+                self.document,
+                request,
+                system=self.rules.system_prompt,
+                context_tokens=self.rules.context_tokens,
+            ),
+            temperature=request.temperature,
+            top_p=request.top_p,
+            max_tokens=min(request.max_tokens or self.rules.max_tokens, self.rules.max_tokens),
+            stop=request.stop,
+            seed=request.seed,
+            reasoning_effort=request.reasoning_effort,
+        )
+        length = 0
+        async for part in self.world.model.answer(prompt, until=self.until):
+            if isinstance(part, Finished):
+                return part
+            if isinstance(part, Said):
+                if self.first_token_ms is None:
+                    self.first_token_ms = round((now.monotonic() - self.began) * 1000)
+                turn.say(part.text)
+                length += len(part.text)
+            else:
+                turn.think(part.text)
+            await self.world.publish.text(turn)
+            if length > self.rules.output_chars:
+                return Finished(FinishReason.LENGTH, Usage(0, 0))
+        raise ProviderBroken("the answer ended without an end")
+
+    # ------------------------------------------------------------ the end
+
+    def _done(self, reason: FinishReason, usage: Usage) -> Callable[[], Done]:
+        return lambda: self.turn.done(
+            finish_reason=reason,
+            usage=usage,
+            first_token_ms=self.first_token_ms,
+            duration_ms=round((self.world.now.monotonic() - self.began) * 1000),
+            metadata=self.job.request.metadata,
+        )
+
+    def _failed(self, error: ParleyError) -> Callable[[], Failed]:
+        late = self.world.now.monotonic() >= self.until
+        if late and not isinstance(error, DeadlineExceeded):
+            error = DeadlineExceeded(f"the turn took longer than {self.rules.turn_timeout:g} s")
+        return lambda: self.turn.failed(error.as_error())
+
+    async def _end(self, make: Callable[[], Done | Failed]) -> Done | Failed:
+        await self.world.publish.drained(self.turn)
+        end = make()
+        kept = await self._kept(end)
+        await self._change(
+            lambda document: conversation.commit(
+                document,
+                end,
+                said=kept,
+                execution=self.job.execution,
+                now=self.world.now.utc(),
+                delta_sequence=self.delta_sequence,
+            )
+        )
+        await self.world.publish.end(end)
+        return end
+
+    async def _kept(self, end: Done | Failed) -> str:
+        """What the history keeps of the answer: all of it, or what the listener heard."""
+        heard_ms = self.world.heard_ms()
+        if isinstance(end, Failed):
+            return ""
+        if end.finish_reason is not FinishReason.CANCELLED or heard_ms is None:
+            return end.text
+        return await self.world.heard.text(
+            self.job.conversation_id, self.job.turn_id, heard_ms, end.text
+        )
+
+    async def _finish_what_was_committed(self) -> Done | Failed | None:
+        """Another worker committed the turn and may have died before it said so."""
+        end, since = self.document.last_end, self.document.delta_sequence
+        if end is None or end.turn_id != self.job.turn_id:
+            # A later turn has begun since, and none does before this one's end was acked.
+            return None
+        if await self.world.publish.ended(self.job.turn_id, since):
+            return None
+        await self._ask_for_voice(since)
+        await self.world.publish.end(end)
+        return end
+
+    async def _fail_unowned(self, error: ParleyError) -> None:
+        record = self.document.turn
+        if record is None:
+            raise Replaced
+        taken = conversation.taken_over(self.document, self.job.execution)
+        try:
+            await self._save(taken)
+        except Conflict:
+            raise Replaced from None
+        self.turn = Turn(self.job.conversation_id, self.job.turn_id, record.attempt + 1)
+        await self._ask_for_voice(self.document.delta_sequence)
+        await self._end(self._failed(error))

@@ -1,0 +1,259 @@
+"""A conversation as one document: its messages, the turn under way, how the last turn ended.
+
+Every change is made here and saved by compare-and-set. A worker that does not find its own
+`execution` in the document has been replaced.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from shared.contract import (
+    ChatRequest,
+    Delta,
+    Done,
+    Failed,
+    FinishReason,
+    HistoryMode,
+    Message,
+    PromptMessage,
+    Role,
+    Status,
+    Text,
+)
+from shared.errors import Replaced
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ENDED_KEPT: Final = 500  # ids of ended turns that are remembered, so that none is answered twice
+PAGE_BYTES: Final = 256 * 1024  # a document above this moves its oldest messages to a page
+CHARS_PER_TOKEN: Final = 4  # a rough rule; the provider counts in its own way
+
+
+class Begin(enum.Enum):
+    """What a request finds in the document."""
+
+    RUN = "run"  # it may run, as the attempt that the document now names
+    ENDED = "ended"  # it was committed before: only its end may be missing outside
+    GIVEN_UP = "given up"  # it was begun too often
+
+
+class TurnRecord(Struct, frozen=True):
+    """The turn under way. `execution` names the worker's run that owns it now."""
+
+    turn_id: str
+    attempt: int
+    executions: int
+    execution: str
+    created_at: str
+    history: HistoryMode = HistoryMode.APPEND
+
+
+class Conversation(Struct, frozen=True):
+    """The document. `delta_sequence`: a stream sequence at or before the turn's first event."""
+
+    version: int = 1
+    system: str | None = None
+    messages: list[Message] = field(default_factory=list)
+    turn: TurnRecord | None = None
+    ended: list[str] = field(default_factory=list)
+    last_end: Done | Failed | None = None
+    delta_sequence: int = 1
+    pages: int = 0
+
+
+_decoder = msgspec.json.Decoder(Conversation)
+
+
+def decode(data: bytes | None) -> Conversation:
+    return Conversation() if data is None else _decoder.decode(data)
+
+
+def encode(document: Conversation) -> bytes:
+    return msgspec.json.encode(document)
+
+
+def incoming(request: ChatRequest) -> list[PromptMessage]:
+    """What the request adds, the user's words last."""
+    if request.messages is not None:
+        return request.messages
+    return [PromptMessage(Role.USER, request.content or "")]
+
+
+def begin(
+    document: Conversation,
+    request: ChatRequest,
+    turn_id: str,
+    *,
+    execution: str,
+    now: str,
+    give_up_after: int,
+) -> tuple[Begin, Conversation]:
+    """The turn starts, or starts over as the next attempt."""
+    if turn_id in document.ended:
+        return Begin.ENDED, document
+    under_way = document.turn
+    if under_way is not None and under_way.turn_id == turn_id:
+        if under_way.executions >= give_up_after:
+            return Begin.GIVEN_UP, document
+        turn = replace(
+            under_way,
+            attempt=under_way.attempt + 1,
+            executions=under_way.executions + 1,
+            execution=execution,
+        )
+        return Begin.RUN, replace(document, turn=turn)
+    # A turn under way whose request is gone cannot come back: this one takes its place.
+    turn = TurnRecord(turn_id, 1, 1, execution, now, request.history)
+    if request.history is HistoryMode.NONE:
+        return Begin.RUN, replace(document, turn=turn, last_end=None)
+    new = [
+        Message(f"{turn_id}.{n}", m.role, m.content, turn_id, now)
+        for n, m in enumerate(incoming(request))
+    ]
+    fresh = request.history is HistoryMode.REPLACE
+    return Begin.RUN, replace(
+        document,
+        turn=turn,
+        last_end=None,
+        messages=new if fresh else [*document.messages, *new],
+        pages=0 if fresh else document.pages,
+        system=request.system if request.system is not None or fresh else document.system,
+    )
+
+
+def owned(document: Conversation, turn_id: str, execution: str) -> TurnRecord:
+    """The turn's record; raises Replaced when this execution does not own it any more."""
+    turn = document.turn
+    if turn is None or turn.turn_id != turn_id or turn.execution != execution:
+        raise Replaced
+    return turn
+
+
+def next_attempt(document: Conversation, turn_id: str, execution: str) -> Conversation:
+    """The same execution starts the turn over. Raises Replaced."""
+    turn = owned(document, turn_id, execution)
+    return replace(document, turn=replace(turn, attempt=turn.attempt + 1))
+
+
+def taken_over(document: Conversation, execution: str) -> Conversation:
+    """The turn under way as `execution`'s own, as one more attempt, to be ended."""
+    turn = document.turn
+    if turn is None:
+        raise Replaced
+    return replace(document, turn=replace(turn, attempt=turn.attempt + 1, execution=execution))
+
+
+def commit(
+    document: Conversation,
+    end: Done | Failed,
+    *,
+    said: str,
+    execution: str,
+    now: str,
+    delta_sequence: int,
+) -> Conversation:
+    """The turn is closed, the assistant's message is in: `said`, nothing if empty.
+
+    Raises Replaced.
+    """
+    turn = owned(document, end.turn_id, execution)
+    messages = document.messages
+    if isinstance(end, Done) and said and turn.history is not HistoryMode.NONE:
+        cut = end.finish_reason is FinishReason.CANCELLED
+        status = Status.INTERRUPTED if cut else Status.COMPLETE
+        answer = Message(f"{end.turn_id}.a", Role.ASSISTANT, said, end.turn_id, now, status)
+        messages = [*messages, answer]
+    return replace(
+        document,
+        messages=messages,
+        turn=None,
+        ended=[*document.ended, end.turn_id][-ENDED_KEPT:],
+        last_end=end,
+        delta_sequence=delta_sequence,
+    )
+
+
+def knows(document: Conversation, turn_id: str) -> bool:
+    """True for a turn that is under way or has ended."""
+    under_way = document.turn is not None and document.turn.turn_id == turn_id
+    return under_way or turn_id in document.ended
+
+
+def heard(document: Conversation, turn_id: str, text: str) -> Conversation | None:
+    """The listener stopped the voice of a finished turn: the history keeps what was heard.
+
+    None where there is nothing to change.
+    """
+    for at in range(len(document.messages) - 1, -1, -1):
+        message = document.messages[at]
+        if message.turn_id != turn_id or message.role is not Role.ASSISTANT:
+            continue
+        if len(text) >= len(message.content):
+            return None
+        messages = list(document.messages)
+        if text:
+            messages[at] = replace(message, content=text, status=Status.INTERRUPTED)
+        else:
+            del messages[at]
+        return replace(document, messages=messages)
+    return None
+
+
+def overflow(document: Conversation, size: int) -> int:
+    """How many of the oldest messages belong on a page, for a document of `size` bytes."""
+    if size <= PAGE_BYTES or len(document.messages) < 4:
+        return 0
+    total, half = 0, PAGE_BYTES // 2
+    for count, message in enumerate(document.messages):
+        total += len(message.content.encode()) + 200
+        if total >= half or count >= len(document.messages) - 3:
+            return count + 1
+    return 0
+
+
+def prompt(
+    document: Conversation,
+    request: ChatRequest,
+    *,
+    system: str,
+    context_tokens: int,
+) -> list[PromptMessage]:
+    """What the model is asked: the system prompt, and the newest messages that fit.
+
+    The request's own messages are always in, whatever their size.
+    """
+    head = request.system or document.system or system
+    own = incoming(request)
+    past: Sequence[Message] = ()
+    if request.history is not HistoryMode.NONE:
+        past = [m for m in document.messages if m.turn_id != _turn_of(document)]
+    budget = context_tokens * CHARS_PER_TOKEN - len(head) - sum(len(m.content) for m in own)
+    kept: list[PromptMessage] = []
+    for message in reversed(past):
+        budget -= len(message.content)
+        if budget < 0:
+            break
+        kept.append(PromptMessage(message.role, message.content))
+    # An answer without its question would stand first: models expect the user to begin.
+    while kept and kept[-1].role is Role.ASSISTANT:
+        kept.pop()
+    lead = [PromptMessage(Role.SYSTEM, head)] if head else []
+    return [*lead, *reversed(kept), *own]
+
+
+def _turn_of(document: Conversation) -> str | None:
+    return document.turn.turn_id if document.turn else None
+
+
+def text_so_far(events: Sequence[Delta], turn_id: str, attempt: int) -> tuple[str, int]:
+    """The words of an attempt, and the seq of the last event in them; -1 before the first."""
+    own = [e for e in events if e.turn_id == turn_id and e.attempt == attempt]
+    text = "".join(e.text for e in own if isinstance(e, Text))
+    return text, max((e.seq for e in own), default=-1)

@@ -1,0 +1,71 @@
+"""Conversations in the key-value bucket `conversations`.
+
+`<c>` is the document; a document that nears its limit moves its oldest messages to `<c>.1`,
+`<c>.2` …, which are written before the document stops holding them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from services.chat import conversation
+from services.chat.conversation import Conversation
+from services.chat.ports import Conflict
+from shared import nats_bus
+from shared.contract import CONVERSATIONS_BUCKET, Message
+
+if TYPE_CHECKING:
+    from shared.nats_bus import Bus
+
+_decode_page = msgspec.json.Decoder(list[Message]).decode
+
+
+class NatsConversations:
+    def __init__(self, bus: Bus) -> None:
+        self._bucket = bus.bucket(CONVERSATIONS_BUCKET)
+
+    async def load(self, conversation_id: str) -> tuple[Conversation, int]:
+        document = await self._bucket.get(conversation_id)
+        return conversation.decode(document.data), document.revision
+
+    async def save(self, conversation_id: str, document: Conversation, revision: int) -> int:
+        data = conversation.encode(document)
+        count = conversation.overflow(document, len(data))
+        if count:
+            document = await self._page_out(conversation_id, document, count)
+            data = conversation.encode(document)
+        try:
+            return await self._bucket.put(conversation_id, data, revision)
+        except nats_bus.Conflict as exc:
+            # The ack of our own write may have been lost on its way, and the write repeated.
+            found = await self._bucket.get(conversation_id)
+            if found.data == data:
+                return found.revision
+            raise Conflict(str(exc)) from exc
+
+    async def _page_out(
+        self, conversation_id: str, document: Conversation, count: int
+    ) -> Conversation:
+        page = document.pages + 1
+        key = f"{conversation_id}.{page}"
+        found = await self._bucket.get(key)  # left over by a save that lost its race
+        data = msgspec.json.encode(document.messages[:count])
+        if found.data != data:
+            await self._bucket.put(key, data, found.revision)
+        return msgspec.structs.replace(document, messages=document.messages[count:], pages=page)
+
+    async def messages(self, conversation_id: str, document: Conversation) -> list[Message]:
+        """All of the conversation's messages, those on pages first."""
+        found: list[Message] = []
+        for page in range(1, document.pages + 1):
+            data = (await self._bucket.get(f"{conversation_id}.{page}")).data
+            found += [] if data is None else _decode_page(data)
+        return found + document.messages
+
+    async def erase(self, conversation_id: str, pages: int) -> None:
+        """Removes document and pages; one page more than known, left by a lost race."""
+        for page in range(1, pages + 2):
+            await self._bucket.purge(f"{conversation_id}.{page}")
+        await self._bucket.purge(conversation_id)

@@ -1,0 +1,58 @@
+"""What was heard of a turn's voice, read back from the events of the voice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from services.chat.heard import SpokenPiece, heard_text
+from shared.contract import (
+    H_ATTEMPT,
+    H_PIECE,
+    H_TURN,
+    H_TYPE,
+    SAMPLE_WIDTH,
+    TTS_AUDIO_STREAM,
+    Kind,
+    Piece,
+    PieceDone,
+    tts_audio,
+)
+
+if TYPE_CHECKING:
+    from shared.nats_bus import Bus, StoredMessage
+
+
+class NatsHeard:
+    """`since` is when the turn began: nothing of its voice is older."""
+
+    def __init__(self, bus: Bus, since: str) -> None:
+        self._bus, self._since = bus, since
+
+    async def text(self, conversation_id: str, turn_id: str, heard_ms: int, text: str) -> str:
+        pieces: dict[int, SpokenPiece] = {}
+        attempts: dict[int, int] = {}
+        async for message in self._bus.read_back(
+            TTS_AUDIO_STREAM, tts_audio(conversation_id), 1, since=self._since
+        ):
+            if message.headers.get(H_TURN) == turn_id:
+                _add(pieces, attempts, message)
+        return heard_text([pieces[i] for i in sorted(pieces)], heard_ms, text)
+
+
+def _add(pieces: dict[int, SpokenPiece], attempts: dict[int, int], message: StoredMessage) -> None:
+    kind = message.headers.get(H_TYPE)
+    if kind == Kind.PIECE:
+        event = msgspec.json.decode(message.data, type=Piece)
+        pieces[event.index] = SpokenPiece(*event.chars)
+        attempts[event.index] = event.attempt
+    elif kind == Kind.CHUNK:
+        index = int(message.headers.get(H_PIECE, "-1"))
+        if attempts.get(index) == int(message.headers.get(H_ATTEMPT, "0")):
+            pieces[index].samples += len(message.data) // SAMPLE_WIDTH
+    elif kind == Kind.PIECE_DONE:
+        done = msgspec.json.decode(message.data, type=PieceDone)
+        if done.index in pieces:
+            piece = pieces[done.index]
+            piece.samples, piece.whole, piece.words = done.samples, True, done.words

@@ -1,0 +1,98 @@
+"""`chat.history.get`, `chat.history.delete`, and what a cancel leaves in the history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.chat import conversation
+from services.chat.nats_heard import NatsHeard
+from services.chat.ports import Conflict
+from shared.contract import (
+    CHAT_DELTAS_STREAM,
+    CancelRequest,
+    Deleted,
+    History,
+    HistoryRequest,
+    Role,
+    TurnUnderWay,
+    chat_delta,
+)
+from shared.errors import Internal
+from shared.follow import decode_delta
+from shared.reply import decode_request
+
+if TYPE_CHECKING:
+    from services.chat.conversation import Conversation
+    from services.chat.nats_conversations import NatsConversations
+    from shared.contract import Delta, Message
+    from shared.nats_bus import Bus
+
+SAVE_TRIES = 20
+
+
+class NatsHistory:
+    def __init__(self, bus: Bus, conversations: NatsConversations) -> None:
+        self._bus, self._conversations = bus, conversations
+
+    async def get(self, body: bytes) -> History:
+        conversation_id = decode_request(body, HistoryRequest).conversation_id
+        document, _ = await self._conversations.load(conversation_id)
+        return History(
+            conversation_id,
+            await self._conversations.messages(conversation_id, document),
+            await self._under_way(conversation_id, document),
+        )
+
+    async def _under_way(self, conversation_id: str, document: Conversation) -> TurnUnderWay | None:
+        turn = document.turn
+        if turn is None:
+            return None
+        events: list[Delta] = []
+        async for message in self._bus.read_back(
+            CHAT_DELTAS_STREAM, chat_delta(conversation_id), document.delta_sequence
+        ):
+            event = decode_delta(message.data)
+            if event is not None:
+                events.append(event)
+        text, seq = conversation.text_so_far(events, turn.turn_id, turn.attempt)
+        return TurnUnderWay(turn.turn_id, turn.attempt, text, seq)
+
+    async def delete(self, body: bytes) -> Deleted:
+        conversation_id = decode_request(body, HistoryRequest).conversation_id
+        document, _ = await self._conversations.load(conversation_id)
+        await self._conversations.erase(conversation_id, document.pages)
+        return Deleted(conversation_id)
+
+    async def cancelled(self, body: bytes) -> CancelRequest:
+        """A turn that has ended keeps what was heard of it; any other is stopped by its worker."""
+        request = decode_request(body, CancelRequest)
+        if request.heard_ms is None:
+            return request
+        for _ in range(SAVE_TRIES):
+            document, revision = await self._conversations.load(request.conversation_id)
+            spoken = _answer_of(document, request.turn_id)
+            if spoken is None:
+                return request
+            began = next(m.created_at for m in document.messages if m.turn_id == spoken.turn_id)
+            heard = await NatsHeard(self._bus, began).text(
+                request.conversation_id, spoken.turn_id, request.heard_ms, spoken.content
+            )
+            changed = conversation.heard(document, spoken.turn_id, heard)
+            if changed is None:
+                return request
+            try:
+                await self._conversations.save(request.conversation_id, changed, revision)
+            except Conflict:
+                continue
+            return request
+        raise Internal("the conversation's document could not be saved")
+
+
+def _answer_of(document: Conversation, turn_id: str | None) -> Message | None:
+    """The answer that a cancel means: of that turn, or of the last one when none runs."""
+    if document.turn is not None and turn_id in {None, document.turn.turn_id}:
+        return None
+    for message in reversed(document.messages):
+        if message.role is Role.ASSISTANT and turn_id in {None, message.turn_id}:
+            return message
+    return None

@@ -1,0 +1,168 @@
+"""Takes `chat.request`: each is understood and put on `chat.request.<c>`, in the order it came.
+
+One replica at a time does this for all (a pinned consumer), in batches whose acks are checked. A
+replica that takes over first waits until everything un-acked has come back to it, so that the
+order of one sender holds when its predecessor dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from services.chat.request import Refused, understand
+from shared.contract import (
+    CHAT_INTAKE,
+    CHAT_REQUESTS_STREAM,
+    H_CONVERSATION,
+    H_TURN,
+    MSG_ID,
+    chat_request,
+    encode,
+)
+from shared.nats_bus import BusError, Delivery, Pull
+from shared.provision import INTAKE_GROUP, INTAKE_LEASE_SECONDS, consumers, ensure_consumer
+from shared.telemetry import carried
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from shared.nats_bus import Bus
+
+log = logging.getLogger(__name__)
+
+MOST_HELD: Final = 1_024
+BATCH: Final = 128
+LOOK_SECONDS: Final = 0.05
+
+
+class NatsIntake:
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        most_bytes: int,
+        refuse: Callable[[Delivery, Refused], Awaitable[None]],
+    ) -> None:
+        self._bus, self._most_bytes, self._refuse = bus, most_bytes, refuse
+        self._waiting: dict[int, Delivery] = {}
+        self._came = asyncio.Event()
+        self._new_pin = True
+        self._pull = Pull(
+            bus,
+            CHAT_REQUESTS_STREAM,
+            CHAT_INTAKE,
+            self._take,
+            room=lambda: MOST_HELD - len(self._waiting),
+            missing=self._make_consumer,
+            group=INTAKE_GROUP,
+            # Each pull says that this replica lives: the pin is lost after a lease without one.
+            expires=INTAKE_LEASE_SECONDS / 2,
+        )
+        self._pull.on_pinned = self._on_pinned
+
+    def _on_pinned(self, _pin: str) -> None:
+        self._new_pin = True
+
+    def _take(self, delivery: Delivery) -> None:
+        known = self._waiting.get(delivery.sequence)
+        if known is not None:
+            known.adopt(delivery)
+        else:
+            self._waiting[delivery.sequence] = delivery
+        self._came.set()
+
+    async def _make_consumer(self) -> None:
+        for stream, config in consumers():
+            if config["durable_name"] == CHAT_INTAKE:
+                try:
+                    await ensure_consumer(self._bus, stream, config)
+                except BusError as exc:
+                    log.warning("intake.consumer_missing", extra={"reason": str(exc)})
+                    await asyncio.sleep(1)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pull.run())
+            group.create_task(self._forward_all())
+
+    def stop(self) -> None:
+        """Asks for nothing more; what was taken and not forwarded goes to another replica."""
+        self._pull.stop()
+
+    async def hand_over(self) -> None:
+        """Lets another replica take over at once instead of after a lease."""
+        await self._pull.close()
+        for delivery in tuple(self._waiting.values()):
+            await delivery.nak()
+        self._waiting.clear()
+        if self._pull.pin is None:
+            return
+        try:
+            await self._bus.api(
+                f"CONSUMER.UNPIN.{CHAT_REQUESTS_STREAM}.{CHAT_INTAKE}", {"group": INTAKE_GROUP}
+            )
+        except BusError as exc:
+            log.info("intake.not_unpinned", extra={"reason": str(exc)})
+
+    async def _forward_all(self) -> None:
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            if self._new_pin:
+                self._new_pin = False
+                await self._everything_here()
+            while self._waiting and not self._new_pin:
+                batch = sorted(self._waiting.values(), key=lambda d: d.sequence)[:BATCH]
+                try:
+                    await self._forward(batch)
+                except BusError as exc:
+                    log.warning("intake.retried", extra={"reason": str(exc)})
+                    await asyncio.sleep(0.2)
+
+    async def _everything_here(self) -> None:
+        """Waits until all that is un-acked has come to this replica, a lease or two at most."""
+        until = time.monotonic() + 2 * INTAKE_LEASE_SECONDS
+        while time.monotonic() < until:
+            try:
+                info = await self._bus.api(f"CONSUMER.INFO.{CHAT_REQUESTS_STREAM}.{CHAT_INTAKE}")
+            except BusError:
+                return
+            if int(info.get("num_ack_pending", 0)) <= len(self._waiting):
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _forward(self, batch: list[Delivery]) -> None:
+        outbox = self._bus.outbox()
+        try:
+            for delivery in batch:
+                found = understand(
+                    delivery.subject,
+                    delivery.data,
+                    delivery.headers,
+                    delivery.sequence,
+                    stamp=delivery.timestamp,
+                    most_bytes=self._most_bytes,
+                )
+                if isinstance(found, Refused):
+                    await self._refuse(delivery, found)
+                    continue
+                conversation_id = str(found.conversation_id)
+                headers = {
+                    # The same request taken twice is put there once.
+                    MSG_ID: f"intake.{delivery.sequence}.{delivery.timestamp}",
+                    H_CONVERSATION: conversation_id,
+                    H_TURN: str(found.turn_id),
+                    **carried(delivery.headers),
+                }
+                await outbox.send(chat_request(conversation_id), encode(found), headers)
+            await outbox.drained()
+        finally:
+            outbox.close()
+        for delivery in batch:
+            await delivery.ack_unconfirmed()
+            self._waiting.pop(delivery.sequence, None)
+        self._pull.more()

@@ -1,0 +1,163 @@
+"""The requests of one conversation in the work queue: who is first, and when that may change.
+
+One `Lines` for the process; waiters of the same conversation share one look at the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final
+
+from services.chat.ports import Older
+from services.chat.request import turn_id_of
+from shared.contract import (
+    CHAT_CANCEL,
+    CHAT_REQUESTS_STREAM,
+    CancelRequest,
+    chat_delta,
+    chat_request,
+    encode,
+)
+from shared.errors import Replaced
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
+
+    from shared.nats_bus import Bus
+    from shared.stop import Stop
+
+# How old a look at the queue may be for telling a late-comer that too many wait.
+LOOK_SECONDS: Final = 0.25
+# The end of a turn is published before its request is acked: the queue moves on a little later.
+AFTER_END_SECONDS: Final = (0.002, 0.005, 0.01, 0.03, 0.1)
+POLL_SECONDS: Final = 1.0
+_ENDS: Final = (b'{"type":"done"', b'{"type":"failed"')
+
+
+class _Queue:
+    """What waiters of one conversation share."""
+
+    def __init__(self, bus: Bus, conversation_id: str) -> None:
+        self._bus = bus
+        self.conversation_id = conversation_id
+        self.subject = chat_request(conversation_id)
+        self.users = 0
+        self._lock = asyncio.Lock()
+        self._first: list[Older] = []
+        self._looked = -1e9
+        self._full = False
+        self._changed = asyncio.Event()
+        self._sub: Subscription | None = None
+
+    async def watch(self) -> None:
+        if self._sub is None:
+            self._sub = await self._bus.client.subscribe(
+                chat_delta(self.conversation_id), cb=self._on_delta
+            )
+
+    async def unwatch(self) -> None:
+        if self._sub is not None:
+            with contextlib.suppress(Exception):  # a closed connection has no subscriptions
+                await self._sub.unsubscribe()
+
+    async def _on_delta(self, msg: Msg) -> None:
+        if msg.data.startswith(_ENDS):
+            self.wake()
+
+    def wake(self) -> None:
+        self._looked = -1e9
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> bool:
+        """True when woken, False after the poll interval."""
+        event = self._changed
+        try:
+            async with asyncio.timeout(POLL_SECONDS):
+                await event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def first(self, limit: int, sequence: int) -> list[Older]:
+        """The first `limit` requests of the queue, or enough of them to place `sequence`."""
+        async with self._lock:
+            fresh = time.monotonic() - self._looked < LOOK_SECONDS
+            if fresh and self._full and self._first and sequence > self._first[-1].sequence:
+                return self._first
+            await self._look(limit)
+            return self._first
+
+    async def _look(self, limit: int) -> None:
+        found: list[Older] = []
+        async for message in self._bus.read_back(
+            CHAT_REQUESTS_STREAM, self.subject, 1, batch=limit
+        ):
+            turn_id = turn_id_of(message.data, message.headers, message.sequence)
+            found.append(Older(message.sequence, turn_id))
+            if len(found) >= limit:
+                break
+        self._first, self._full = found, len(found) >= limit
+        self._looked = time.monotonic()
+
+
+class Lines:
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._queues: dict[str, _Queue] = {}
+
+    def ended(self, conversation_id: str) -> None:
+        """A request of this conversation has left the queue, by this process."""
+        queue = self._queues.get(conversation_id)
+        if queue is not None:
+            queue.wake()
+
+    @contextlib.asynccontextmanager
+    async def place(self, conversation_id: str, sequence: int, stop: Stop):  # type: ignore[no-untyped-def]  # noqa: ANN201  an async context manager of NatsLine
+        queue = self._queues.setdefault(conversation_id, _Queue(self._bus, conversation_id))
+        queue.users += 1
+        try:
+            yield NatsLine(self._bus, queue, sequence, stop)
+        finally:
+            queue.users -= 1
+            if not queue.users:
+                self._queues.pop(conversation_id, None)
+                await queue.unwatch()
+
+
+class NatsLine:
+    """The line as one request sees it."""
+
+    def __init__(self, bus: Bus, queue: _Queue, sequence: int, stop: Stop) -> None:
+        self._bus, self._queue, self._sequence, self._stop = bus, queue, sequence, stop
+
+    async def older(self, limit: int) -> Sequence[Older]:
+        # Whether this is the first is a decision: it is read from the leader.
+        first = await self._bus.leader_get(CHAT_REQUESTS_STREAM, after=(1, self._queue.subject))
+        if first is None or first.sequence > self._sequence:
+            raise Replaced
+        if first.sequence == self._sequence:
+            return ()
+        found = await self._queue.first(limit, self._sequence)
+        older = [o for o in found if o.sequence < self._sequence]
+        turn_id = turn_id_of(first.data, first.headers, first.sequence)
+        return older or [Older(first.sequence, turn_id)]
+
+    async def changed(self) -> None:
+        await self._queue.watch()
+        if not await self._stop.guard(self._queue.changed()):
+            return
+        for pause in AFTER_END_SECONDS:
+            await self._stop.guard(asyncio.sleep(pause))
+            first = await self._bus.leader_get(CHAT_REQUESTS_STREAM, after=(1, self._queue.subject))
+            if first is None or first.sequence >= self._sequence:
+                return
+
+    async def interrupt(self, turn_id: str) -> None:
+        cancel = CancelRequest(self._queue.conversation_id, turn_id)
+        await self._bus.tell(CHAT_CANCEL, encode(cancel))

@@ -1,0 +1,145 @@
+"""A request as it arrives: understood and given its ids, or refused with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from shared.contract import H_TURN, MSG_ID, ChatRequest, Role, conversation_of, is_id
+from shared.errors import InvalidRequest, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_decode = msgspec.json.Decoder(ChatRequest).decode
+
+
+class _Ids(msgspec.Struct):
+    """What can be told of a request that is otherwise not understood."""
+
+    conversation_id: Any = None
+    turn_id: Any = None
+
+
+_decode_ids = msgspec.json.Decoder(_Ids).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Whose request could not be understood; the conversation only where it is known."""
+
+    error: InvalidRequest
+    conversation_id: str | None
+    turn_id: str
+
+
+def understand(
+    subject: str,
+    data: bytes,
+    headers: Mapping[str, str],
+    sequence: int,
+    *,
+    stamp: int,
+    most_bytes: int,
+) -> ChatRequest | Refused:
+    """The request with both ids set; `stamp` tells one stream's sequences from another's."""
+    conversation_id, turn_id = _known_ids(subject, data, headers, sequence, most_bytes)
+    try:
+        request = _understand(subject, data, most_bytes)
+    except InvalidRequest as exc:
+        return Refused(exc, conversation_id, turn_id)
+    if conversation_id is None:
+        unique = headers.get(MSG_ID) or f"{sequence}.{stamp}"
+        conversation_id = "c" + hashlib.sha256(unique.encode()).hexdigest()[:20]
+    return replace(request, conversation_id=conversation_id, turn_id=turn_id)
+
+
+def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
+    """The turn's id: from the body, the header, `Nats-Msg-Id`, else the stream sequence."""
+    if data.lstrip()[:1] == b"{":
+        try:
+            given = _decode_ids(data).turn_id
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            given = None
+        if isinstance(given, str) and is_id(given):
+            return given
+    given = headers.get(H_TURN, "")
+    if is_id(given):
+        return given
+    unique = headers.get(MSG_ID)
+    if unique:
+        # Any text makes a good idempotency key; only an id makes a subject or an object's key.
+        return unique if is_id(unique) else "m" + hashlib.sha256(unique.encode()).hexdigest()[:20]
+    return f"t{sequence}"
+
+
+def _known_ids(
+    subject: str, data: bytes, headers: Mapping[str, str], sequence: int, most_bytes: int
+) -> tuple[str | None, str]:
+    short = data if len(data) <= most_bytes else b""
+    turn_id = turn_id_of(short, headers, sequence)
+    known = conversation_of(subject)
+    if not known and short.lstrip()[:1] == b"{":
+        try:
+            given = _decode_ids(short).conversation_id
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            given = None
+        known = given if isinstance(given, str) else ""
+    return (known if is_id(known) else None), turn_id
+
+
+def _understand(subject: str, data: bytes, most_bytes: int) -> ChatRequest:
+    if len(data) > most_bytes:
+        raise TooLarge(f"the body has {len(data)} bytes, more than {most_bytes}")
+    named = conversation_of(subject)
+    if named and not is_id(named):
+        raise InvalidRequest("the subject's conversation id is not 1 to 64 of A-Z a-z 0-9 _ -")
+    if data.lstrip()[:1] != b"{":
+        request = ChatRequest(content=_plain_text(data))
+    else:
+        try:
+            request = _decode(data)
+        except RecursionError:
+            raise InvalidRequest("nested too deeply") from None
+        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+            raise InvalidRequest(str(exc)) from None
+    if named and request.conversation_id not in {None, named}:
+        raise InvalidRequest("`conversation_id` differs from the subject's")
+    _check(request)
+    return request
+
+
+def _plain_text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("the body is neither JSON nor UTF-8 text") from None
+
+
+def _check(request: ChatRequest) -> None:
+    """What types alone cannot say."""
+    if (request.content is None) == (request.messages is None):
+        raise InvalidRequest("give either `content` or `messages`")
+    if request.content is not None and not request.content.strip():
+        raise InvalidRequest("`content` is empty")
+    if request.messages is not None:
+        if not request.messages or request.messages[-1].role is not Role.USER:
+            raise InvalidRequest("the last of `messages` must be the user's")
+        if not request.messages[-1].content.strip():
+            raise InvalidRequest("the user's message is empty")
+    if request.speech is True:
+        raise InvalidRequest("`speech` must be an object or false")
+    if not _encodable(request):
+        raise InvalidRequest("a text holds a lone surrogate")
+
+
+def _encodable(request: ChatRequest) -> bool:
+    try:
+        msgspec.json.encode(request)
+    except (UnicodeEncodeError, msgspec.MsgspecError):
+        return False
+    return True

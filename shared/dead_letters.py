@@ -1,0 +1,69 @@
+"""What could not be done: kept with its reason, as it came."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from shared.contract import (
+    H_DELIVERIES,
+    H_ERROR,
+    H_ERROR_CODE,
+    H_FAILED_AT,
+    H_ORIGINAL_BYTES,
+    H_SUBJECT,
+    MSG_ID,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.errors import ParleyError
+    from shared.nats_bus import Bus
+
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_MOST_HEADERS: Final = 8_192  # characters of the original's headers that are kept
+_ROOM: Final = 16_384  # bytes left for headers within what NATS takes
+
+
+def headers_of(
+    headers: Mapping[str, str], subject: str, error: ParleyError, deliveries: int
+) -> dict[str, str]:
+    """The original's headers and the reason. `Nats-` ones are renamed: they would be obeyed."""
+    kept: dict[str, str] = {}
+    size = 0
+    for key, value in headers.items():
+        size += len(key) + len(value)
+        if size > _MOST_HEADERS or not _KEY.fullmatch(key):
+            continue
+        kept[f"Parley-Original-{key}" if key.lower().startswith("nats-") else key] = value
+    return kept | {
+        H_ERROR_CODE: error.code.value,
+        H_ERROR: str(error)[:1_000].replace("\r", " ").replace("\n", " "),
+        H_SUBJECT: subject,
+        H_DELIVERIES: str(deliveries),
+        H_FAILED_AT: datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+
+
+async def bury(
+    bus: Bus,
+    grave: str,
+    *,
+    subject: str,
+    data: bytes,
+    headers: Mapping[str, str],
+    error: ParleyError,
+    deliveries: int = 1,
+    unique: str | None = None,
+) -> None:
+    """Stores a dead letter on `grave`; `unique` makes a repetition harmless."""
+    marks = headers_of(headers, subject, error, deliveries)
+    most = bus.client.max_payload - _ROOM
+    if len(data) > most:
+        marks[H_ORIGINAL_BYTES] = str(len(data))
+        data = data[:most]
+    marks[MSG_ID] = unique or hashlib.sha256(subject.encode() + data).hexdigest()
+    await bus.publish(grave, data, marks)

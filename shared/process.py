@@ -1,0 +1,267 @@
+"""The life of a service: start, probes, signals, drain.
+
+Stopping has an order: not ready, no new work, finish what is in hand, hand back the rest, close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import nats.errors
+import uvicorn
+from faststream.asgi import AsgiFastStream, AsgiResponse
+from faststream.asgi import get as http_get
+from faststream.nats import NatsBroker
+from prometheus_client import make_asgi_app
+
+from shared import asyncapi
+from shared.nats_bus import Bus, BusError, connect_options
+from shared.provision import Mismatch, Retention, provision
+from shared.settings import BadSetting, NatsSettings, ProcessSettings
+from shared.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from faststream.asgi.types import Scope
+    from nats.aio.client import Client
+
+log = logging.getLogger(__name__)
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_SETTINGS: Final = 2
+
+
+class Worker(Protocol):
+    """What a service does, from start to end."""
+
+    def subscribe(self, broker: NatsBroker) -> None:
+        """Registers the requests that FastStream takes; called before anything is started."""
+        ...
+
+    async def start(self, bus: Bus) -> None:
+        """Begins to take work; NATS is connected and provisioned."""
+        ...
+
+    async def failed(self) -> None:
+        """Returns or raises when the worker cannot go on by itself."""
+        ...
+
+    async def drain(self, grace: float) -> None:
+        """Takes nothing new, finishes within `grace` seconds, hands back the rest."""
+        ...
+
+
+class _Probes:
+    """/livez, /readyz, /metrics, /asyncapi."""
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.client: Client | None = None
+
+    async def _why_not(self) -> str:
+        if not self.ready or self.client is None:
+            return "starting or stopping"
+        try:
+            # Asks the server: what the client believes of its connection may be wrong.
+            async with asyncio.timeout(2):
+                await self.client.flush()
+        except (TimeoutError, OSError, nats.errors.Error):
+            return "NATS does not answer"
+        return ""
+
+    def routes(self) -> list[tuple[str, Any]]:
+        @http_get
+        async def livez(_scope: Scope) -> AsgiResponse:
+            return AsgiResponse(b"ok\n", 200)
+
+        @http_get
+        async def readyz(_scope: Scope) -> AsgiResponse:
+            why = await self._why_not()
+            return AsgiResponse((why or "ok").encode() + b"\n", 503 if why else 200)
+
+        @http_get
+        async def document(_scope: Scope) -> AsgiResponse:
+            headers = {"Content-Type": "application/json"}
+            return AsgiResponse(asyncapi.document(), 200, headers=headers)
+
+        return [
+            ("/livez", livez),
+            ("/readyz", readyz),
+            ("/asyncapi", document),
+            ("/metrics", make_asgi_app()),
+        ]
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals alone: SIGTERM begins a drain during which the probes must still answer."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as exc:
+        listener.close()
+        raise BadSetting(f"HTTP_PORT: cannot listen on {host}:{port}: {exc.strerror}") from None
+    return listener
+
+
+async def _unless_stopped(work: Awaitable[Any], stop: asyncio.Event) -> bool:
+    """Runs `work` unless `stop` comes first; True when it was done."""
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+            return True
+        return False
+    finally:
+        for each in (task, stopped):
+            if not each.done():
+                each.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await each
+
+
+async def _provision(bus: Bus, settings: NatsSettings, retention: Retention) -> None:
+    """Tries again while JetStream is not there yet; Mismatch ends it."""
+    while True:
+        try:
+            await provision(bus, settings.replicas, retention)
+        except BusError as exc:
+            log.warning("process.provision_retried", extra={"reason": str(exc)})
+            await asyncio.sleep(1)
+        else:
+            return
+
+
+async def serve(
+    name: str,
+    worker: Worker,
+    *,
+    process: ProcessSettings,
+    nats_settings: NatsSettings,
+    retention: Retention,
+) -> int:
+    """Runs the service until SIGTERM, SIGINT or its failure; returns the exit status.
+
+    Raises:
+        BadSetting, Mismatch: the start is stopped by a setting.
+    """
+    configure_logging(process.log_level, process.log_format)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    listener = _listen(process.http_host, process.http_port)
+    probes = _Probes()
+    closed = asyncio.Event()
+    bus: Bus | None = None
+
+    async def on_closed() -> None:
+        closed.set()
+
+    async def on_reconnect() -> None:
+        log.info("nats.reconnected")
+        if bus is not None:
+            await bus.reconnected()
+
+    async def on_disconnect() -> None:
+        log.warning("nats.disconnected")
+
+    async def on_error(exc: Exception) -> None:
+        log.warning("nats.error", extra={"reason": f"{type(exc).__name__}: {exc}"})
+
+    broker = NatsBroker(
+        **connect_options(nats_settings, f"parley-{name}"),
+        closed_cb=on_closed,
+        reconnected_cb=on_reconnect,
+        disconnected_cb=on_disconnect,
+        error_cb=on_error,
+        logger=None,
+        graceful_timeout=5.0,
+    )
+    worker.subscribe(broker)
+    app = AsgiFastStream(broker, asgi_routes=probes.routes(), logger=None)
+    server = _Server(
+        uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none")
+    )
+    http = asyncio.create_task(server.serve(sockets=[listener]))
+    log.info("process.started", extra={"service": name, "http_port": listener.getsockname()[1]})
+    try:
+        if not await _unless_stopped(broker.connect(), stop):
+            return EXIT_OK
+        client = broker.connection
+        bus = Bus(client)
+        await bus.start()
+        if not await _unless_stopped(_provision(bus, nats_settings, retention), stop):
+            return EXIT_OK
+        await worker.start(bus)
+        await app.start()
+        probes.client, probes.ready = client, True
+        log.info("process.ready", extra={"service": name})
+        status = await _until_end(worker, stop, closed)
+        probes.ready = False
+        if not closed.is_set():
+            log.info("process.draining", extra={"grace": process.shutdown_grace})
+            await worker.drain(process.shutdown_grace if status == EXIT_OK else 0)
+        return status
+    finally:
+        probes.ready = False
+        with contextlib.suppress(Exception):  # going down anyhow; each step has its deadline
+            async with asyncio.timeout(10):
+                await app.stop()
+        server.should_exit = True
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(5):
+                await http
+        log.info("process.stopped", extra={"service": name})
+
+
+async def _until_end(worker: Worker, stop: asyncio.Event, closed: asyncio.Event) -> int:
+    waits: dict[str, asyncio.Task[Any]] = {
+        "stop": asyncio.create_task(stop.wait()),
+        "closed": asyncio.create_task(closed.wait()),
+        "failed": asyncio.create_task(worker.failed()),
+    }
+    await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
+    for task in waits.values():
+        if not task.done():
+            task.cancel()
+    if waits["stop"].done() and not waits["stop"].cancelled():
+        return EXIT_OK
+    failed = waits["failed"]
+    reason = failed.exception() if failed.done() and not failed.cancelled() else None
+    log.error(
+        "process.failed",
+        extra={"reason": "the NATS connection is closed for good" if not failed.done() else None},
+        exc_info=reason,
+    )
+    return EXIT_FAILED
+
+
+def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Runs `main` to its exit status; a bad setting is one line and status 2."""
+    try:
+        return asyncio.run(main())
+    except (BadSetting, Mismatch) as exc:
+        # Standard error, one line, also when logs are JSON: a person is reading this.
+        sys.stderr.write(f"{exc}\n")
+        return EXIT_SETTINGS
+    except KeyboardInterrupt:
+        return EXIT_OK

@@ -1,0 +1,74 @@
+"""Request/reply: strict decoding, an answer or a reason, to inboxes only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+
+from shared.contract import Refusal, encode
+from shared.dead_letters import bury
+from shared.errors import DeadlineExceeded, Internal, InvalidRequest, ParleyError, TooLarge
+from shared.nats_bus import BusError
+from shared.telemetry import REFUSED
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from nats.aio.msg import Msg
+
+    from shared.nats_bus import Bus
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+MOST_BYTES: Final = 16_384
+DEADLINE: Final = 20.0
+
+
+def decode_request(data: bytes, kind: type[T]) -> T:
+    """Raises InvalidRequest, TooLarge."""
+    if len(data) > MOST_BYTES:
+        raise TooLarge(f"the body has {len(data)} bytes, more than {MOST_BYTES}")
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except RecursionError:
+        raise InvalidRequest("nested too deeply") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise InvalidRequest(str(exc)) from None
+
+
+async def answer_with(
+    bus: Bus, msg: Msg, work: Awaitable[Any], *, grave: str | None = None
+) -> None:
+    """Answers with what `work` returns or why it failed; what nobody could understand is buried.
+
+    Only to `_INBOX`: any other reply subject would let a sender make us publish there.
+    """
+    try:
+        async with asyncio.timeout(DEADLINE):
+            reply: object = await work
+    except ParleyError as exc:
+        reply = Refusal(exc.as_error())
+        REFUSED.labels(msg.subject, exc.code.value).inc()
+        if grave is not None and isinstance(exc, InvalidRequest):
+            with contextlib.suppress(BusError):
+                await bury(
+                    bus,
+                    grave,
+                    subject=msg.subject,
+                    data=msg.data,
+                    headers=msg.headers or {},
+                    error=exc,
+                )
+    except TimeoutError:
+        reply = Refusal(DeadlineExceeded(f"not done within {DEADLINE:g} s").as_error())
+    except Exception:  # the last guard: the asker gets a code, the log gets the reason
+        log.exception("reply.failed", extra={"subject": msg.subject})
+        reply = Refusal(Internal("an error inside the service").as_error())
+    if msg.reply.startswith("_INBOX."):
+        with contextlib.suppress(BusError):
+            await bus.tell(msg.reply, encode(reply))

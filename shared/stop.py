@@ -1,0 +1,61 @@
+"""Asks a piece of work to end early, at its next wait and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from shared.errors import Cancelled
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+
+T = TypeVar("T")
+
+
+class Stop:
+    """One for each turn: `request` it from anywhere, the work notices inside `guard`."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.heard_ms: int | None = None
+        self._task: asyncio.Task[object] | None = None
+
+    def request(self, heard_ms: int | None = None) -> None:
+        """The first request counts; `heard_ms` is how much of the voice was heard."""
+        if self.requested:
+            return
+        self.requested = True
+        self.heard_ms = heard_ms
+        if self._task is not None:
+            self._task.cancel()
+
+    async def guard(self, work: Awaitable[T]) -> T:
+        """Awaits `work`; raises Cancelled when the stop was or is requested meanwhile."""
+        if self.requested:
+            if asyncio.iscoroutine(work):
+                work.close()
+            raise Cancelled
+        task = asyncio.current_task()
+        self._task = task
+        try:
+            return await work
+        except asyncio.CancelledError:
+            # Ours, unless somebody else cancelled the task as well.
+            if self.requested and task is not None and task.uncancel() == 0:
+                raise Cancelled from None
+            raise
+        finally:
+            self._task = None
+
+    async def items(self, source: AsyncGenerator[T, None]) -> AsyncIterator[T]:
+        """What `source` gives, until the stop is requested: then Cancelled, with it closed."""
+        try:
+            while True:
+                try:
+                    item = await self.guard(anext(source))
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            await source.aclose()
