@@ -56,6 +56,8 @@ class TogetherChat:
                 )
             ),
         )
+        # The SDK imports its resources when they are first used: 0.3 s off the first turn.
+        _ = self._client.chat.completions.with_streaming_response
 
     def model_for(self, stop: Stop) -> TurnModel:
         return TurnModel(self, stop)

@@ -1,0 +1,70 @@
+# One command per task, the same for people and for CI. `make` alone lists them.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+CACHE  := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/parley
+MINIO  := $(CACHE)/bin/minio
+# The last release of the server whose source is public, by its Go module version.
+MINIO_MODULE := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+GROUPS := chat tts local dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test faults check format bench minio lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready  ## the virtual environment .venv with everything locked
+
+$(VENV)/.ready: requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=")'
+	@echo "Setting up $(VENV) (once; about 20 seconds with a warm package cache) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null \
+	  || echo "uv is not to be had; pip does the same, more slowly."
+	@if [ -x $(BIN)/uv ]; then \
+	  VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt; \
+	else \
+	  $(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt; \
+	fi
+	@touch $@
+
+demo: setup  ## everything on this machine, one spoken turn, then it stays up (ARGS=--once ends)
+	@$(BIN)/python -m local.demo $(ARGS)
+
+test: setup  ## the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+faults: setup  ## kills, freezes and restarts, seeded (RUNS=30 SEED=…)
+	$(BIN)/python -m tests.faults $(ARGS)
+
+check: setup  ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: setup  ## Parley against the floor, in one run; one table
+	@$(BIN)/python -m bench $(ARGS)
+
+minio: $(MINIO)  ## the real MinIO, built once from its Go module (needs Go; about 2.5 minutes)
+
+$(MINIO):
+	@command -v go >/dev/null || { echo "make minio needs Go; without it the tests use moto"; exit 1; }
+	@echo "Building MinIO into $(MINIO) (once; about 2.5 minutes) ..."
+	@mkdir -p $(@D)
+	GOBIN=$(@D) go install $(MINIO_MODULE)
+
+lock: setup  ## requirements/*.txt from pyproject.toml, with hashes
+	@for group in $(GROUPS); do \
+	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	    --no-header --no-emit-index-url --group $$group -o requirements/$$group.txt; \
+	done
+
+clean:  ## removes the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,25 @@
+"""`python -m services.tts`"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from services.tts.app import TtsWorker
+from services.tts.config import Config
+from shared.process import run, serve
+
+
+async def main() -> int:
+    config = Config.from_env(os.environ)
+    return await serve(
+        "tts",
+        TtsWorker(config),
+        process=config.process,
+        nats_settings=config.nats,
+        retention=config.retention,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

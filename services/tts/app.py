@@ -1,0 +1,440 @@
+"""The speech worker's wiring: which subject goes to which verb."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+import uuid
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+from faststream.nats import NatsBroker, NatsMessage
+
+from services.tts import record
+from services.tts.minio_store import MinioStore
+from services.tts.nats_audio import NatsAudio
+from services.tts.nats_records import NatsRecords
+from services.tts.ports import Conflict, VoiceParams
+from services.tts.request import Refused, understand
+from services.tts.script import Script
+from services.tts.speak import GivenUp, Job, Rules, World, speak
+from services.tts.spool import Spool
+from services.tts.together_speech import TogetherSpeech
+from shared.contract import (
+    CHAT_CANCEL,
+    H_ATTEMPT,
+    H_CONVERSATION,
+    H_TURN,
+    H_TYPE,
+    MSG_ID,
+    TTS_DEAD,
+    TTS_REQUESTS_STREAM,
+    TTS_WORKERS,
+    Alignment,
+    AudioFailed,
+    AudioFormat,
+    CancelRequest,
+    Delta,
+    Done,
+    FinishReason,
+    Kind,
+    Speech,
+    SpeechRequest,
+    Stored,
+    Text,
+    Usage,
+    encode,
+    tts_audio,
+)
+from shared.dead_letters import bury
+from shared.errors import ParleyError, StorageUnavailable
+from shared.follow import follow
+from shared.nats_bus import BusError
+from shared.reply import decode_request
+from shared.stop import Stop
+from shared.telemetry import (
+    CHARACTERS,
+    FIRST_AUDIO,
+    REFUSED,
+    SOCKETS,
+    TURN_SECONDS,
+    TURNS,
+    TURNS_UNDER_WAY,
+    carried,
+)
+from shared.work import LeaseFence, Work
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from services.tts.config import Config
+    from services.tts.ports import SpokenWord, Voice, VoiceTurn
+    from shared.nats_bus import Bus, Delivery
+
+log = logging.getLogger(__name__)
+
+EXECUTIONS = 5  # workers that may begin a voice before it is given up
+RECOVER_AFTER = 8  # pieces of the fallback model before the first one is tried again
+STORE_AGAIN_SECONDS = 3.0  # before a turn whose object could not be stored is taken up again
+STORE_GIVE_UP_SECONDS = 3600.0  # since the request; then the voice fails
+SLICE = 512  # characters of a given text that are cut into pieces at once
+
+
+@dataclass(frozen=True, slots=True)
+class _StoppableTurn:
+    """A voice that notices a stop while it waits for audio."""
+
+    turn: VoiceTurn
+    stop: Stop
+
+    async def say(self, text: str) -> AsyncGenerator[bytes | SpokenWord, None]:
+        async for part in self.stop.items(self.turn.say(text)):
+            yield part
+
+
+@dataclass(frozen=True, slots=True)
+class _StoppableVoice:
+    voice: Voice
+    stop: Stop
+
+    @asynccontextmanager
+    async def turn(self, params: VoiceParams) -> AsyncIterator[VoiceTurn]:
+        manager = self.voice.turn(params)
+        turn = await self.stop.guard(manager.__aenter__())
+        try:
+            yield _StoppableTurn(turn, self.stop)
+        finally:
+            await manager.__aexit__(None, None, None)
+
+
+class _Clock:
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def pause(self, seconds: float) -> None:
+        await self._stop.guard(asyncio.sleep(seconds))
+
+    def uniform(self, low: float, high: float) -> float:
+        return random.uniform(low, high)  # noqa: S311  jitter, not a secret
+
+
+class TtsWorker:
+    """Implements shared.process.Worker."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.store = MinioStore(config.minio)
+        self.voice = TogetherSpeech(
+            url=config.url,
+            api_key=config.api_key,
+            model=config.model,
+            voice=config.voice,
+            sockets=config.sockets,
+            first_audio_timeout=config.first_audio_timeout,
+            audio_timeout=config.audio_timeout,
+        )
+        self.rules = Rules(
+            tries=config.tries,
+            executions=EXECUTIONS,
+            fallback=config.fallback,
+            recover_after=RECOVER_AFTER,
+        )
+        self.stops: dict[tuple[str, str], Stop] = {}
+        self.newest: dict[str, str] = {}  # conversation -> its last turn taken up here
+
+    # ------------------------------------------------------------ life
+
+    def subscribe(self, broker: NatsBroker) -> None:
+        # Every replica hears a cancel; the one that speaks the turn stops it.
+        @broker.subscriber(CHAT_CANCEL, no_reply=True, decoder=as_bytes)
+        async def on_cancel(body: bytes) -> None:
+            with contextlib.suppress(ParleyError):  # refused by the chat service
+                self.cancel(decode_request(body, CancelRequest))
+
+        # A voice that nobody speaks at this moment is found cancelled by who takes it up.
+        @broker.subscriber(CHAT_CANCEL, queue="tts", no_reply=True, decoder=as_bytes)
+        async def on_cancel_once(body: bytes) -> None:
+            with contextlib.suppress(ParleyError, BusError):
+                await self._note_cancel(decode_request(body, CancelRequest))
+
+    async def start(self, bus: Bus) -> None:
+        self.bus = bus
+        self.work = Work(
+            bus,
+            TTS_REQUESTS_STREAM,
+            TTS_WORKERS,
+            places=self.config.max_turns,
+            handle=self._handle,
+            bury=self._bury,
+        )
+        await self.voice.__aenter__()
+        self._bucket = asyncio.create_task(self._ensure_bucket())
+        await self.work.start()
+        TURNS_UNDER_WAY.labels("tts").set_function(lambda: len(self.stops))
+        SOCKETS.set_function(lambda: self.voice.open_sockets)
+
+    async def _ensure_bucket(self) -> None:
+        """Until it works: turns are spoken meanwhile, and wait for the store at their end."""
+        while True:
+            try:
+                await self.store.ensure_bucket()
+            except StorageUnavailable as exc:
+                log.warning("store.unavailable", extra={"reason": str(exc)})
+                await asyncio.sleep(2)
+            else:
+                return
+
+    async def failed(self) -> None:
+        await self.work.failed()
+
+    async def drain(self, grace: float) -> None:
+        await self.work.drain(grace)
+        self._bucket.cancel()
+        await self.voice.close()
+
+    # ------------------------------------------------------------ a request
+
+    async def _handle(self, delivery: Delivery) -> None:
+        found = understand(
+            delivery.subject,
+            delivery.data,
+            delivery.headers,
+            delivery.sequence,
+            most_characters=self.config.max_characters,
+        )
+        if isinstance(found, Refused):
+            await self._refuse(delivery, found)
+            await delivery.ack()
+            return
+        conversation_id, turn_id = str(found.conversation_id), str(found.turn_id)
+        stop = Stop()
+        key = (conversation_id, turn_id)
+        async with self.work.place(delivery):
+            self.stops[key] = stop
+            self.newest[conversation_id] = turn_id
+            try:
+                await self._speak(delivery, found, stop)
+            finally:
+                if self.stops.get(key) is stop:
+                    del self.stops[key]
+                if self.newest.get(conversation_id) == turn_id:
+                    del self.newest[conversation_id]
+
+    async def _speak(self, delivery: Delivery, request: SpeechRequest, stop: Stop) -> None:
+        conversation_id, turn_id = str(request.conversation_id), str(request.turn_id)
+        records = NatsRecords(self.bus, conversation_id, turn_id)
+        job = Job(
+            conversation_id=conversation_id,
+            turn_id=turn_id,
+            execution=uuid.uuid4().hex,
+            since=_rfc3339(delivery.timestamp),
+            params=self._params(request.speech),
+            format=request.speech.format or AudioFormat.WAV,
+        )
+
+        async def look() -> None:
+            found, _ = await records.load()
+            if found.execution != job.execution:
+                record.owned(found, job.execution)
+
+        audio = NatsAudio(
+            self.bus,
+            conversation_id,
+            turn_id,
+            LeaseFence(delivery, look),
+            carried(delivery.headers),
+        )
+        script = Script(
+            max_chars=request.speech.max_partial_length or MOST_PIECE,
+            code_blocks="announce" if self.config.code_blocks == "announce" else "skip",
+            most_characters=self.config.max_characters,
+        )
+        spool = Spool()
+        began = time.monotonic()
+        world = World(
+            records=records,
+            publish=audio,
+            voice=_StoppableVoice(self.voice, stop),
+            recording=spool,
+            store=self.store,
+            now=_Clock(stop),
+            price=self.config.prices.of,
+        )
+        source = self._text(request, turn_id)
+        try:
+            end = await speak(job, self.rules, world, text=stop.items(source), script=script)
+        except StorageUnavailable as exc:
+            await self._store_later(delivery, exc, records, job, audio)
+            return
+        except GivenUp as exc:
+            await self._bury(delivery, exc)
+            end = None
+        finally:
+            await source.aclose()
+            audio.close()
+            spool.close()
+        await delivery.ack()
+        self._count(end, time.monotonic() - began)
+
+    async def _store_later(
+        self,
+        delivery: Delivery,
+        error: StorageUnavailable,
+        records: NatsRecords,
+        job: Job,
+        audio: NatsAudio,
+    ) -> None:
+        """Hands the turn back: nothing has to be spoken again when the store is there."""
+        if time.time() - delivery.timestamp / 1e9 < STORE_GIVE_UP_SECONDS:
+            log.warning("tts.store_later", extra={"turn": job.turn_id, "reason": str(error)})
+            await delivery.nak(STORE_AGAIN_SECONDS)
+            return
+        found, revision = await records.load()
+        failed = AudioFailed(
+            job.conversation_id, job.turn_id, found.attempt, error=error.as_error()
+        )
+        with contextlib.suppress(Conflict):
+            await records.save(record.ended(found, job.execution, failed), revision)
+            await audio.end(failed)
+        await self._bury(delivery, error)
+        await delivery.ack()
+
+    def _params(self, speech: Speech) -> VoiceParams:
+        config = self.config
+        return VoiceParams(
+            model=speech.model or config.model,
+            voice=speech.voice or config.voice,
+            language=speech.language or config.language,
+            speed=speech.speed or config.speed,
+            word_timestamps=speech.alignment is Alignment.WORD,
+            pronunciations=tuple((speech.pronunciations or {}).items()),
+            max_partial_length=speech.max_partial_length,
+        )
+
+    async def _text(self, request: SpeechRequest, turn_id: str) -> AsyncGenerator[Delta, None]:
+        conversation_id = str(request.conversation_id)
+        if request.text is None:
+            async for event in follow(
+                self.bus,
+                conversation_id,
+                turn_id,
+                start=request.start_sequence,
+                idle=self.config.text_timeout,
+            ):
+                yield event
+            return
+        for seq, at in enumerate(range(0, len(request.text), SLICE)):
+            yield Text(conversation_id, turn_id, 1, seq, text=request.text[at : at + SLICE])
+        yield Done(
+            conversation_id,
+            turn_id,
+            1,
+            -1,
+            finish_reason=FinishReason.STOP,
+            text=request.text,
+            usage=Usage(0, 0),
+            first_token_ms=None,
+            duration_ms=0,
+            metadata={},
+        )
+
+    def _count(self, end: Stored | AudioFailed | None, seconds: float) -> None:
+        if end is None:
+            return
+        outcome = end.finish.value if isinstance(end, Stored) else end.error.code.value
+        TURNS.labels("tts", outcome).inc()
+        TURN_SECONDS.labels("tts").observe(seconds)
+        if isinstance(end, Stored):
+            CHARACTERS.inc(end.characters)
+        log.info(
+            "tts.turn_ended",
+            extra={
+                "conversation": end.conversation_id,
+                "turn": end.turn_id,
+                "attempt": end.attempt,
+                "outcome": outcome,
+                "seconds": round(seconds, 3),
+            },
+        )
+
+    # ------------------------------------------------------------ what cannot be spoken
+
+    async def _refuse(self, delivery: Delivery, refused: Refused) -> None:
+        """A failed event where the conversation is known, a dead letter always."""
+        REFUSED.labels("tts.request", refused.error.code.value).inc()
+        if refused.conversation_id is not None:
+            records = NatsRecords(self.bus, refused.conversation_id, refused.turn_id)
+            # A bad copy of a good request must not end that one's voice.
+            if not (await records.load())[1]:
+                await self._publish_failed(delivery, refused.conversation_id, refused)
+        await self._bury(delivery, refused.error)
+
+    async def _publish_failed(
+        self, delivery: Delivery, conversation_id: str, refused: Refused
+    ) -> None:
+        event = AudioFailed(conversation_id, refused.turn_id, 1, error=refused.error.as_error())
+        headers = {
+            MSG_ID: f"refused.{delivery.sequence}.{delivery.timestamp}",
+            H_TYPE: Kind.FAILED.value,
+            H_ATTEMPT: "1",
+            H_CONVERSATION: conversation_id,
+            H_TURN: refused.turn_id,
+            **carried(delivery.headers),
+        }
+        await self.bus.publish(tts_audio(conversation_id), encode(event), headers)
+
+    async def _bury(self, delivery: Delivery, error: ParleyError) -> None:
+        await bury(
+            self.bus,
+            TTS_DEAD,
+            subject=delivery.subject,
+            data=delivery.data,
+            headers=delivery.headers,
+            error=error,
+            deliveries=delivery.deliveries,
+            unique=f"dead.{delivery.sequence}.{delivery.timestamp}",
+        )
+
+    # ------------------------------------------------------------ cancel
+
+    def cancel(self, request: CancelRequest) -> None:
+        """Stops the voice if it is spoken here."""
+        turn_id = request.turn_id or self.newest.get(request.conversation_id)
+        stop = self.stops.get((request.conversation_id, turn_id or ""))
+        if stop is not None:
+            stop.request(request.heard_ms)
+
+    async def _note_cancel(self, request: CancelRequest) -> None:
+        if request.turn_id is None:
+            return
+        records = NatsRecords(self.bus, request.conversation_id, request.turn_id)
+        for _ in range(3):
+            found, revision = await records.load()
+            if not revision or found.end is not None or found.cancelled:
+                return
+            with contextlib.suppress(Conflict):
+                changed = msgspec.structs.replace(found, cancelled=True)
+                await records.save(changed, revision)
+                return
+
+
+MOST_PIECE = 250  # characters; more than this the provider would cut by itself
+
+
+def _rfc3339(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest:09d}Z"
+
+
+async def as_bytes(message: NatsMessage) -> bytes:
+    """FastStream's own decoders turn "5" into an int, and JSON into anything."""
+    return message.body

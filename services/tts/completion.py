@@ -1,0 +1,432 @@
+"""When is the audio of one piece complete? No event says so; this weighs the signs. Time is given.
+
+One commit may give one item or several; `done` comes for each item, for each commit, once for a
+context, or never. So a piece is complete when all of its items that began are done, and it is
+either known that a commit gives one item only, or has been quiet for so long that a further item
+would have begun. What the provider does is learned (`Habits`), for each model on its own.
+
+A mistake must be harmless: what comes after a piece was taken for complete is heard with the next
+piece or at the end of the turn, in order. It never counts as that next piece's own audio when it
+can be told apart, and teaches to wait longer when it cannot.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from shared.errors import ProviderBroken, ProviderStalled
+
+ItemId: TypeAlias = str | int
+
+# A second item of a commit begins about as late after the first one's end as the first one did
+# after the commit; half as much again for the network.
+QUIET_FACTOR = 1.5
+QUIET_MIN, QUIET_MAX = 0.1, 1.0  # seconds
+# Without any `done` only silence tells. Wait for several of the longest pauses heard so far ...
+SILENCE_FACTOR = 4.0
+SILENCE_MIN = 0.6  # seconds
+# ... and longer, until so many pieces have shown that there really is no `done`.
+SILENCE_MIN_UNPROVEN = 1.5
+SILENCE_PROVEN_BY = 2
+# So many commits with exactly one item, each watched until it was quiet, make it a rule.
+SINGLE_PROVEN_BY = 3
+# "done" without audio is what a spent quota looks like; it could also have overtaken its audio.
+HOLLOW_MIN = 1.0
+# A provider that changes its ways is noticed after so many pieces in a row without a `done`, over
+# at least so long: a minute of trouble must not teach us to take cut audio for whole.
+FORGET_AFTER, FORGET_SECONDS = 8, 120.0
+# After an error that may mean nothing: is the voice still going on?
+DOUBTED = 1.5
+# A verdict asked for this much after it was due proves nothing: perhaps all of us stood still and
+# the audio waits to be read. Look once more after a moment.
+LATE, GRACE = 0.05, 0.1
+
+# Text in which a provider may see more than one sentence, and make more than one item.
+_COMPOUND = re.compile(r"[.!?…:;][\"'”’)\]]*\s+\S|[。！？；]\s*\S|\n\s*\S")
+_COMPOUND_CHARS = 200  # by default text is cut at 250 characters whatever it says
+
+
+def is_compound(text: str) -> bool:
+    """True where a provider might find several items in one piece."""
+    return len(text) > _COMPOUND_CHARS or _COMPOUND.search(text.strip()) is not None
+
+
+class Place(enum.Enum):
+    """The first piece of a context, or a later one: some give one `done` a context."""
+
+    FIRST = enum.auto()
+    LATER = enum.auto()
+
+
+@dataclass(slots=True)
+class _Dones:
+    """How often a `done` came in one place, and how long none has."""
+
+    came: int = 0
+    missed: int = 0
+    missed_since: float = 0.0
+
+    def note(self, came: bool, now: float) -> None:
+        if came:
+            self.came, self.missed = self.came + 1, 0
+            return
+        if not self.missed:
+            self.missed_since = now
+        self.missed += 1
+        if self.missed >= FORGET_AFTER and now - self.missed_since >= FORGET_SECONDS:
+            self.came = 0
+
+
+@dataclass(slots=True)
+class Habits:
+    """What one provider does for one model, as seen so far by all turns."""
+
+    several: bool = False  # more than one item or `done` for a commit was seen
+    words_late: bool = False  # words were seen after the `done` of their item
+    first_audio: float = 0.0  # seconds; the longest lately
+    single: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
+    dones: dict[Place, _Dones] = field(default_factory=lambda: {p: _Dones() for p in Place})
+
+    def one_item(self, compound: bool) -> bool:
+        """True when it is known that such a text gives exactly one item."""
+        proofs = self.single[True] + (0 if compound else self.single[False])
+        return not self.several and proofs >= SINGLE_PROVEN_BY
+
+    def expects_done(self, place: Place) -> bool:
+        """True where a missing `done` means that audio is missing, too."""
+        here = self.dones[place]
+        if here.came:
+            return True
+        # Seen in first pieces only: a later piece may fail once to find out, then we know.
+        return place is Place.LATER and self.dones[Place.FIRST].came > 0 and not here.missed
+
+    def silence_min(self) -> float:
+        missed = sum(dones.missed for dones in self.dones.values())
+        return SILENCE_MIN if missed >= SILENCE_PROVEN_BY else SILENCE_MIN_UNPROVEN
+
+    def note_first_audio(self, delay: float) -> None:
+        self.first_audio = max(delay, 0.9 * self.first_audio)
+
+
+class State(enum.Enum):
+    """Of the piece under way, or the last one."""
+
+    SILENT = enum.auto()  # nothing was committed yet
+    WAITING = enum.auto()  # committed; no audio of its own yet
+    HOLLOW = enum.auto()  # a `done`, but no audio
+    SPEAKING = enum.auto()  # an item is open
+    PAUSED = enum.auto()  # all items that began are done
+
+
+class Step(enum.Enum):
+    COMMIT = enum.auto()
+    AUDIO = enum.auto()  # of an item of this piece
+    DONE = enum.auto()  # of all items that began
+
+
+NEXT = {  # everything that may happen to a piece
+    (State.SILENT, Step.COMMIT): State.WAITING,
+    (State.SPEAKING, Step.COMMIT): State.WAITING,  # complete by its silence
+    (State.PAUSED, Step.COMMIT): State.WAITING,
+    (State.WAITING, Step.AUDIO): State.SPEAKING,
+    (State.HOLLOW, Step.AUDIO): State.SPEAKING,
+    (State.SPEAKING, Step.AUDIO): State.SPEAKING,
+    (State.PAUSED, Step.AUDIO): State.SPEAKING,
+    (State.WAITING, Step.DONE): State.HOLLOW,
+    (State.HOLLOW, Step.DONE): State.HOLLOW,
+    (State.SPEAKING, Step.DONE): State.PAUSED,
+    (State.PAUSED, Step.DONE): State.PAUSED,
+}
+
+
+def _place(piece: int) -> Place:
+    return Place.FIRST if piece <= 1 else Place.LATER
+
+
+@dataclass(slots=True)
+class _Item:
+    piece: int
+    began: float
+    last: float
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Completion:
+    """Watches the pieces of one context, one after the other."""
+
+    habits: Habits
+    first_audio_timeout: float
+    audio_timeout: float
+    state: State = State.SILENT
+    pieces: int = 0
+    _compound: bool = False
+    _patient: bool = False
+    _words: bool = False
+    _committed: float = 0.0
+    _last: float = 0.0  # audio or `done`, of whichever piece
+    _last_audio: float | None = None  # since the commit
+    _first_delay: float = 0.0  # longest in this context
+    _gap: float = 0.0  # longest between two deltas in this context
+    _items: dict[ItemId | None, _Item] = field(default_factory=dict)
+    _hollow: set[ItemId] = field(default_factory=set)  # done, and never heard of otherwise
+    _begun: int = 0
+    _dones: int = 0
+    _owed: int = 0  # `done`s of earlier pieces that may still come and name no item of theirs
+    _done_here: bool = False
+    _grace: float | None = None
+    _doubted: bool = False
+
+    # ------------------------------------------------------------ what happens
+
+    def commit(self, text: str, now: float, *, words: bool = False) -> None:
+        """A piece of text was committed; the one before is over, whatever still comes of it."""
+        self.state = NEXT[self.state, Step.COMMIT]
+        anonymous = self._items.get(None)
+        if anonymous and not anonymous.done and anonymous.piece == self.pieces:
+            self._owed += self.habits.expects_done(self._place)
+        self.pieces += 1
+        self._compound, self._words, self._patient = is_compound(text), words, False
+        self._committed = self._last = now
+        self._last_audio, self._grace = None, None
+        self._done_here = self._doubted = False
+
+    def audio(self, item_id: ItemId | None, now: float) -> None:
+        """Audio of an item has come; before the first commit it cannot be ours."""
+        if self.state is State.SILENT:
+            return
+        self._note_pause(now)
+        self._last, self._grace = now, None
+        item = self._items.get(item_id)
+        if item is None or self.begins(item_id):
+            item = self._begin(item_id, now)
+        item.last = now
+        # What comes after its item's `done`, or of an earlier piece, only puts the quiet off.
+        if item.piece == self.pieces and not item.done:
+            self.state = NEXT[self.state, Step.AUDIO]
+
+    def done(self, item_id: ItemId | None, now: float) -> None:
+        """The provider calls an item complete."""
+        if self.state is State.SILENT:
+            return
+        item = self._items.get(item_id) if item_id is not None else None
+        if item is not None:
+            self._done_known(item, now)
+        elif item_id is None or item_id not in self._hollow:
+            if item_id is not None:
+                self._hollow.add(item_id)
+            self._done_unknown(item_id, now)
+
+    def words(self, item_id: ItemId | None, now: float) -> None:
+        """Words of an item have come."""
+        item = self._items.get(item_id)
+        if item is not None and item.done:
+            self.habits.words_late = True
+        if self.state is State.PAUSED:
+            self._last = now
+
+    def doubt(self) -> None:
+        """The provider speaks of an error; it may go on all the same, or never."""
+        self._doubted = True
+
+    def finish(self) -> None:
+        """No piece will follow: what is still to come must come before it is quiet."""
+        self._patient = True
+
+    # ------------------------------------------------------------ what it means
+
+    @property
+    def speaking(self) -> bool:
+        """True while audio of a piece is under way or still to come."""
+        return self.state in {State.WAITING, State.HOLLOW, State.SPEAKING}
+
+    def begins(self, item_id: ItemId | None) -> bool:
+        """True when audio of this name, coming now, is of an item that begins with it."""
+        item = self._items.get(item_id)
+        if item is None:
+            return True
+        if item.piece == self.pieces:
+            return item_id is None and item.done
+        # Some give one item a context: then its name comes again with the next piece. But where a
+        # `done` is to be expected, an item of an earlier piece without one is late.
+        return item_id is None or item.done or not self.habits.expects_done(_place(item.piece))
+
+    def knows(self, item_id: ItemId) -> bool:
+        """True when audio of this item was heard."""
+        return item_id in self._items
+
+    def settled(self, now: float) -> bool:
+        """True when nothing is expected any more: what still came would be a surprise."""
+        match self.state:
+            case State.SILENT:
+                return True
+            case State.PAUSED:
+                return now - self._last >= self.quiet
+            case State.SPEAKING:
+                silent = now - self._last >= self.silence
+                return silent and not self.habits.expects_done(self._place)
+            case _:
+                return False
+
+    @property
+    def quiet(self) -> float:
+        """So long a silence after the last `done` means that no further item will begin."""
+        wanted = QUIET_FACTOR * max(self._first_delay, self._gap)
+        return min(max(wanted, QUIET_MIN), QUIET_MAX)
+
+    @property
+    def silence(self) -> float:
+        """So long a silence means the end where no `done` ever says it."""
+        wanted = max(SILENCE_FACTOR * self._gap, QUIET_FACTOR * self._first_delay)
+        return min(max(wanted, self.habits.silence_min()), self.audio_timeout)
+
+    @property
+    def due(self) -> float:
+        """When to look again, unless something happens before."""
+        return max(self._due(), self._grace or 0.0)
+
+    def look(self, now: float) -> bool:
+        """True when the piece is complete.
+
+        Raises:
+            ProviderStalled: no audio, or not the rest of it, came in time.
+            ProviderBroken: the provider calls the piece done and has sent no audio.
+        """
+        due = self._due()
+        if now < max(due, self._grace or 0.0):
+            return False
+        if self._grace is None and not self._at_once() and now - due > LATE:
+            self._grace = now + GRACE
+            return False
+        return self._verdict(now)
+
+    # ------------------------------------------------------------ rules
+
+    def _due(self) -> float:
+        match self.state:
+            case State.SILENT:
+                return 0.0
+            case State.WAITING:
+                # `_last`: while an earlier piece is still being heard, ours has not stalled.
+                return self._last + self._first_audio_patience
+            case State.HOLLOW:
+                known = max(self._first_delay, self.habits.first_audio)
+                return self._last + max(HOLLOW_MIN, QUIET_FACTOR * known)
+            case State.SPEAKING if self.habits.expects_done(self._place):
+                return self._last + self._audio_patience
+            case State.SPEAKING:
+                return self._last + self.silence
+            case State.PAUSED:
+                return 0.0 if self._at_once() else self._last + self.quiet
+
+    @property
+    def _first_audio_patience(self) -> float:
+        if not self._doubted:
+            return self.first_audio_timeout
+        return min(self.first_audio_timeout, max(DOUBTED, 2 * self.habits.first_audio))
+
+    @property
+    def _audio_patience(self) -> float:
+        return min(self.audio_timeout, DOUBTED) if self._doubted else self.audio_timeout
+
+    def _at_once(self) -> bool:
+        """True when no silence is needed to know."""
+        if self.state is State.SILENT:
+            return True
+        needs_words = self._words and self.habits.words_late
+        return (
+            self.state is State.PAUSED
+            and not self._patient
+            and not needs_words
+            and self.habits.one_item(self._compound)
+        )
+
+    def _verdict(self, now: float) -> bool:
+        match self.state:
+            case State.WAITING:
+                raise ProviderStalled(f"no audio within {self._first_audio_patience:g} s")
+            case State.HOLLOW:
+                raise ProviderBroken("the provider calls a piece done without any audio")
+            case State.SPEAKING if self.habits.expects_done(self._place):
+                self.habits.dones[self._place].note(False, now)
+                raise ProviderStalled(f"no audio and no done for {self._audio_patience:g} s")
+            case State.SPEAKING:
+                self._learn(came=False, now=now)
+            case State.PAUSED if not self._at_once():
+                self._learn(came=True, now=now)
+        return True
+
+    def _learn(self, *, came: bool, now: float) -> None:
+        if self._patient:
+            return  # this piece has taught what it could
+        if not came:
+            self.habits.dones[self._place].note(False, now)
+        elif sum(item.piece == self.pieces for item in self._items.values()) == 1:
+            self.habits.single[self._compound] += 1
+
+    @property
+    def _place(self) -> Place:
+        return _place(self.pieces)
+
+    def _note_pause(self, now: float) -> None:
+        if self._last_audio is not None:
+            self._gap = max(self._gap, now - self._last_audio)
+        self._last_audio = now
+
+    def _begin(self, item_id: ItemId | None, now: float) -> _Item:
+        item = self._items[item_id] = _Item(self.pieces, began=now, last=now)
+        self._begun += 1
+        if self.state in {State.WAITING, State.HOLLOW}:
+            delay = now - self._committed
+            self._first_delay = max(self._first_delay, delay)
+            self.habits.note_first_audio(delay)
+        self._note_several()
+        return item
+
+    def _note_several(self) -> None:
+        if self._begun > self.pieces or self._dones > self.pieces:
+            self.habits.several = True
+
+    def _done_known(self, item: _Item, now: float) -> None:
+        if item.done:
+            return
+        item.done = True
+        self._count_done()
+        if item.piece != self.pieces:
+            return  # late, of an earlier piece: says nothing of this one
+        for other in self._items.values():
+            # Items are spoken in turn: one that fell silent when this one began is over, though
+            # nobody says so where a `done` comes once for a commit.
+            if other.piece == self.pieces and other.last <= item.began:
+                other.done = True
+        self._step_done(now)
+
+    def _done_unknown(self, item_id: ItemId | None, now: float) -> None:
+        """A `done` that names no item we have heard: of anonymous audio, late, or hollow."""
+        self._count_done()
+        if self._owed:
+            self._owed -= 1
+            return
+        anonymous = self._items.get(None)
+        for item in self._items.values():
+            closed = item_id is None or item is anonymous
+            if closed and item.piece == self.pieces:
+                item.done = True
+        self._step_done(now)
+
+    def _count_done(self) -> None:
+        self._dones += 1
+        self._note_several()
+
+    def _step_done(self, now: float) -> None:
+        mine = [item for item in self._items.values() if item.piece == self.pieces]
+        if not all(item.done for item in mine):
+            return
+        self._last, self._grace = now, None
+        self.state = NEXT[self.state, Step.DONE]
+        if self.state is State.PAUSED and not self._done_here:
+            self._done_here = True
+            self.habits.dones[self._place].note(True, now)

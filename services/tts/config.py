@@ -1,0 +1,114 @@
+"""The speech worker's settings, read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.tts.prices import Prices
+from shared.provision import Retention
+from shared.settings import BadSetting, Env, NatsSettings, ProcessSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinioSettings:
+    """Any S3 will do; `presign` is how long a link lives, in seconds."""
+
+    endpoint: str
+    public_endpoint: str | None
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    bucket: str
+    secure: bool
+    region: str
+    presign: float
+    patience: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    nats: NatsSettings
+    process: ProcessSettings
+    retention: Retention
+    minio: MinioSettings
+    api_key: str = field(repr=False)
+    url: str
+    model: str
+    voice: str
+    fallback: tuple[str, str] | None
+    language: str | None
+    speed: float
+    max_turns: int
+    sockets: int
+    first_audio_timeout: float
+    audio_timeout: float
+    text_timeout: float
+    max_characters: int
+    tries: int
+    code_blocks: str
+    prices: Prices
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Config:
+        """Raises BadSetting, which names the variable."""
+        env = Env(environ)
+        fallback_model = env.optional("TTS_FALLBACK_MODEL")
+        fallback_voice = env.optional("TTS_FALLBACK_VOICE")
+        if (fallback_model is None) != (fallback_voice is None):
+            raise BadSetting("TTS_FALLBACK_MODEL and TTS_FALLBACK_VOICE: set both or neither")
+        return cls(
+            nats=NatsSettings.from_env(env),
+            process=ProcessSettings.from_env(env),
+            retention=Retention.from_env(env),
+            minio=_minio(env),
+            api_key=env.text("TOGETHER_API_KEY"),
+            url=env.url(
+                "TTS_URL", "wss://api.together.ai/v1/audio/speech/websocket", ("ws", "wss")
+            ),
+            model=env.text("TTS_MODEL", "hexgrad/Kokoro-82M"),
+            # The provider's own default voice belongs to another model: both are always sent.
+            voice=env.text("TTS_VOICE", "af_heart"),
+            fallback=(fallback_model, fallback_voice)
+            if fallback_model and fallback_voice
+            else None,
+            language=env.optional("TTS_LANGUAGE"),
+            speed=env.number("TTS_SPEED", 1.0, least=0.25, most=4),
+            max_turns=env.integer("TTS_MAX_TURNS", 64, least=1),
+            sockets=env.integer("TTS_SOCKETS", 4, least=1, most=1000),
+            first_audio_timeout=env.seconds("TTS_FIRST_AUDIO_TIMEOUT", 10),
+            audio_timeout=env.seconds("TTS_AUDIO_TIMEOUT", 5),
+            text_timeout=env.seconds("TTS_TEXT_TIMEOUT", 120),
+            max_characters=env.integer("TTS_MAX_CHARACTERS", 50_000, least=1),
+            tries=env.integer("TTS_TRIES", 4, least=1, most=20),
+            code_blocks=env.choice("TTS_CODE_BLOCKS", "skip", ("skip", "announce")),
+            prices=_prices(env),
+        )
+
+
+def _minio(env: Env) -> MinioSettings:
+    endpoint = env.text("MINIO_ENDPOINT", "127.0.0.1:9000")
+    if "/" in endpoint or "@" in endpoint:
+        raise BadSetting("MINIO_ENDPOINT: give host:port, without a scheme or a path")
+    return MinioSettings(
+        endpoint=endpoint,
+        public_endpoint=env.optional("MINIO_PUBLIC_ENDPOINT"),
+        access_key=env.text("MINIO_ACCESS_KEY"),
+        secret_key=env.text("MINIO_SECRET_KEY"),
+        bucket=env.text("MINIO_BUCKET", "parley-audio"),
+        secure=env.flag("MINIO_SECURE", default=False),
+        region=env.text("MINIO_REGION", "us-east-1"),
+        presign=env.seconds("MINIO_PRESIGN_SECONDS", 300, least=1),
+        patience=env.seconds("MINIO_PATIENCE", 20),
+    )
+
+
+def _prices(env: Env) -> Prices:
+    path = env.optional("TTS_PRICES_FILE")
+    try:
+        return Prices.default() if path is None else Prices.read(Path(path))
+    except (OSError, ValueError) as exc:
+        raise BadSetting(f"TTS_PRICES_FILE: {type(exc).__name__}: {exc}") from None

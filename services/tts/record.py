@@ -1,0 +1,86 @@
+"""What the bucket `speech` keeps of a turn's voice: who speaks it, and how it ended (the commit)."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from shared.contract import AudioFailed, Stored
+from shared.errors import Replaced
+
+
+class SpeechRecord(Struct, frozen=True):
+    """`since`: RFC 3339; nothing of the voice is older. `execution`: the run that owns it now."""
+
+    version: int = 1
+    attempt: int = 0
+    executions: int = 0
+    execution: str = ""
+    since: str = ""
+    cancelled: bool = False
+    stored: Stored | None = None
+    failed: AudioFailed | None = None
+
+    @property
+    def end(self) -> Stored | AudioFailed | None:
+        return self.stored or self.failed
+
+
+class Begin(enum.Enum):
+    RUN = "run"
+    ENDED = "ended"
+    GIVEN_UP = "given up"
+
+
+_decoder = msgspec.json.Decoder(SpeechRecord)
+
+
+def decode(data: bytes | None) -> SpeechRecord:
+    return SpeechRecord() if data is None else _decoder.decode(data)
+
+
+def encode(record: SpeechRecord) -> bytes:
+    return msgspec.json.encode(record)
+
+
+def begin(
+    record: SpeechRecord, *, execution: str, since: str, give_up_after: int
+) -> tuple[Begin, SpeechRecord]:
+    """The voice starts, or a new execution takes it over as the next attempt."""
+    if record.end is not None:
+        return Begin.ENDED, record
+    begin = Begin.GIVEN_UP if record.executions >= give_up_after else Begin.RUN
+    return begin, replace(
+        record,
+        attempt=record.attempt + 1,
+        executions=record.executions + 1,
+        execution=execution,
+        since=record.since or since,
+    )
+
+
+def owned(record: SpeechRecord, execution: str) -> SpeechRecord:
+    """Raises Replaced when another execution has the voice, or it has ended."""
+    if record.execution != execution or record.end is not None:
+        raise Replaced
+    return record
+
+
+def next_attempt(record: SpeechRecord, execution: str) -> SpeechRecord:
+    return replace(owned(record, execution), attempt=record.attempt + 1)
+
+
+def handed_back(record: SpeechRecord, execution: str) -> SpeechRecord:
+    """An execution that ended in good order, through no fault of the turn, does not count."""
+    return replace(owned(record, execution), executions=max(0, record.executions - 1))
+
+
+def ended(record: SpeechRecord, execution: str, end: Stored | AudioFailed) -> SpeechRecord:
+    """The commit."""
+    owned(record, execution)
+    if isinstance(end, Stored):
+        return replace(record, stored=end)
+    return replace(record, failed=end)

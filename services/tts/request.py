@@ -1,0 +1,85 @@
+"""A request to speak as it arrives: understood and given its ids, or refused with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from shared.contract import H_TURN, MSG_ID, SpeechRequest, conversation_of, is_id
+from shared.errors import InvalidRequest, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_decode = msgspec.json.Decoder(SpeechRequest).decode
+
+
+class _Ids(msgspec.Struct):
+    turn_id: Any = None
+
+
+_decode_ids = msgspec.json.Decoder(_Ids).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    error: InvalidRequest
+    conversation_id: str | None
+    turn_id: str
+
+
+def understand(
+    subject: str,
+    data: bytes,
+    headers: Mapping[str, str],
+    sequence: int,
+    *,
+    most_characters: int,
+) -> SpeechRequest | Refused:
+    """The request with both ids set."""
+    named = conversation_of(subject)
+    turn_id = _turn_id(data, headers, sequence)
+    try:
+        request = _understand(named, data, most_characters)
+    except InvalidRequest as exc:
+        return Refused(exc, named if is_id(named) else None, turn_id)
+    return replace(request, conversation_id=named, turn_id=request.turn_id or turn_id)
+
+
+def _turn_id(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
+    try:
+        given = _decode_ids(data).turn_id
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        given = None
+    given = given if isinstance(given, str) else headers.get(H_TURN, "")
+    if is_id(given):
+        return given
+    unique = headers.get(MSG_ID)
+    if unique:
+        return unique if is_id(unique) else "m" + hashlib.sha256(unique.encode()).hexdigest()[:20]
+    return f"v{sequence}"
+
+
+def _understand(named: str, data: bytes, most_characters: int) -> SpeechRequest:
+    if not is_id(named):
+        raise InvalidRequest("the subject's conversation id is not 1 to 64 of A-Z a-z 0-9 _ -")
+    try:
+        request = _decode(data)
+        msgspec.json.encode(request)
+    except RecursionError:
+        raise InvalidRequest("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise InvalidRequest("a text holds a lone surrogate") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise InvalidRequest(str(exc)) from None
+    if request.conversation_id not in {None, named}:
+        raise InvalidRequest("`conversation_id` differs from the subject's")
+    if request.text is None and request.turn_id is None:
+        raise InvalidRequest("give `text`, or the `turn_id` whose text is to be spoken")
+    if request.text is not None and len(request.text) > most_characters:
+        raise TooLarge(f"`text` has {len(request.text)} characters, more than {most_characters}")
+    return request

@@ -1,0 +1,382 @@
+"""Verb: the text of one turn becomes pieces, chunks of audio, a stored object.
+
+A piece is done when all its audio was published and its `piece_done` after that; pieces done are
+never said again. The record's compare-and-set is the commit: only who owns it says how it ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from services.tts import pcm, record
+from services.tts.captions import webvtt
+from services.tts.ports import Conflict, Label, SpokenWord, Stowed, VoiceParams
+from services.tts.recalled import DonePiece, Recalled
+from services.tts.record import Begin, SpeechRecord
+from services.tts.script import Ending
+from shared.contract import (
+    CONTENT_TYPES,
+    AudioFailed,
+    AudioFormat,
+    Error,
+    Finish,
+    Stored,
+    Word,
+)
+from shared.errors import (
+    Cancelled,
+    Internal,
+    ParleyError,
+    ProviderError,
+    Replaced,
+    StorageUnavailable,
+)
+from shared.retry import pause_before
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from services.tts.pieces import Piece
+    from services.tts.ports import AudioStore, Now, Publish, Records, Recording, Voice, VoiceTurn
+    from services.tts.script import Script
+    from shared.contract import Delta
+
+SAVE_TRIES: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The service's limits for a turn's voice."""
+
+    tries: int  # of one piece, on the same model
+    executions: int  # workers that may begin one voice before it is given up
+    fallback: tuple[str, str] | None  # model and voice
+    recover_after: int  # pieces spoken by the fallback before the first model is tried again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    conversation_id: str
+    turn_id: str
+    execution: str
+    since: str
+    params: VoiceParams
+    format: AudioFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    records: Records
+    publish: Publish
+    voice: Voice
+    recording: Recording
+    store: AudioStore
+    now: Now
+    price: Callable[[str, int], float | None]  # model, characters -> dollars
+
+
+class GivenUp(Internal):
+    """Begun too often: it belongs among the dead letters."""
+
+
+async def speak(
+    job: Job, rules: Rules, world: World, *, text: AsyncIterator[Delta], script: Script
+) -> Stored | AudioFailed | None:
+    """Speaks the turn to its end and returns that; None when it had ended before.
+
+    Raises:
+        Replaced: another worker has the voice; nothing more was published.
+        StorageUnavailable: all is spoken and nothing stored; another try needs no speech model.
+        GivenUp: it was begun too often; its failure was published.
+    """
+    return await _Speaker(job, rules, world, script).run(text)
+
+
+class _Speaker:
+    def __init__(self, job: Job, rules: Rules, world: World, script: Script) -> None:
+        self.job, self.rules, self.world, self.script = job, rules, world, script
+        self.record, self.revision = SpeechRecord(), 0
+        self.done: list[DonePiece] = []
+        self.characters = 0
+        self.params = job.params
+        self.on_fallback = 0  # pieces said by the fallback model in a row
+        self.cost: float | None = None
+        self.open_voice: tuple[AbstractAsyncContextManager[VoiceTurn], VoiceTurn] | None = None
+
+    # ------------------------------------------------------------ life
+
+    async def run(self, text: AsyncIterator[Delta]) -> Stored | AudioFailed | None:
+        began = await self._begin()
+        if began is Begin.ENDED:
+            return await self._tell_what_was_committed()
+        if self.record.attempt > 1:
+            self._resume(await self.world.publish.recall(self.record.since))
+        if began is Begin.GIVEN_UP:
+            error = GivenUp(f"begun {self.rules.executions} times and never finished")
+            await self._end(self._failed(error.as_error()))
+            raise error
+        await self.world.publish.started(self.record.attempt, self.params)
+        try:
+            if self.record.cancelled:
+                raise Cancelled
+            try:
+                finish = await self._follow(text)
+            finally:
+                await self._close_voice()
+            return await self._store(finish)
+        except Cancelled:
+            return await self._store(Finish.CANCELLED)
+        except (Replaced, StorageUnavailable):
+            raise
+        except ParleyError as exc:
+            return await self._end(self._failed(exc.as_error()))
+
+    async def _follow(self, text: AsyncIterator[Delta]) -> Finish:
+        """Says each piece as soon as it is there; returns how the voice ends."""
+        async for event in text:
+            for piece in self.script.add(event):
+                await self._say(piece)
+            if self.script.ending is not Ending.OPEN:
+                break
+        if self.script.error is not None:
+            raise _TextFailed(self.script.error)
+        if self.script.ending is Ending.CANCELLED:
+            return Finish.CANCELLED
+        return Finish.COMPLETE
+
+    # ------------------------------------------------------------ the record
+
+    async def _begin(self) -> Begin:
+        for _ in range(SAVE_TRIES):
+            found, revision = await self.world.records.load()
+            began, changed = record.begin(
+                found,
+                execution=self.job.execution,
+                since=self.job.since,
+                give_up_after=self.rules.executions,
+            )
+            self.record, self.revision = changed, revision
+            if began is Begin.ENDED:
+                return began
+            try:
+                self.revision = await self.world.records.save(changed, revision)
+            except Conflict:
+                continue
+            return began
+        raise Internal("the voice's record could not be saved")
+
+    async def _change(self, change: Callable[[SpeechRecord], SpeechRecord]) -> None:
+        """Saves a change of the voice that this execution owns. Raises Replaced."""
+        for _ in range(SAVE_TRIES):
+            changed = change(self.record)
+            try:
+                self.revision = await self.world.records.save(changed, self.revision)
+            except Conflict:
+                self.record, self.revision = await self.world.records.load()
+            else:
+                self.record = changed
+                return
+        raise Internal("the voice's record could not be saved")
+
+    def _resume(self, recalled: Recalled) -> None:
+        self.characters = recalled.characters
+        for piece, audio in recalled.in_order():
+            self.done.append(piece)
+            self.world.recording.append(audio)
+
+    async def _tell_what_was_committed(self) -> Stored | AudioFailed | None:
+        """Another worker committed the end and may have died before it said so."""
+        end = self.record.end
+        recalled = await self.world.publish.recall(self.record.since)
+        if end is None or recalled.end is not None:
+            return None
+        await self.world.publish.end(end)
+        return end
+
+    # ------------------------------------------------------------ pieces
+
+    async def _say(self, piece: Piece) -> None:
+        if piece.index < len(self.done):
+            known = self.done[piece.index]
+            if (known.text, known.start, known.end) == (piece.text, piece.start, piece.end):
+                return
+            await self._forget_from(piece.index)
+        number = 1
+        while True:
+            try:
+                await self._say_once(piece)
+            except ProviderError as exc:
+                number += 1
+                await self._before_next_try(piece, number, exc)
+            else:
+                await self._count_fallback()
+                return
+
+    async def _forget_from(self, index: int) -> None:
+        """The text was answered anew and differs from what was said: the rest is said again."""
+        del self.done[index:]
+        self.world.recording.cut(sum(p.samples for p in self.done))
+        await self._next_attempt()
+
+    async def _next_attempt(self) -> None:
+        await self.world.publish.drained()
+        await self._change(lambda r: record.next_attempt(r, self.job.execution))
+        await self.world.publish.started(self.record.attempt, self.params)
+
+    async def _before_next_try(self, piece: Piece, number: int, exc: ProviderError) -> None:
+        """Raises `exc` when nothing is left to try."""
+        await self._close_voice()
+        fallback = self.rules.fallback
+        on_fallback = fallback is not None and self.params.model == fallback[0]
+        if not exc.retryable or number > self.rules.tries:
+            if fallback is None or on_fallback or number > 2 * self.rules.tries:
+                raise exc
+            self.params = replace(self.params, model=fallback[0], voice=fallback[1])
+            self.on_fallback = 1
+        else:
+            now = self.world.now
+            await now.pause(pause_before(number, exc.wait, uniform=now.uniform))
+        self.world.recording.cut(sum(p.samples for p in self.done))
+        await self._next_attempt()
+
+    async def _count_fallback(self) -> None:
+        if self.on_fallback:
+            self.on_fallback += 1
+            if self.on_fallback > self.rules.recover_after:
+                await self._close_voice()
+                self.params, self.on_fallback = self.job.params, 0
+
+    async def _say_once(self, piece: Piece) -> None:
+        publish, recording = self.world.publish, self.world.recording
+        said = sum(p.samples for p in self.done)
+        samples = 0
+        words: list[Word] = []
+        await publish.piece(piece)
+        self._submit(piece.text)
+        try:
+            voice = await self._open_voice()
+            async for part in voice.say(piece.text):
+                if isinstance(part, SpokenWord):
+                    words.append(_word(part, said))
+                    continue
+                recording.append(part)
+                samples += pcm.samples(len(part))
+                await publish.chunk(piece.index, part)
+        except Cancelled:
+            if samples:  # what was heard of it is kept
+                await self._piece_done(piece, samples, words)
+            raise
+        await self._piece_done(piece, samples, words)
+
+    async def _open_voice(self) -> VoiceTurn:
+        """The turn's own context, opened by its first piece and kept for the others."""
+        if self.open_voice is None:
+            manager = self.world.voice.turn(self.params)
+            self.open_voice = (manager, await manager.__aenter__())
+        return self.open_voice[1]
+
+    async def _close_voice(self) -> None:
+        """Stops the audio under way and frees the context."""
+        if self.open_voice is not None:
+            manager, self.open_voice = self.open_voice[0], None
+            await manager.__aexit__(None, None, None)
+
+    async def _piece_done(self, piece: Piece, samples: int, words: list[Word]) -> None:
+        self.done.append(
+            DonePiece(piece.index, piece.text, piece.start, piece.end, samples, tuple(words))
+        )
+        await self.world.publish.piece_done(piece.index, samples, words)
+
+    def _submit(self, text: str) -> None:
+        self.characters += len(text)
+        cost = self.world.price(self.params.model, len(text))
+        if cost is not None:
+            self.cost = (self.cost or 0.0) + cost
+
+    # ------------------------------------------------------------ the end
+
+    def _failed(self, error: Error) -> AudioFailed:
+        return AudioFailed(
+            self.job.conversation_id, self.job.turn_id, self.record.attempt, error=error
+        )
+
+    async def _store(self, finish: Finish) -> Stored:
+        await self.world.publish.drained()
+        label = Label(
+            conversation_id=self.job.conversation_id,
+            turn_id=self.job.turn_id,
+            attempt=self.record.attempt,
+            model=self.params.model,
+            voice=self.params.voice,
+            text=self.script.text,
+            format=self.job.format,
+        )
+        samples = sum(p.samples for p in self.done)
+        stowed = await self._put(label) if samples else self._nothing()
+        end = Stored(
+            self.job.conversation_id,
+            self.job.turn_id,
+            self.record.attempt,
+            bucket=stowed.bucket,
+            key=stowed.key,
+            url=stowed.url,
+            content_type=stowed.content_type,
+            bytes=stowed.bytes,
+            sha256=stowed.sha256,
+            duration_ms=pcm.milliseconds(samples * pcm.SAMPLE_WIDTH),
+            captions_key=stowed.captions_key,
+            pieces=len(self.done),
+            characters=self.characters,
+            finish=finish,
+            cost_usd=None if self.cost is None else round(self.cost, 8),
+        )
+        try:
+            await self._end(end)
+        except Replaced:
+            if stowed.key is not None:
+                await self.world.store.remove(label)
+            raise
+        return end
+
+    def _nothing(self) -> Stowed:
+        return Stowed(
+            bucket=self.world.store.bucket,
+            key=None,
+            url=None,
+            captions_key=None,
+            content_type=CONTENT_TYPES[self.job.format],
+            bytes=0,
+            sha256="",
+        )
+
+    async def _put(self, label: Label) -> Stowed:
+        try:
+            return await self.world.store.put(self.world.recording, webvtt(self.done), label)
+        except StorageUnavailable:
+            # In good order, and through no fault of the turn: this execution does not count.
+            await self._change(lambda r: record.handed_back(r, self.job.execution))
+            raise
+
+    async def _end(self, end: Stored | AudioFailed) -> Stored | AudioFailed:
+        await self.world.publish.drained()
+        await self._change(lambda r: record.ended(r, self.job.execution, end))
+        await self.world.publish.end(end)
+        return end
+
+
+class _TextFailed(ParleyError):
+    """The text failed, so the voice does, with the text's own error."""
+
+    def __init__(self, error: Error) -> None:
+        super().__init__(error.message)
+        self._error = error
+
+    def as_error(self) -> Error:
+        return self._error
+
+
+def _word(part: SpokenWord, said: int) -> Word:
+    before = said / pcm.SAMPLE_RATE
+    return Word(part.text, round((before + part.start) * 1000), round((before + part.end) * 1000))

@@ -1,0 +1,40 @@
+"""Recording in memory, and on disk beyond a few megabytes: an article of 20 minutes is 58 MB."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import IO, Final
+
+from services.tts import pcm
+
+MOST_IN_MEMORY: Final = 8 * 1024 * 1024  # nearly three minutes
+
+
+class Spool:
+    """The PCM of one turn. Close it when the turn is over."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(MOST_IN_MEMORY)  # noqa: SIM115  close()
+        self._bytes = 0
+
+    @property
+    def samples(self) -> int:
+        return pcm.samples(self._bytes)
+
+    def append(self, audio: bytes) -> None:
+        self._file.write(audio)
+        self._bytes += len(audio)
+
+    def cut(self, samples: int) -> None:
+        """Forgets everything after so many samples."""
+        self._bytes = min(self._bytes, samples * pcm.SAMPLE_WIDTH)
+        self._file.seek(self._bytes)
+        self._file.truncate()
+
+    def open(self) -> IO[bytes]:
+        """The PCM from its start; the file is the spool's own."""
+        self._file.seek(0)
+        return self._file
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,316 @@
+"""The whole system on real parts: nats-server, S3, the provider's emulator, services as processes.
+
+Everything is asked and listened to with raw nats-py and the literal subjects, as a user would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import nats
+
+from local.nats_server import NatsServer
+from local.s3_server import S3Server
+from local.together_emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+
+API_KEY = "key-that-must-not-leak"
+READY_SECONDS = 30.0
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Service:
+    """One service as a process; its log is kept in a file."""
+
+    def __init__(self, name: str, environment: Mapping[str, str], folder: Path) -> None:
+        self.name = name
+        self.log = folder / f"{name}-{uuid.uuid4().hex[:6]}.log"
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, f"{self.name} was never started"
+        return self._process
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"services.{self.name}"],
+                env={**os.environ, **self._environment},
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log's lines; each must be JSON."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def _port(self) -> int | None:
+        for line in self.log.read_text().splitlines()[::-1]:
+            with contextlib.suppress(ValueError):
+                if (event := json.loads(line)).get("event") == "process.started":
+                    return int(event["http_port"])
+        return None
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self._port()}{path}"
+
+    def is_ready(self) -> bool:
+        if self._port() is None:
+            return False
+        try:
+            with urllib.request.urlopen(self.url("/readyz"), timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    async def ready(self) -> None:
+        until = time.monotonic() + READY_SECONDS
+        while not await asyncio.to_thread(self.is_ready):
+            assert self.running, f"{self.name} ended:\n{self.log.read_text()[-3000:]}"
+            assert time.monotonic() < until, f"not ready:\n{self.log.read_text()[-3000:]}"
+            await asyncio.sleep(0.03)
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.running:
+            self.process.send_signal(number)
+
+    async def ended(self, seconds: float = 20.0) -> int:
+        return await asyncio.to_thread(self.process.wait, seconds)
+
+    async def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        await self.ended()
+
+
+@dataclass(slots=True)
+class Turn:
+    """What came live for one turn, in the order in which it came."""
+
+    deltas: list[dict[str, Any]] = field(default_factory=list)
+    audio: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    first_text: float | None = None
+    first_chunk: float | None = None
+
+    @property
+    def end(self) -> dict[str, Any] | None:
+        return next((d for d in self.deltas if d["type"] in {"done", "failed"}), None)
+
+    @property
+    def voice_end(self) -> dict[str, Any] | None:
+        for headers, data in self.audio:
+            if headers["Parley-Type"] in {"stored", "failed"}:
+                return {"type": headers["Parley-Type"], **json.loads(data)}
+        return None
+
+    def voice(self) -> bytes:
+        """The chunks of the finished pieces, joined in order."""
+        chunks: dict[tuple[int, int], list[tuple[int, bytes]]] = {}
+        done: dict[int, int] = {}
+        for headers, data in self.audio:
+            attempt = int(headers["Parley-Attempt"])
+            if headers["Parley-Type"] == "chunk":
+                key = (int(headers["Parley-Piece"]), attempt)
+                chunks.setdefault(key, []).append((int(headers["Parley-Seq"]), data))
+            elif headers["Parley-Type"] == "piece":
+                for index in [i for i in done if i >= json.loads(data)["index"]]:
+                    del done[index]
+            elif headers["Parley-Type"] == "piece_done":
+                done[json.loads(data)["index"]] = attempt
+        parts = []
+        for index in sorted(done):
+            found = dict(chunks.get((index, done[index]), []))
+            parts += [found[seq] for seq in sorted(found)]
+        return b"".join(parts)
+
+
+class Ears:
+    """Listens to everything on the literal subjects."""
+
+    def __init__(self) -> None:
+        self.turns: dict[str, Turn] = {}
+        self._changed = asyncio.Event()
+
+    async def listen(self, client: Client) -> None:
+        await client.subscribe("chat.delta", cb=self._on_delta)
+        await client.subscribe("tts.audio", cb=self._on_audio)
+        await client.flush()
+        await client.flush()
+
+    def turn(self, turn_id: str) -> Turn:
+        return self.turns.setdefault(turn_id, Turn())
+
+    async def _on_delta(self, msg: Msg) -> None:
+        event = json.loads(msg.data)
+        turn = self.turn(event["turn_id"])
+        if event["type"] == "text" and turn.first_text is None:
+            turn.first_text = time.monotonic()
+        turn.deltas.append(event)
+        self._changed.set()
+
+    async def _on_audio(self, msg: Msg) -> None:
+        assert msg.headers is not None
+        turn = self.turn(msg.headers["Parley-Turn"])
+        if msg.headers["Parley-Type"] == "chunk" and turn.first_chunk is None:
+            turn.first_chunk = time.monotonic()
+        turn.audio.append((dict(msg.headers), msg.data))
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def whole(self, *turn_ids: str, voice: bool = True, seconds: float = 30.0) -> None:
+        """Waits until text and voice of all these turns have ended."""
+
+        def ended() -> bool:
+            turns = [self.turn(t) for t in turn_ids]
+            return all(t.end and (t.voice_end or not voice) for t in turns)
+
+        try:
+            await self.until(ended, seconds)
+        except TimeoutError:
+            raise AssertionError(self._missing(turn_ids)) from None
+
+    def _missing(self, turn_ids: tuple[str, ...]) -> str:
+        lines = []
+        for turn_id in turn_ids:
+            turn = self.turn(turn_id)
+            kinds = [h["Parley-Type"] for h, _ in turn.audio]
+            lines.append(
+                f"{turn_id}: text ended {turn.end is not None} ({len(turn.deltas)} events), "
+                f"voice ended {turn.voice_end is not None} ({kinds[-6:]})"
+            )
+        return "not whole in time: " + "; ".join(lines)
+
+
+class System:
+    """Starts what it is asked for, stops all of it."""
+
+    def __init__(
+        self,
+        *,
+        script: dict[str, Any] | None = None,
+        s3: str | None = None,
+        settings: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="parley-test-"))
+        self.nats = NatsServer(self.folder / "nats", websocket=False)
+        self.s3 = S3Server(self.folder / "s3", kind=s3)  # type: ignore[arg-type]
+        self.emulator = Emulator(script or {})
+        self.settings = dict(settings or {})
+        self.services: list[Service] = []
+        self.ears = Ears()
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        assert self._client is not None
+        return self._client
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "NATS_URL": self.nats.url,
+            "TOGETHER_API_KEY": API_KEY,
+            "TOGETHER_BASE_URL": self.emulator.base_url,
+            "TTS_URL": self.emulator.tts_url,
+            "MINIO_ENDPOINT": self.s3.endpoint,
+            "MINIO_ACCESS_KEY": self.s3.access_key,
+            "MINIO_SECRET_KEY": self.s3.secret_key,
+            "HTTP_PORT": "0",
+            "PYTHONUNBUFFERED": "1",
+            **self.settings,
+        }
+
+    async def __aenter__(self) -> Self:
+        try:
+            await asyncio.gather(self.nats.start(), self.s3.start(), self.emulator.start())
+            self._client = await nats.connect(
+                self.nats.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1
+            )
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for service in self.services:
+            service.signal(signal.SIGCONT)
+            service.signal(signal.SIGKILL)
+        for service in self.services:
+            if service._process is not None:
+                await service.ended()
+        if self._client is not None:
+            with contextlib.suppress(Exception):
+                await self._client.close()
+        await self.emulator.close()
+        await self.s3.close()
+        await self.nats.close()
+
+    def add(self, name: str, **settings: str) -> Service:
+        """A service, started; wait for it with `ready`."""
+        service = Service(name, {**self.environment(), **settings}, self.folder)
+        service.start()
+        self.services.append(service)
+        return service
+
+    async def up(self, *, chat: int = 1, tts: int = 1) -> None:
+        """So many replicas of each, ready, and somebody who listens."""
+        new = [self.add("chat") for _ in range(chat)] + [self.add("tts") for _ in range(tts)]
+        await asyncio.gather(*(service.ready() for service in new))
+        await self.ears.listen(self.client)
+
+    async def ask(self, **request: Any) -> str:
+        """Publishes a request to `chat.request`, acked; returns its turn id."""
+        request.setdefault("turn_id", uuid.uuid4().hex)
+        await self.client.jetstream().publish("chat.request", json.dumps(request).encode())
+        return str(request["turn_id"])
+
+    async def answered(self, seconds: float = 30.0, **request: Any) -> Turn:
+        """Asks, and waits for the whole turn."""
+        turn_id = await self.ask(**request)
+        voice = request.get("speech") is not False
+        await self.ears.whole(turn_id, voice=voice, seconds=seconds)
+        return self.ears.turn(turn_id)
+
+    async def history(self, conversation_id: str) -> dict[str, Any]:
+        body = json.dumps({"conversation_id": conversation_id}).encode()
+        answer = await self.client.request("chat.history.get", body, timeout=5)
+        return dict(json.loads(answer.data))
+
+    async def stored(self, stream: str) -> list[Any]:
+        """Every message that a stream holds, in its order."""
+        js = self.client.jetstream()
+        info = await js.stream_info(stream)
+        found = []
+        for sequence in range(info.state.first_seq, info.state.last_seq + 1):
+            with contextlib.suppress(nats.js.errors.NotFoundError):
+                found.append(await js.get_msg(stream, sequence))
+        return found
