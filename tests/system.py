@@ -305,6 +305,15 @@ class System:
         answer = await self.client.request("chat.history.get", body, timeout=5)
         return dict(json.loads(answer.data))
 
+    async def until_empty(self, *streams: str, seconds: float = 60.0) -> None:
+        """Waits until these work queues hold nothing."""
+        js = self.client.jetstream()
+        until = time.monotonic() + seconds
+        for stream in streams:
+            while left := (await js.stream_info(stream)).state.messages:
+                assert time.monotonic() < until, f"{left} messages left in {stream}"
+                await asyncio.sleep(0.05)
+
     async def stored(self, stream: str) -> list[Any]:
         """Every message that a stream holds, in its order."""
         js = self.client.jetstream()

@@ -1,0 +1,83 @@
+"""The services as processes: start, stop, start again, what they show and what they hide."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.whole import FAST, fetch
+
+if TYPE_CHECKING:
+    from tests.system import System
+
+
+async def test_a_second_start_on_the_same_data_goes_on_where_the_first_ended(
+    system: System,
+) -> None:
+    system.emulator.change(FAST)
+    await system.up()
+    await system.answered(conversation_id="c", content="My name is Ada.", speech=False)
+    for service in system.services:
+        service.signal(signal.SIGTERM)
+    assert [await service.ended() for service in system.services] == [0, 0]
+    await system.nats.restart()
+    await system.up()
+    await system.answered(conversation_id="c", content="What is my name?", speech=False)
+    prompt = [m["content"] for m in system.emulator.record.chats[-1].messages]
+    assert "My name is Ada." in prompt
+
+
+async def test_the_key_is_in_no_log_and_no_url(system: System) -> None:
+    system.emulator.change(FAST)
+    system.settings["LOG_LEVEL"] = "debug"
+    await system.up()
+    await system.answered(content="Hello!")
+    assert system.emulator.record.totals.keys_in_urls == 0
+    assert system.emulator.record.totals.requests_without_key == 0
+    for service in system.services:
+        assert "key-that-must-not-leak" not in service.log.read_text()
+        assert system.s3.secret_key not in service.log.read_text()
+        assert "key-that-must-not-leak" not in fetch(service.url("/metrics")).decode()
+
+
+async def test_probes_metrics_and_the_document_are_there(system: System) -> None:
+    await system.up()
+    for service in system.services:
+        assert fetch(service.url("/livez")) == b"ok\n"
+        assert fetch(service.url("/readyz")) == b"ok\n"
+        assert b"parley_turns" in fetch(service.url("/metrics"))
+        document = json.loads(fetch(service.url("/asyncapi")))
+        assert "chat.request" in {c["address"] for c in document["channels"].values()}
+
+
+@pytest.mark.parametrize("name", ["chat", "tts"])
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("TOGETHER_API_KEY", ""),
+        ("NATS_URL", "http://somewhere"),
+        ("HTTP_PORT", "many"),
+        ("STREAM_REPLICAS", "2"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+async def test_a_wrong_setting_stops_the_start_in_one_line_that_names_it(
+    name: str, setting: str, value: str, system: System
+) -> None:
+    service = system.add(name, **{setting: value})
+    assert await service.ended() == 2
+    lines = service.log.read_text().splitlines()
+    assert len(lines) == 1
+    assert setting in lines[0]
+
+
+async def test_a_stream_with_other_settings_stops_the_start_with_both_named(
+    system: System,
+) -> None:
+    await system.up(tts=0)
+    service = system.add("chat", RETENTION_DELTAS="7200")
+    assert await service.ended() == 2
+    assert "max_age is 86400000000000, must be 7200000000000" in service.log.read_text()

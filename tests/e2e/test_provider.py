@@ -1,0 +1,63 @@
+"""The voice is whole however the provider speaks: each way on a fresh speech worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.whole import SENTENCES, assert_whole
+from tests.system import System
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def system() -> AsyncIterator[System]:
+    async with System() as running:
+        await running.up(tts=0)
+        yield running
+
+
+@pytest.mark.parametrize(
+    "speech",
+    [
+        {"done": "item"},
+        {"done": "commit"},
+        {"done": "context"},
+        {"done": "context_once"},
+        {"done": "two_items"},
+        {"done": "none"},
+        {"binary": True},
+        {"wav_header": "always", "odd_splits": True},
+        {"unknown_every": 2, "session_updated": True},
+        {"echo_context": False},
+        {"max_contexts": 2},
+        {"realtime_factor": 2.0, "char_samples": 100},
+    ],
+    ids=str,
+)
+async def test_the_voice_is_whole_however_the_provider_speaks(
+    system: System, speech: dict[str, Any]
+) -> None:
+    system.emulator.reset()
+    system.emulator.change(
+        {
+            "chat": {"first_token_ms": 5, "tokens_per_second": 0, "replies": [SENTENCES]},
+            "speech": {"realtime_factor": 200, "first_audio_ms": 10, "delta_ms": 50, **speech},
+        }
+    )
+    worker = system.add("tts")  # what one has learned of the provider must not help the next
+    await worker.ready()
+    turns = [
+        await system.ask(conversation_id=f"{worker.process.pid}-{n}", content="Tell me.")
+        for n in range(3)
+    ]
+    await system.ears.whole(*turns, seconds=90)
+    for turn_id in turns:
+        assert_whole(system.ears.turn(turn_id), system)
+    await worker.kill()

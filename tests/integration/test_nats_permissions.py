@@ -1,0 +1,389 @@
+"""deploy/nats on a real server: what each user needs is allowed, everything else is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nats
+import pytest
+
+from local.nats_server import NatsServer, binary
+from shared.nats_bus import Bus, connect_options
+from shared.provision import Retention, provision
+from shared.settings import NatsSettings
+from tests.system import ROOT, System
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from nats.aio.client import Client
+
+DEPLOY = ROOT / "deploy"
+VIOLATION = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]+)\"", re.I)
+USERS = ("chat", "tts", "client")
+CONSUMERS = {
+    "CHAT_REQUESTS": {"chat-intake": "chat.request", "chat-workers": "chat.request.*"},
+    "TTS_REQUESTS": {"tts-workers": "tts.request.*"},
+}
+STREAMS = (
+    "CHAT_REQUESTS",
+    "CHAT_DELTAS",
+    "TTS_REQUESTS",
+    "TTS_AUDIO",
+    "DEAD_LETTERS",
+    "KV_conversations",
+    "KV_speech",
+)
+
+
+def _consumer(stream: str, *names: str) -> set[str]:
+    """What a worker does with its own consumer."""
+    found = set()
+    for name in names:
+        found |= {
+            f"$JS.API.CONSUMER.INFO.{stream}.{name}",
+            f"$JS.API.CONSUMER.CREATE.{stream}.{name}.{CONSUMERS[stream][name]}",
+            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
+            f"$JS.ACK.{stream}.{name}.1.1.1.1.0",
+        }
+    return found
+
+
+def _streams(*names: str) -> set[str]:
+    """Looked at, and made when missing."""
+    return {f"$JS.API.STREAM.{verb}.{name}" for name in names for verb in ("INFO", "CREATE")}
+
+
+PUBLISH: Mapping[str, set[str]] = {
+    "chat": {
+        *("chat.request.c", "chat.delta.c", "chat.cancel", "chat.dead"),
+        *("tts.request.c", "tts.audio.c", "$KV.conversations.c", "$KV.conversations.c.1"),
+        *_streams("CHAT_REQUESTS", "CHAT_DELTAS", "TTS_REQUESTS", "TTS_AUDIO", "DEAD_LETTERS"),
+        *_streams("KV_conversations"),
+        *_consumer("CHAT_REQUESTS", "chat-intake", "chat-workers"),
+        "$JS.API.CONSUMER.UNPIN.CHAT_REQUESTS.chat-intake",
+        "$JS.API.STREAM.MSG.GET.CHAT_REQUESTS",
+        "$JS.API.STREAM.MSG.GET.KV_conversations",
+        *(f"$JS.API.DIRECT.GET.{s}" for s in ("CHAT_REQUESTS", "CHAT_DELTAS", "TTS_AUDIO")),
+    },
+    "tts": {
+        *("tts.audio.c", "tts.dead", "$KV.speech.c.t"),
+        *_streams("CHAT_DELTAS", "TTS_REQUESTS", "TTS_AUDIO", "DEAD_LETTERS", "KV_speech"),
+        *_consumer("TTS_REQUESTS", "tts-workers"),
+        "$JS.API.STREAM.MSG.GET.KV_speech",
+        *(f"$JS.API.DIRECT.GET.{s}" for s in ("CHAT_DELTAS", "TTS_AUDIO")),
+    },
+    "client": {
+        *("chat.request", "chat.request.c", "chat.cancel", "tts.request.c"),
+        *("chat.history.get", "chat.history.delete"),
+        *(f"$JS.API.DIRECT.GET.{s}" for s in ("CHAT_DELTAS", "TTS_AUDIO")),
+    },
+}
+# Nobody but the operator may do these.
+NOBODY = {
+    *(f"$JS.API.STREAM.{v}.{s}" for s in STREAMS for v in ("UPDATE", "DELETE", "PURGE")),
+    *(f"$JS.API.STREAM.MSG.DELETE.{s}" for s in STREAMS),
+    *(f"$JS.API.STREAM.MSG.GET.{s}" for s in ("CHAT_DELTAS", "TTS_REQUESTS", "DEAD_LETTERS")),
+    *(f"$JS.API.DIRECT.GET.{s}" for s in ("TTS_REQUESTS", "KV_conversations", "KV_speech")),
+    *(f"$JS.API.CONSUMER.CREATE.{s}" for s in STREAMS),
+    *(f"$JS.API.CONSUMER.CREATE.{s}.spy" for s in STREAMS),
+    *(f"$JS.API.CONSUMER.DURABLE.CREATE.{s}.spy" for s in STREAMS),
+    *(f"$JS.API.CONSUMER.DELETE.{s}.{c}" for s, names in CONSUMERS.items() for c in names),
+    *(f"$JS.API.CONSUMER.MSG.NEXT.{s}.spy" for s in STREAMS),
+    *("$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.CREATE.OTHER"),
+    *("$JS.API.STREAM.SNAPSHOT.CHAT_REQUESTS", "$JS.API.INFO"),
+    *("chat.delta", "tts.audio", "chat.history.other", "chat.request.c.d", "anything"),
+    *("_INBOX.somebody", "_INBOX.parley-chat.x", "_INBOX.parley-tts.x"),
+}
+EVERY_PUBLISH = sorted(set().union(*PUBLISH.values()) | NOBODY)
+
+SUBSCRIBE: Mapping[str, set[str]] = {
+    "chat": {
+        *("chat.cancel", "chat.cancel chat", "chat.delta.c", "_INBOX.parley-chat.>"),
+        *("chat.history.get chat", "chat.history.delete chat"),
+    },
+    "tts": {"chat.cancel", "chat.cancel tts", "chat.delta.c", "_INBOX.parley-tts.>"},
+    "client": {
+        *("chat.delta", "chat.delta.*", "chat.delta.c", "tts.audio", "tts.audio.*", "tts.audio.c"),
+        "_INBOX.somebody.*",
+    },
+}
+EVERY_SUBSCRIBE = sorted(
+    set().union(*SUBSCRIBE.values())
+    | {
+        *("chat.request", "chat.request.c", "chat.request.*", "tts.request.c", "tts.request.*"),
+        *("chat.history.get", "chat.history.delete", "chat.history.get spy"),
+        *("chat.dead", "tts.dead", "chat.>", "tts.>", ">", "$KV.>", "$KV.conversations.>"),
+        *("$JS.>", "$JS.API.>", "$JS.EVENT.>", "$SYS.>", "$JS.ACK.>"),
+    }
+)
+# `_INBOX.>` itself is granted to a client, with those of the services cut out of it.
+CHAT_QUEUE_ANY = {"chat.delta.*"}
+
+
+def configuration(folder: Path, users: str = "users.conf", passwords: str | None = None) -> str:
+    """deploy/nats, copied, as text for NatsServer's own configuration file."""
+    shutil.copytree(DEPLOY / "nats", folder, dirs_exist_ok=True)
+    (folder / "secrets").mkdir(exist_ok=True)
+    text = passwords or (DEPLOY / "secrets" / "local" / "passwords.conf").read_text()
+    (folder / "secrets" / "passwords.conf").write_text(text)
+    # An include is relative to the file that holds it: a folder of the server's own, below this.
+    return f"include '../{os.path.relpath(folder / users, tempfile.gettempdir())}'"
+
+
+class Listener:
+    """A connection of one user that keeps what the server refuses it."""
+
+    def __init__(self, client: Client, refused: list[str]) -> None:
+        self.client, self.refused = client, refused
+
+    async def refuses(self, kind: str, subjects: list[str]) -> set[str]:
+        """The subjects among these that the server refuses."""
+        self.refused.clear()
+        for subject in subjects:
+            if kind == "publish":
+                await self.client.publish(subject, b"")
+            else:
+                name, _, queue = subject.partition(" ")
+                await self.client.subscribe(name, queue=queue, cb=_ignore)
+        for _ in range(2):  # see shared.nats_bus.settle
+            await self.client.flush(timeout=5)
+        return set(self.refused)
+
+
+async def _ignore(_msg: object) -> None: ...
+
+
+@asynccontextmanager
+async def connected(server: NatsServer, user: str, **options: Any) -> AsyncIterator[Listener]:
+    refused: list[str] = []
+
+    async def on_error(exc: Exception) -> None:
+        found = VIOLATION.search(str(exc))
+        assert found, exc
+        refused.append(found[2])
+
+    login = {"user": user, "password": f"{user}-local"} | options
+    client = await nats.connect(server.url, error_cb=on_error, allow_reconnect=False, **login)
+    try:
+        yield Listener(client, refused)
+    finally:
+        await client.close()
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    """The users and permissions of deploy/nats, the streams made by the operator."""
+    config = configuration(tmp_path / "deploy")
+    async with NatsServer(websocket=False, config=config) as running:
+        async with connected(running, "operator") as operator:
+            bus = Bus(operator.client)
+            await bus.start()
+            await provision(bus, 1, Retention())
+        yield running
+
+
+@pytest.mark.parametrize("user", USERS)
+async def test_a_user_may_publish_what_it_needs_and_nothing_else(
+    server: NatsServer, user: str
+) -> None:
+    async with connected(server, user) as listener:
+        refused = await listener.refuses("publish", EVERY_PUBLISH)
+    assert refused == set(EVERY_PUBLISH) - PUBLISH[user]
+
+
+@pytest.mark.parametrize("user", USERS)
+async def test_a_user_may_hear_what_it_needs_and_nothing_else(
+    server: NatsServer, user: str
+) -> None:
+    wanted = sorted(set(EVERY_SUBSCRIBE) - CHAT_QUEUE_ANY)
+    granted = {s.partition(" ")[0] for s in SUBSCRIBE[user]}
+    async with connected(server, user) as listener:
+        refused = await listener.refuses("subscribe", wanted)
+    for subject in wanted:
+        name, _, queue = subject.partition(" ")
+        if subject in SUBSCRIBE[user]:
+            # The server names the subject alone: one that is refused in another group is told
+            # apart by the test below.
+            assert name not in refused or f"{name} spy" in wanted or not queue, subject
+        elif name not in granted:
+            assert name in refused, subject
+
+
+async def test_history_is_answered_only_in_the_queue_group(server: NatsServer) -> None:
+    async with connected(server, "chat") as listener:
+        assert not await listener.refuses("subscribe", ["chat.history.get chat"])
+        for spy in ("chat.history.get", "chat.history.get spy"):
+            assert await listener.refuses("subscribe", [spy]) == {"chat.history.get"}
+
+
+async def test_nobody_gets_in_without_a_login_or_with_a_wrong_one(server: NatsServer) -> None:
+    for login in ({}, {"user": "chat", "password": "guess"}, {"user": "root", "password": ""}):
+        with pytest.raises(nats.errors.Error, match=r"(?i)authorization violation"):
+            await nats.connect(server.url, allow_reconnect=False, **login)
+
+
+async def test_a_client_hears_no_inbox_of_a_service(server: NatsServer) -> None:
+    """What a pull hands out travels by inbox: all requests would be heard there."""
+    heard: list[str] = []
+
+    async def hear(msg: Any) -> None:
+        heard.append(msg.subject)
+
+    async with connected(server, "client") as client, connected(server, "operator") as operator:
+        await client.client.subscribe("_INBOX.>", cb=hear)
+        await client.client.flush()
+        await client.client.flush()
+        options = {"user": "tts", "password": "tts-local", "inbox_prefix": "_INBOX.parley-tts"}
+        async with connected(server, "tts", **options) as tts:
+            inbox = tts.client.new_inbox()
+            subscription = await tts.client.subscribe(inbox)
+            await tts.client.flush()
+            await tts.client.flush()
+            await operator.client.publish("tts.request.c", b"secret")
+            await tts.client.publish(
+                "$JS.API.CONSUMER.MSG.NEXT.TTS_REQUESTS.tts-workers", b"1", reply=inbox
+            )
+            assert (await subscription.next_msg(timeout=5)).data == b"secret"
+        assert await client.client.request("$JS.API.DIRECT.GET.TTS_AUDIO", b'{"seq":1}', timeout=5)
+        assert not [s for s in heard if "parley" in s]
+
+
+class Guarded(System):
+    """The whole system, each part with a login of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder=folder)
+        self.nats = NatsServer(
+            folder / "nats", websocket=False, config=configuration(folder / "deploy")
+        )
+
+    async def __aenter__(self) -> Guarded:
+        try:
+            await asyncio.gather(self.nats.start(), self.s3.start(), self.emulator.start())
+            self._client = await nats.connect(
+                self.nats.url, user="client", password="client-local", max_reconnect_attempts=-1
+            )
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def up(self, *, chat: int = 1, tts: int = 1) -> None:
+        new = [
+            self.add(name, NATS_USER=name, NATS_PASSWORD=f"{name}-local")
+            for name, count in (("chat", chat), ("tts", tts))
+            for _ in range(count)
+        ]
+        await asyncio.gather(*(service.ready() for service in new))
+        await self.ears.listen(self.client)
+
+    def violations(self) -> list[str]:
+        """What the server refused, by its own log and by the services'."""
+        texts = [self.nats.log.read_text(), *(s.log.read_text() for s in self.services)]
+        return [found[0] for text in texts for found in VIOLATION.finditer(text)]
+
+
+async def test_services_start_provision_and_work_under_their_own_users(tmp_path: Path) -> None:
+    """On an empty server, two replicas of each, with everything that they do now and then."""
+    async with Guarded(tmp_path) as system:
+        await system.up(chat=2, tts=2)
+        system.emulator.change({"speech": {"realtime_factor": 100}})
+        turn = await system.answered(conversation_id="c", content="How are you?")
+        assert turn.end is not None
+        assert turn.end["type"] == "done"
+        assert turn.voice_end is not None
+        assert turn.voice_end["type"] == "stored"
+        assert len((await system.history("c"))["messages"]) == 2
+
+        # One interrupts another: chat.cancel by the service, and what was heard by the client.
+        system.emulator.change({"chat": {"tokens_per_second": 20}})
+        first = await system.ask(conversation_id="c", content="Tell me a story.")
+        await system.ears.until(lambda: len(system.ears.turn(first).deltas) > 3)
+        second = await system.ask(conversation_id="c", content="Stop!", on_busy="interrupt")
+        await system.ears.whole(first, second, seconds=60)
+        body = b'{"conversation_id": "c", "turn_id": "%s", "heard_ms": 200}' % second.encode()
+        assert b"error" not in (await system.client.request("chat.cancel", body, timeout=5)).data
+
+        # What nobody can understand is buried, what is busy is refused, text alone is spoken.
+        await system.client.jetstream().publish("chat.request", b'{"content": 5}')
+        await system.client.jetstream().publish("tts.request.c", b"nonsense")
+        await system.client.jetstream().publish("tts.request.d", b'{"turn_id":"t","text":"Hello."}')
+        await system.ears.until(lambda: system.ears.turn("t").voice_end is not None)
+        answer = await system.client.request(
+            "chat.history.delete", b'{"conversation_id":"c"}', timeout=20
+        )
+        assert b"error" not in answer.data
+
+        # A service that stops hands its places over.
+        for service in (system.services[0], system.services[2]):
+            service.process.terminate()
+            assert await service.ended() == 0
+        await system.answered(conversation_id="e", content="Still there?", seconds=60)
+        assert not system.violations()
+
+
+async def test_the_operator_may_provision_and_change(tmp_path: Path, server: NatsServer) -> None:
+    environ = {
+        **os.environ,
+        **{"NATS_URL": server.url, "NATS_USER": "operator", "NATS_PASSWORD": "operator-local"},
+    }
+    for changed, told in (({}, "as it should be"), ({"RETENTION_DELTAS": "60"}, "max_age")):
+        ended = await asyncio.to_thread(
+            subprocess.run,
+            [os.sys.executable, "-m", "shared.provision", "--apply"],  # type: ignore[attr-defined]
+            env=environ | changed,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert told in ended.stdout
+
+
+async def test_users_may_be_nkeys(tmp_path: Path) -> None:
+    import nkeys  # noqa: PLC0415  a part of nats-py's extra; without it there are no nkeys
+
+    pairs = {user: nkeys.from_seed(_seed()) for user in ("chat", "tts", "client", "operator")}
+    lines = [f'{user.upper()}_NKEY: "{pair.public_key.decode()}"' for user, pair in pairs.items()]
+    config = configuration(tmp_path / "deploy", "users-nkeys.conf", "\n".join(lines) + "\n")
+    async with NatsServer(websocket=False, config=config) as server:
+        settings = NatsSettings(
+            servers=(server.url,), nkey_seed=pairs["tts"].seed.decode(), replicas=1
+        )
+        client = await nats.connect(**connect_options(settings, "parley-tts"))
+        assert client.is_connected
+        await client.close()
+
+
+def _seed() -> bytes:
+    import nkeys  # noqa: PLC0415
+
+    return bytes(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER))
+
+
+@pytest.mark.parametrize("file", ["nats.conf", "nats-tls.conf"])
+def test_the_files_as_they_are_deployed_are_valid(tmp_path: Path, file: str) -> None:
+    configuration(tmp_path)
+    (tmp_path / "tls").mkdir()
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "1", "-subj", "/CN=nats", "-keyout", str(tmp_path / "tls/tls.key")),
+            *("-out", str(tmp_path / "tls/tls.crt")),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    # A certificate's path is relative to the folder that the server is started in.
+    subprocess.run([binary(), "-t", "-c", file], cwd=tmp_path, check=True, capture_output=True)
