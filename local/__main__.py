@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from local.child import NotStarted
-from local.stack import Ports, Stack
+from local.stack import Ports, Stack, stop_signals
 
 _SECRET = "TOGETHER_API_KEY"  # noqa: S105 - its name, not its value
 
@@ -30,14 +29,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--s3", choices=("minio", "moto"), help="without it: MinIO if there is one")
     parser.add_argument("--sound", choices=("audible", "computable"), default="audible")
     return parser.parse_args()
-
-
-def stop_signals() -> asyncio.Event:
-    """Set by Ctrl-C, by SIGTERM, and when the terminal goes away."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
 
 
 async def run(given: argparse.Namespace) -> int:

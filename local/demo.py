@@ -25,15 +25,15 @@ import nats
 import nats.errors
 from aiohttp import web
 
-from local.__main__ import stop_signals
 from local.child import Child, NotStarted
 from local.emulator_process import ROOT, python_path
 from local.s3_server import free_port
-from local.stack import Ports, Service, Stack
+from local.stack import Ports, Service, Stack, stop_signals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from nats.aio.client import Client
     from nats.aio.msg import Msg
 
 QUESTION = "Hello! My name is Ada. Why is the sky blue?"
@@ -45,6 +45,7 @@ PAGE_PORT = 8000
 
 _READY_SECONDS = 60.0  # two seconds when warm; much longer right after an installation
 _TURN_SECONDS = 120.0
+_CONNECT_SECONDS = 5.0
 _STOP_SECONDS = 15.0
 _LOOK_EVERY_SECONDS = 0.05
 _RATE, _WIDTH = 24_000, 2
@@ -88,7 +89,7 @@ async def ask(
     Raises: DemoFailed, when the turn fails or takes too long.
     """
     conversation = f"demo-{uuid.uuid4().hex[:8]}"
-    client = await nats.connect(nats_url, connect_timeout=5, allow_reconnect=False, error_cb=_quiet)
+    client = await _connected(nats_url)
     heard = Heard()
     incoming: asyncio.Queue[Msg] = asyncio.Queue()
     try:
@@ -121,6 +122,15 @@ async def ask(
     finally:
         await client.close()
     return heard
+
+
+async def _connected(url: str) -> Client:
+    try:
+        # The deadline is ours: nats-py tries for two minutes to reach a server that is not there.
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            return await nats.connect(url, error_cb=_quiet)
+    except (TimeoutError, OSError, nats.errors.Error) as exc:
+        raise DemoFailed(f"NATS at {url} cannot be reached: is it running?") from exc
 
 
 async def _quiet(_error: Exception) -> None:
@@ -205,7 +215,7 @@ def samples(wav: bytes) -> bytes:
     try:
         with wave.open(io.BytesIO(wav)) as file:
             form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
-            pcm = file.readframes(file.getnframes())
+            pcm = bytes(file.readframes(file.getnframes()))
     except (wave.Error, EOFError) as exc:
         raise DemoFailed(f"The stored audio is no WAV file: {exc}") from exc
     if form != (1, _WIDTH, _RATE):
@@ -476,6 +486,8 @@ async def demonstrate(given: argparse.Namespace) -> None:
 
 async def run(given: argparse.Namespace) -> int:
     """0 when all went well, even if it was stopped after that; else 1, with the reason."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # in step with stderr, in a file as well
     print("Parley on this machine\n")
     showing = asyncio.ensure_future(demonstrate(given))
     stopping = asyncio.ensure_future(stop_signals().wait())

@@ -173,6 +173,7 @@ class _Job:
     session: _Session
     commit: Commit
     faults: dict[FaultKind, Fault]
+    ready_at: float  # no sound of it before this, on the loop's clock
     items: list[_Item] = field(default_factory=list)
     item: _Item | None = None  # the one under way
 
@@ -658,8 +659,8 @@ class _Socket:
         record.totals.commits += 1
         record.totals.characters_committed += len(text)
         voice.record.characters_committed += len(text)
-        voice.free_at = max(voice.free_at, self._clock() + self._settings.first_audio_ms / 1000)
-        voice.queue.append(_Job(text, session, commit, faults))
+        ready_at = self._clock() + self._settings.first_audio_ms / 1000
+        voice.queue.append(_Job(text, session, commit, faults, ready_at))
         if voice.task is None or voice.task.done():
             voice.task = asyncio.create_task(self._speak(voice))
 
@@ -691,6 +692,8 @@ class _Socket:
             job.commit.spoken = job.session.pronounced(job.text)
         job.items = [await self._item(job, text) for text in self._parts(job)]
         total, index = sum(len(item.frames) for item in job.items), 0
+        # What is queued behind other audio begins when that is out; nobody catches up.
+        voice.free_at = max(voice.free_at, job.ready_at, self._clock())
         if not total:
             await asyncio.sleep(max(voice.free_at - self._clock(), 0))
         for item in job.items:

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
@@ -186,3 +187,11 @@ class Stack:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+def stop_signals() -> asyncio.Event:
+    """Set by Ctrl-C, by SIGTERM, and when the terminal goes away."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

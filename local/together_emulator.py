@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import json
 import os
@@ -295,8 +294,7 @@ def main() -> int:
         print(f"the emulator's script: {exc}", file=sys.stderr)
         return 2
     try:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_run(arguments, script))
+        asyncio.run(_run(arguments, script))
     except OSError as exc:
         print(f"the emulator cannot listen on port {arguments.port}: {exc}", file=sys.stderr)
         return 2

@@ -46,6 +46,8 @@ _CHANNELS: dict[str, tuple[str, str, list[type]]] = {
     "audioOfAll": (contract.TTS_AUDIO, "receive", list(contract.AUDIO_EVENTS.values())),
     "historyGet": (contract.HISTORY_GET, "send", [contract.HistoryRequest]),
     "historyDelete": (contract.HISTORY_DELETE, "send", [contract.HistoryRequest]),
+    "dead": (contract.CHAT_DEAD, "receive", []),  # the original, byte for byte
+    "speechDead": (contract.TTS_DEAD, "receive", []),
 }
 _REPLIES: dict[str, list[type]] = {
     "historyGet": [contract.History, contract.Refusal],

@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from shared.nats_bus import Bus
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_MOST_HEADERS: Final = 8_192  # characters of the original's headers that are kept
+_MOST_HEADERS: Final = 6_000  # bytes of the original's headers that are kept
 _ROOM: Final = 16_384  # bytes left for headers within what NATS takes
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r", " ").replace("\n", " ")
 
 
 def headers_of(
@@ -35,13 +39,15 @@ def headers_of(
     kept: dict[str, str] = {}
     size = 0
     for key, value in headers.items():
-        size += len(key) + len(value)
-        if size > _MOST_HEADERS or not _KEY.fullmatch(key):
+        if not _KEY.fullmatch(key):
             continue
-        kept[f"Parley-Original-{key}" if key.lower().startswith("nats-") else key] = value
+        name = f"Parley-Original-{key}" if key.lower().startswith("nats-") else key
+        size += len(name) + len(value.encode()) + len(": \r\n")
+        if size <= _MOST_HEADERS:
+            kept[name] = _one_line(value)
     return kept | {
         H_ERROR_CODE: error.code.value,
-        H_ERROR: str(error)[:1_000].replace("\r", " ").replace("\n", " "),
+        H_ERROR: _one_line(str(error)[:1_000]),
         H_SUBJECT: subject,
         H_DELIVERIES: str(deliveries),
         H_FAILED_AT: datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),

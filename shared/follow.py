@@ -70,7 +70,7 @@ class _Follower:
         self._subject = chat_delta(conversation_id)
         self._start = start
         self._timeline: Timeline[Delta] = Timeline()
-        self._ready: asyncio.Queue[Delta] = asyncio.Queue(MOST_WAITING)
+        self._ready: asyncio.Queue[Delta | None] = asyncio.Queue(MOST_WAITING)  # None: look
         self._look = True  # read back at the next turn of the loop
 
     async def open(self) -> None:
@@ -85,6 +85,8 @@ class _Follower:
 
     def _on_reconnect(self) -> None:
         self._look = True
+        with contextlib.suppress(asyncio.QueueFull):  # then there is no wait to be cut short
+            self._ready.put_nowait(None)
 
     async def _on_message(self, msg: Msg) -> None:
         turn = msg.headers.get(H_TURN) if msg.headers else None
@@ -113,14 +115,14 @@ class _Follower:
                     self._look = True
             wait = GAP_SECONDS if self._timeline.gap or self._look else QUIET_SECONDS
             try:
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(min(wait, idle)):
                     event = await self._ready.get()
             except TimeoutError:
                 if time.monotonic() - heard > idle:
                     raise DeadlineExceeded(f"the text said nothing for {idle:g} s") from None
                 self._look = True
                 continue
-            heard = time.monotonic()
-            yield event
-            while not self._ready.empty():
-                yield self._ready.get_nowait()
+            while event is not None:
+                heard = time.monotonic()
+                yield event
+                event = None if self._ready.empty() else self._ready.get_nowait()

@@ -67,7 +67,8 @@ class Retention:
         default = cls()
 
         def seconds(name: str, value: float) -> float:
-            return env.number(f"RETENTION_{name}", value, most=1e10)
+            # JetStream counts nanoseconds in 63 bits.
+            return env.number(f"RETENTION_{name}", value, most=9e9)
 
         return cls(
             deltas=seconds("DELTAS", default.deltas),

@@ -44,7 +44,7 @@ class Env:
             value = default
         if value is None:
             raise BadSetting(f"{name}: missing, and it has no default")
-        if "\n" in value or "\0" in value:
+        if any(c in value for c in "\r\n\0"):
             # Never the value itself: this is also how secrets are read.
             raise BadSetting(f"{name}: must be a single line")
         return value

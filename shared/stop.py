@@ -42,11 +42,13 @@ class Stop:
             return await work
         except asyncio.CancelledError:
             # Ours, unless somebody else cancelled the task as well.
-            if self.requested and task is not None and task.uncancel() == 0:
+            if self.requested and task is not None and task.cancelling() == 1:
                 raise Cancelled from None
             raise
         finally:
             self._task = None
+            if self.requested and task is not None:
+                task.uncancel()  # ours is dealt with, also where the work has swallowed it
 
     async def items(self, source: AsyncGenerator[T, None]) -> AsyncIterator[T]:
         """What `source` gives, until the stop is requested: then Cancelled, with it closed."""

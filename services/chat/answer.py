@@ -175,7 +175,7 @@ class _Answer:
                 next_model = self._next_model(model, exc, number)
                 if next_model is None:
                     return await self._end(self._failed(exc))
-                said, changed = bool(self.turn.text), next_model != model
+                said, changed = not self.turn.silent, next_model != model
                 model = next_model
                 try:
                     await self._pause(number, exc, changed=changed)

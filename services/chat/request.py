@@ -110,6 +110,9 @@ def _understand(subject: str, data: bytes, most_bytes: int) -> ChatRequest:
     if named and request.conversation_id not in {None, named}:
         raise InvalidRequest("`conversation_id` differs from the subject's")
     _check(request)
+    # Plain text grows when it is handed on as JSON: a control character to six times its size.
+    if len(_handed_on(request)) > most_bytes:
+        raise TooLarge(f"as JSON the request has more than {most_bytes} bytes")
     return request
 
 
@@ -133,13 +136,10 @@ def _check(request: ChatRequest) -> None:
             raise InvalidRequest("the user's message is empty")
     if request.speech is True:
         raise InvalidRequest("`speech` must be an object or false")
-    if not _encodable(request):
-        raise InvalidRequest("a text holds a lone surrogate")
 
 
-def _encodable(request: ChatRequest) -> bool:
+def _handed_on(request: ChatRequest) -> bytes:
     try:
-        msgspec.json.encode(request)
+        return msgspec.json.encode(request)
     except (UnicodeEncodeError, msgspec.MsgspecError):
-        return False
-    return True
+        raise InvalidRequest("a text holds a lone surrogate") from None

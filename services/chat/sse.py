@@ -75,6 +75,8 @@ class ChatStream:
             raise ProviderBroken("a line of the stream is too long")
 
     def _line(self, line: bytes) -> Iterator[Said | Thought]:
+        if self.over:
+            return
         if not line.startswith(b"data:"):
             if line.startswith(b"{"):  # an error as the whole body, without any framing
                 yield from self._chunk(line)
@@ -110,17 +112,18 @@ class ChatStream:
             if choice.finish_reason:
                 self._reason = _REASONS.get(choice.finish_reason, FinishReason.STOP)
 
-    def finish(self) -> Finished:
-        """Called at the end of the body. Raises ProviderBroken when the answer was cut off."""
-        if self._rest.strip():
-            for _ in self._line(self._rest):  # a last line without its newline
-                self._said = True
+    def finish(self) -> Iterator[Said | Thought | Finished]:
+        """To be called at the end of the body: what its last line still says, then the end.
+
+        Raises ProviderBroken when the answer was cut off.
+        """
+        yield from self._line(self._rest)  # a last line without its newline
         if self._reason is None and not self.over:
             raise ProviderBroken("the answer was cut off")
         if self._reason is None and not self._said:
             raise ProviderBroken("the answer is empty and has no end")
         usage = self._usage or _Usage()
-        return Finished(
+        yield Finished(
             self._reason or FinishReason.STOP,
             Usage(usage.prompt_tokens, usage.completion_tokens),
         )
@@ -131,7 +134,7 @@ def _error_in_stream(error: object) -> ProviderError:
         return ProviderBroken("the stream ended with an error")
     message = str(error.get("message", "the stream ended with an error"))[:300]
     kind = f"{error.get('type', '')} {error.get('code', '')}"
-    for status in (429, 503, 401):
+    for status in (429, 503, 401, 400, 402, 403, 404):
         if str(status) in kind:
             return from_status(status, message)
     if "limit" in kind:

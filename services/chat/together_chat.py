@@ -125,7 +125,8 @@ class TurnModel:
                 for part in stream.feed(data):
                     said = True
                     yield part
-            yield stream.finish()
+            for last in stream.finish():
+                yield last
         finally:
             # Closing tells the provider to stop; it must not hang on a dead connection.
             with contextlib.suppress(Exception):

@@ -65,6 +65,11 @@ class Turn:
         """All that was said in this attempt, taken or not."""
         return "".join(self._said)
 
+    @property
+    def silent(self) -> bool:
+        """True while nothing of an answer was said or thought in this attempt."""
+        return self._seq <= 1 and not self._said and not self._thinking
+
     def started(
         self, *, model: str, metadata: dict[str, str], speech: SpeechOrFalse, created_at: str
     ) -> Started:

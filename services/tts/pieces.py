@@ -26,6 +26,7 @@ from services.tts.abbreviations import (
     ORDINAL_LEADS,
     SENTENCE_STARTERS,
     UNITS,
+    beginnings,
 )
 from services.tts.tape import More, Tape
 
@@ -53,15 +54,20 @@ class _Pace:
     word: int  # a text of at least this is cut at the end of a word
 
 
-# A voice speaks about 15 letters a second, and a model writes 40 (slow) to 800 (fast). While the
-# first piece (24 letters, 1.6 s) is heard, a slow model writes the clause or so of the second; from
-# then on there is always enough to wait for a sentence, which sounds best, but not for ever.
-_SECOND = _Pace(clause=50, word=120)
-_LATER = _Pace(clause=90, word=180)
+# A voice speaks about 15 letters a second, and a model that writes 80 (slow: 20 tokens) writes five
+# letters while one is heard. So after n letters the next piece may take 5 n without a silence; a
+# clause of 2 n is not kept waiting for its sentence. Neither falls below what sounds like a
+# sentence begun ("Sure!" is followed by more than three words), nor goes beyond what anybody
+# wants to wait for when the full stop never comes: 90 and 180 letters are 6 and 12 seconds.
+_PER_LETTER = _Pace(clause=2, word=5)
+_LEAST = _Pace(clause=20, word=80)
+_MOST = _Pace(clause=90, word=180)
 # Chinese and Japanese have no spaces: past the limit we wait so long for a better place to cut.
 _PATIENCE = 8
 # A bracket that was opened so many characters ago does not keep its text together any longer.
 _BRACKET = 60
+_MONTH_BEGINNINGS = beginnings(MONTHS)
+_STARTER_BEGINNINGS = beginnings(SENTENCE_STARTERS)
 _CLOSING = 4  # quotes and brackets behind a full stop, at most
 
 _UNSPACED = (
@@ -79,7 +85,6 @@ _STOPS = re.compile(r"[.!?…]*")
 _CLOSERS = re.compile(r"[\"'”’“»«›‹)\]」』】）》〉]*")
 _OPENERS = re.compile(r"[\"'“„‚«»‹›(\[¿¡「『（*]*")
 _OPENING = "\"'“„‚«»‹›([¿¡「『（《"
-_LETTERS_OF_A_WORD = re.compile(r"[^\W\d_]*")
 _ROMAN = re.compile(r"[IVX]{1,5}")
 _DAY_AND_MONTH = re.compile(r"\d{1,2}\.\d{1,2}")
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")
@@ -115,11 +120,12 @@ class Pieces:
     the length of the shortest clause that is said alone.
     """
 
-    def __init__(self, *, max_chars: int = 250, first_chars: int = 24, min_chars: int = 10) -> None:
+    def __init__(self, *, max_chars: int = 250, first_chars: int = 24, min_chars: int = 8) -> None:
         if min(max_chars, first_chars, min_chars) < 1:
             raise ValueError("lengths of pieces are at least 1")
         self._max = max_chars
-        self._paces = (_Pace(min_chars, first_chars), _SECOND, _LATER)
+        self._first = self._pace = _Pace(min_chars, first_chars)
+        self._said = 0  # letters in all pieces so far
         self._tape = Tape()  # `at` is where the piece under way begins
         self._starts = [0]  # of each character of the tape, in the shown text
         self._ends = [0]
@@ -187,14 +193,17 @@ class Pieces:
         self._end = max(start, self._ends[begin + len(text) - 1])
         piece = Piece(self._index, " ".join(text.split()), start, self._end)
         self._index += 1
+        self._said += _weight(text)
+        self._pace = _pace_after(self._said)
         return piece
 
     def _skip_leftovers(self) -> None:
         tape = self._tape
         leftover = _LEFTOVER.match(tape.text, tape.at)
         if leftover and leftover.end() > tape.at:
-            if self._from is None and not leftover.group().isspace():
-                self._from = self._starts[tape.at]
+            marks = leftover.group().lstrip()
+            if self._from is None and marks:
+                self._from = self._starts[leftover.end() - len(marks)]
             tape.at = leftover.end()
             self._seen = self._weighed = tape.at
         self._fresh = tape.empty
@@ -231,15 +240,8 @@ class Pieces:
         return end
 
     def _weigh(self, place: int) -> None:
-        text = self._tape.text[self._weighed : place]
-        self._weight += len(text)
-        if not text.isascii():
-            self._weight += len(_WIDE.findall(text))
+        self._weight += _weight(self._tape.text[self._weighed : place])
         self._weighed = place
-
-    @property
-    def _pace(self) -> _Pace:
-        return self._paces[min(self._index, 2)]
 
     # Places
 
@@ -251,7 +253,7 @@ class Pieces:
         if following.isdecimal() or following in _NEVER_BEFORE or self._is_bound(place):
             return None
         opened = self._opened(place)
-        if opened >= 0 and opened - tape.at >= self._paces[0].clause:
+        if opened >= 0 and opened - tape.at >= self._first.clause:
             return opened  # not inside the bracket, but before it
         return place
 
@@ -262,9 +264,8 @@ class Pieces:
             return True
         if word.endswith("."):
             return self._dot(place - 1) is not _Dot.ENDS
-        return (
-            word[-1].isdecimal() and not word[-4:].isdecimal() or len(word) < 4 and word.isdecimal()
-        )
+        is_year = len(word) >= 4 and word.isdecimal()
+        return word[-1].isdecimal() and not is_year
 
     def _clause_end(self, place: int) -> int | None:
         """`, ; :`"""
@@ -343,10 +344,19 @@ class Pieces:
             return False
         if first.isdecimal() or dot is _Dot.DEPENDS:
             return first.isdecimal()
-        word = tape.text[begins : tape.span(_LETTERS_OF_A_WORD, begins, 10)]
         if dot is _Dot.NUMBER:
-            return word == "Mai" or word[:4] in MONTHS
-        return word not in SENTENCE_STARTERS
+            return self._is_word(begins, MONTHS, _MONTH_BEGINNINGS)
+        return not self._is_word(begins, SENTENCE_STARTERS, _STARTER_BEGINNINGS)
+
+    def _is_word(self, begins: int, words: frozenset[str], beginnings: frozenset[str]) -> bool:
+        """Whether one of these words stands there; looks no further than it may be one."""
+        tape = self._tape
+        end = begins
+        while tape.char(end).isalpha():
+            end += 1
+            if tape.text[begins:end] not in beginnings:
+                return False
+        return tape.text[begins:end] in words
 
     def _before_ideograph(self, place: int) -> int | None:
         """Between two characters of a script without spaces, when it has become long."""
@@ -458,6 +468,17 @@ class Pieces:
         **dict.fromkeys("，、；：､၊", _wide_clause_end),
         **dict.fromkeys("—–-", _dash),
     }
+
+
+def _weight(text: str) -> int:
+    return len(text) + (0 if text.isascii() else len(_WIDE.findall(text)))
+
+
+def _pace_after(said: int) -> _Pace:
+    return _Pace(
+        clause=min(max(said * _PER_LETTER.clause, _LEAST.clause), _MOST.clause),
+        word=min(max(said * _PER_LETTER.word, _LEAST.word), _MOST.word),
+    )
 
 
 def _meaning(word: str) -> _Dot:

@@ -2,9 +2,10 @@
 
 AAC is written as ADTS: that is what `audio/aac` and `.aac` name (AAC in MP4 would be `audio/mp4`).
 ADTS has no header, so neither tags nor an exact length: players seek and show a duration by the
-bit rate, which is constant, and hear up to 0.1 s of silence that the coder adds.
+bit rate, which hardly varies, and hear up to 0.1 s of silence that the coder adds.
 The others carry the title and the text, and their exact length: FLAC in STREAMINFO (FFmpeg writes
-no seek table, players bisect), MP3 in its Xing header, Opus in its granule positions.
+no seek table, players bisect), MP3 in its Xing header, Opus in its granule positions and pre-skip.
+The text stands where FFmpeg puts a comment: DESCRIPTION in FLAC and Opus, TXXX:comment in MP3.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _SAME_BYTES: Final = "+bitexact"
 class _Coding:
     container: str
     codec: str
-    bit_rate: int | None = None  # of one voice at 24 kHz, beyond which nobody hears a difference
+    bit_rate: int | None = None  # above it nobody hears a difference in one voice at 24 kHz
     codec_options: Mapping[str, str] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
 
@@ -77,7 +78,7 @@ def encode(audio: IO[bytes], target: IO[bytes], label: Label) -> None:
 
 
 def _tag(container: OutputContainer, stream: AudioStream, label: Label) -> None:
-    # Ogg keeps the tags of its stream, the others those of the file.
+    # FFmpeg writes the tags of an Ogg file from its stream, of the others from the file.
     tags = stream.metadata if label.format is AudioFormat.OPUS else container.metadata
     title, text = _title(label.text), _bounded(label.text)
     if title:

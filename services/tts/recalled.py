@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from services.tts import pcm
 from shared.contract import (
     H_ATTEMPT,
     H_PIECE,
     H_SEQ,
     H_TYPE,
     AudioFailed,
+    AudioStarted,
     Kind,
     Piece,
     PieceDone,
     Stored,
     Word,
 )
-from services.tts import pcm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+# What anybody may have put on the subject; deep nesting is a RecursionError.
+_GARBLED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 
 
 @dataclass(slots=True)
@@ -38,73 +42,120 @@ class DonePiece:
 
 
 @dataclass(slots=True)
-class _Open:
-    attempt: int
-    text: str
-    start: int
-    end: int
+class _Heard:
+    """What came of one piece in one attempt, in whatever order."""
+
+    announced: Piece | None = None
     chunks: dict[int, bytes] = field(default_factory=dict)
+    done: PieceDone | None = None
+
+    def whole(self) -> tuple[DonePiece, bytes] | None:
+        """None while something of it is missing."""
+        if self.announced is None or self.done is None:
+            return None
+        audio = b"".join(self.chunks[seq] for seq in sorted(self.chunks))
+        if len(audio) != self.done.samples * pcm.SAMPLE_WIDTH:
+            return None
+        said, (start, end) = self.announced, self.announced.chars
+        done = DonePiece(said.index, said.text, start, end, self.done.samples, self.done.words)
+        return done, audio
 
 
 @dataclass(slots=True)
 class Recalled:
-    """Fed the events of one turn, in the order of the stream."""
+    """Fed the events of one turn, in the order of the stream.
 
-    pieces: dict[int, DonePiece] = field(default_factory=dict)
-    audio: dict[int, bytes] = field(default_factory=dict)
+    Events of one attempt may be repeated and may have changed places: a publish that was not acked
+    in time is sent again. What carries a lower attempt than one before it is a leftover of a
+    replaced worker; a listener ignores it, and so do we. What cannot be read counts as lost.
+    """
+
     attempt: int = 0
-    characters: int = 0
+    submitted: dict[str, int] = field(default_factory=dict)  # model -> characters
     end: Stored | AudioFailed | None = None
-    _open: dict[int, _Open] = field(default_factory=dict)
+    _model: str = ""
+    _heard: dict[int, _Heard] = field(default_factory=dict)  # of this attempt
+    _done: list[tuple[DonePiece, bytes]] = field(default_factory=list)  # in earlier ones
+
+    @property
+    def characters(self) -> int:
+        """Given to speech models so far."""
+        return sum(self.submitted.values())
 
     def add(self, headers: Mapping[str, str], data: bytes) -> None:
-        match headers.get(H_TYPE):
-            case Kind.STARTED:
-                self.attempt = max(self.attempt, int(headers.get(H_ATTEMPT, "1")))
-                self._open.clear()
-            case Kind.PIECE:
-                self._piece(msgspec.json.decode(data, type=Piece))
-            case Kind.CHUNK:
-                self._chunk(headers, data)
-            case Kind.PIECE_DONE:
-                self._done(msgspec.json.decode(data, type=PieceDone))
-            case Kind.STORED:
+        try:
+            kind = Kind(headers.get(H_TYPE, ""))
+            if kind is Kind.STORED:
                 self.end = msgspec.json.decode(data, type=Stored)
-            case Kind.FAILED:
+            elif kind is Kind.FAILED:
                 self.end = msgspec.json.decode(data, type=AudioFailed)
-            case _:
-                pass
-
-    def _piece(self, event: Piece) -> None:
-        if event.attempt < self.attempt:
-            return  # a leftover of a replaced worker
-        self.characters += len(event.text)
-        self._open[event.index] = _Open(event.attempt, event.text, *event.chars)
-        # Announced again: what was said before under this index and after it does not count.
-        for index in [i for i in self.pieces if i >= event.index]:
-            del self.pieces[index], self.audio[index]
-
-    def _chunk(self, headers: Mapping[str, str], data: bytes) -> None:
-        piece = self._open.get(int(headers.get(H_PIECE, "-1")))
-        if piece is not None and piece.attempt == int(headers.get(H_ATTEMPT, "0")):
-            piece.chunks[int(headers.get(H_SEQ, "0"))] = data
-
-    def _done(self, event: PieceDone) -> None:
-        piece = self._open.get(event.index)
-        if piece is None or piece.attempt != event.attempt:
+            else:
+                self._take(kind, headers, data)
+        except _GARBLED:
             return
-        audio = b"".join(piece.chunks[seq] for seq in sorted(piece.chunks))
-        if pcm.samples(len(audio)) != event.samples:
-            return  # a chunk is missing: it has to be said again
-        del self._open[event.index]
-        self.audio[event.index] = audio
-        self.pieces[event.index] = DonePiece(
-            event.index, piece.text, piece.start, piece.end, event.samples, event.words
-        )
+
+    def _take(self, kind: Kind, headers: Mapping[str, str], data: bytes) -> None:
+        """Everything is read before anything is changed."""
+        attempt = _number(headers, H_ATTEMPT)
+        if attempt < self.attempt:
+            return
+        match kind:
+            case Kind.STARTED:
+                started = msgspec.json.decode(data, type=AudioStarted)
+                self._reach(attempt)
+                self._model = started.model
+            case Kind.PIECE:
+                announced = _announcement(data)
+                self._reach(attempt)
+                self._announced(announced)
+            case Kind.CHUNK:
+                index, seq = _number(headers, H_PIECE), _number(headers, H_SEQ)
+                self._reach(attempt)
+                self._piece(index).chunks[seq] = data
+            case Kind.PIECE_DONE:
+                done = msgspec.json.decode(data, type=PieceDone)
+                self._reach(attempt)
+                self._piece(done.index).done = done
+
+    def _reach(self, attempt: int) -> None:
+        """A higher attempt begins: what is not whole by now will be announced again."""
+        if attempt > self.attempt:
+            self._done = self.in_order()
+            self._heard = {}
+            self.attempt = attempt
+
+    def _piece(self, index: int) -> _Heard:
+        return self._heard.setdefault(index, _Heard())
+
+    def _announced(self, event: Piece) -> None:
+        heard = self._piece(event.index)
+        if heard.announced is None:  # else a repeat
+            self.submitted[self._model] = self.submitted.get(self._model, 0) + len(event.text)
+            heard.announced = event
 
     def in_order(self) -> list[tuple[DonePiece, bytes]]:
         """The pieces that are done without one missing before them."""
-        done = []
-        while len(done) in self.pieces:
-            done.append((self.pieces[len(done)], self.audio[len(done)]))
+        # Announced again: what was said before under this index and after it does not count.
+        again = [index for index, heard in self._heard.items() if heard.announced is not None]
+        done = self._done[: min(again)] if again else list(self._done)
+        while (heard := self._heard.get(len(done))) is not None:
+            whole = heard.whole()
+            if whole is None:
+                break
+            done.append(whole)
         return done
+
+
+def _number(headers: Mapping[str, str], name: str) -> int:
+    """Raises ValueError."""
+    text = headers.get(name, "")
+    if not text.isdecimal():
+        raise ValueError(name)
+    return int(text)
+
+
+def _announcement(data: bytes) -> Piece:
+    event = msgspec.json.decode(data, type=Piece)
+    if event.index < 0:
+        raise ValueError("index")
+    return event

@@ -21,6 +21,7 @@ from shared.contract import (
     AudioFormat,
     Error,
     Finish,
+    Started,
     Stored,
     Word,
 )
@@ -135,15 +136,21 @@ class _Speaker:
 
     async def _follow(self, text: AsyncIterator[Delta]) -> Finish:
         """Says each piece as soon as it is there; returns how the voice ends."""
+        said = 0
         async for event in text:
+            if isinstance(event, Started):
+                said = 0
             for piece in self.script.add(event):
                 await self._say(piece)
+                said = piece.index + 1
             if self.script.ending is not Ending.OPEN:
                 break
         if self.script.error is not None:
             raise _TextFailed(self.script.error)
         if self.script.ending is Ending.CANCELLED:
             return Finish.CANCELLED
+        if said < len(self.done):
+            await self._forget_from(said)  # it was answered anew, and shorter
         return Finish.COMPLETE
 
     # ------------------------------------------------------------ the record
@@ -181,7 +188,8 @@ class _Speaker:
         raise Internal("the voice's record could not be saved")
 
     def _resume(self, recalled: Recalled) -> None:
-        self.characters = recalled.characters
+        for model, characters in recalled.submitted.items():
+            self._count(model, characters)
         for piece, audio in recalled.in_order():
             self.done.append(piece)
             self.world.recording.append(audio)
@@ -228,6 +236,8 @@ class _Speaker:
     async def _before_next_try(self, piece: Piece, number: int, exc: ProviderError) -> None:
         """Raises `exc` when nothing is left to try."""
         await self._close_voice()
+        # Before anything else: a turn that is stopped from here on is stored as it is.
+        self.world.recording.cut(sum(p.samples for p in self.done))
         fallback = self.rules.fallback
         on_fallback = fallback is not None and self.params.model == fallback[0]
         if not exc.retryable or number > self.rules.tries:
@@ -238,7 +248,6 @@ class _Speaker:
         else:
             now = self.world.now
             await now.pause(pause_before(number, exc.wait, uniform=now.uniform))
-        self.world.recording.cut(sum(p.samples for p in self.done))
         await self._next_attempt()
 
     async def _count_fallback(self) -> None:
@@ -254,7 +263,7 @@ class _Speaker:
         samples = 0
         words: list[Word] = []
         await publish.piece(piece)
-        self._submit(piece.text)
+        self._count(self.params.model, len(piece.text))
         try:
             voice = await self._open_voice()
             async for part in voice.say(piece.text):
@@ -289,9 +298,9 @@ class _Speaker:
         )
         await self.world.publish.piece_done(piece.index, samples, words)
 
-    def _submit(self, text: str) -> None:
-        self.characters += len(text)
-        cost = self.world.price(self.params.model, len(text))
+    def _count(self, model: str, characters: int) -> None:
+        self.characters += characters
+        cost = self.world.price(model, characters)
         if cost is not None:
             self.cost = (self.cost or 0.0) + cost
 

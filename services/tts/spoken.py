@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """Speakable text, and the range [start, end) of the shown text that it stands for.
@@ -43,7 +47,8 @@ _PICTURES = (
 # Zero width, direction and tag characters, controls, surrogates without their other half,
 # private use (icon fonts), variation selectors and the keycap. ZWNJ and ZWJ have their own rule.
 _NOTHING = (
-    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\r\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
+    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\r\u00ad\u061c"
+    "\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
     "\ufeff\ufffc\ufffd\ufff9-\ufffb\ud800-\udfff\ue000-\uf8ff\ufe00-\ufe0f\u20e3"
     "\U000e0000-\U000e0fff\U000f0000-\U0010ffff"
 )
@@ -53,14 +58,17 @@ _SPACES = " \t\x1f\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
 
 # A stretch that no rule needs to see. The look-aheads leave the last character to a rule while it
 # may still become part of something: "." of "...", "-" of "---", a digit of a keycap, the h of
-# "https://" and the w of "www." at the start of a word.
+# "https://" and the w of "www." at the start of a word. A space is in it before what is said for
+# certain; else it is for the rule of spaces.
+_RULED = r"0-9hHwW.\-*_~`\[\]!?<&\\$|{}\#…！？。‼⁉\u200c\u200d"
 _PLAIN = re.compile(
-    rf"""(?!\ )(?:[^{_BREAKS}{_SPACES}{_DROPPED}0-9hHwW.\-*_~`\[\]!?<&\\$|{{}}\#…！？。‼⁉\u200c\u200d]
+    rf"""(?!\ )(?:
+         [^{_BREAKS}{_SPACES}{_DROPPED}{_RULED}]++
        | [0-9](?=[^\ufe0f\u20e3])
        | \.(?=[^.]) | -(?=[^-])
        | (?<=[A-Za-z0-9])[hHwW] | [hH](?=[^tT]) | [wW](?=[^wW])
-       | (?<=[^{_BREAKS}{_SPACES}])[ ](?=[^{_BREAKS}{_SPACES}{_DROPPED}*_~`\[\]|<\\{{}}\#\u200c\u200d])
-    )+""",
+       | (?<=[^{_BREAKS}{_SPACES}])[ ](?=[^{_BREAKS}{_SPACES}{_DROPPED}{_RULED}]|[hHwW])
+    )++""",
     re.VERBOSE,
 )
 _CODE = re.compile(rf"[^`{_BREAKS}{_SPACES}{_DROPPED}\u200c\u200d]+")
@@ -101,8 +109,8 @@ _RULERS = {
     "_": re.compile(r"[_ \t]*"),
     "=": re.compile(r"[= \t]*"),
 }
-_LABEL_NAME = re.compile(r"[^\]\n]*")
-_FOOTNOTE_NAME = re.compile(r"[^\]\s]*")
+_REFERENCE_NAME = re.compile(r"[^\]\n]*")
+_LABEL_NAME = re.compile(r"[^\]\s]*")
 _INFO = re.compile(r"[^`\n]*")
 _TARGET = re.compile(r"[^\s()]*")
 _TITLE_ENDS = {'"': '"', "'": "'", "(": ")"}
@@ -113,14 +121,14 @@ _TAG_NAME = re.compile(r"[A-Za-z0-9-]*")
 _TAG_WORD = re.compile(r"[\w:.@-]*")
 _TAG_REST = re.compile(r"[^<>]*")
 _BETWEEN_ANGLES = re.compile(r"[^<>\s]*")
-_BLOCKS = frozenset(
+_BLOCKS = _words(
     "p br hr li ul ol dl dt dd tr table thead tbody div section article header footer pre"
-    " blockquote details summary h1 h2 h3 h4 h5 h6".split()
+    " blockquote details summary h1 h2 h3 h4 h5 h6"
 )
-_TAGS = _BLOCKS | frozenset(
+_TAGS = _BLOCKS | _words(
     "a abbr audio b big body button center cite code col del em figure font form head html i iframe"
     " img input ins kbd label link main mark meta nav option p path q s samp script select small"
-    " source span strike strong style sub sup svg td th u var video wbr".split()
+    " source span strike strong style sub sup svg td th u var video wbr"
 )
 # LaTeX commands that have a sign which a voice can say in any language; others stay as written.
 _SIGNS = {
@@ -345,10 +353,10 @@ class Spoken:
         return False
 
     def _open_reference(self) -> bool:
-        """`[label]: https://… "title"` is never shown; of `[^1]: a footnote` the mark is not said."""
+        """`[label]: https://… "title"` is never shown; `[^1]: a footnote` loses its mark."""
         tape = self._tape
         end = tape.span(_LABEL_NAME, tape.at + 1, _LABEL)
-        if end - tape.at > _LABEL or tape.char(end) != "]" or tape.char(end + 1) != ":":
+        if tape.char(end) != "]" or tape.char(end + 1) != ":":
             return False
         if tape.char(tape.at + 1) == "^":
             self._drop(end + 2)
@@ -423,7 +431,7 @@ class Spoken:
         first = tape.char(tape.at + 1)
         end = -1
         if first == "^":
-            end = self._closed(tape.span(_FOOTNOTE_NAME, tape.at + 2, _LABEL))
+            end = self._closed(tape.span(_LABEL_NAME, tape.at + 2, _LABEL))
         elif first.isdecimal():  # a citation: [1], [1](https://…)
             end = self._closed(tape.span(_DIGITS, tape.at + 1, 3))
             if end > 0 and tape.char(end) == "(":
@@ -453,7 +461,7 @@ class Spoken:
             elif end < 0:
                 end = tape.at + 1
         elif self._brackets and following == "[":
-            end = max(end, self._closed(tape.span(_LABEL_NAME, end + 1, _REFERENCE)))
+            end = max(end, self._closed(tape.span(_REFERENCE_NAME, end + 1, _REFERENCE)))
         if end == tape.at + 1:
             self._part(end)
         else:
@@ -569,7 +577,8 @@ class Spoken:
         start = tape.at + 2 if tape.char(tape.at + 1) == "/" else tape.at + 1
         end = tape.span(_TAG_NAME, start, _LABEL)
         name = tape.text[start:end].lower()
-        if _WORD.match(tape.before) and name not in _TAGS:
+        is_closing = start > tape.at + 1
+        if _WORD.match(tape.before) and not is_closing and name not in _TAGS:
             return False  # List<String>
         end = self._tag_end(end)
         if end < 0:
@@ -585,13 +594,11 @@ class Spoken:
         tape = self._tape
         word = tape.span(_INDENT, at, _MARKER)
         if word > at:
-            value = tape.span(_TAG_WORD, word, _LABEL)
-            if tape.char(value) not in "=>/":
+            at = tape.span(_TAG_WORD, word, _LABEL)
+            if tape.char(at) not in "=>/":
                 return -1  # a <b and c
-            if tape.char(value) == "=":
-                at = tape.span(_TAG_REST, value, _TAG)
-            else:
-                at = value
+            if tape.char(at) == "=":
+                at = tape.span(_TAG_REST, at, _TAG)
         if tape.char(at) == "/":
             at += 1
         return at + 1 if tape.char(at) == ">" else -1

@@ -154,10 +154,10 @@ class TogetherSocket:
 
     def introduce(self, turn: TogetherTurn) -> None:
         """Tells the provider where this turn is spoken otherwise than its socket."""
-        if self.sharing is Sharing.SHARED:
-            changes = speech.changes(turn.params, self.params)
-        else:  # a server that ignores contexts keeps what the turn before was given
-            changes = speech.changes(turn.params, self._latest)
+        changes = speech.changes(turn.params, self.params)
+        if self.sharing is not Sharing.SHARED:
+            # A server that ignores contexts keeps what the turn before was given.
+            changes |= speech.changes(turn.params, self._latest)
             self._latest = turn.params
         if changes:
             self.send(speech.session_updated(changes, turn.context))

@@ -257,6 +257,17 @@ async def test_streams_that_go_wrong(
     assert call.faults == [kind]
 
 
+async def test_the_header_comes_before_the_first_token(
+    emulator: Emulator, http: aiohttp.ClientSession
+) -> None:
+    emulator.add_fault({"kind": "chat.stall"})
+    async with (
+        asyncio.timeout(5),
+        http.post(f"{emulator.base_url}/chat/completions", json=asked("Hello")) as answer,
+    ):
+        assert answer.status == 200
+
+
 async def test_a_fault_can_be_for_one_text_only(
     emulator: Emulator, http: aiohttp.ClientSession
 ) -> None:
@@ -448,6 +459,27 @@ async def test_contexts_speak_in_parallel_or_one_after_the_other(
         assert speaker.pcm("b") == sound("And the second.")
         turns = [e["context_id"] for e in speaker.of(DELTA)]
         assert (turns == sorted(turns)) is not parallel
+
+
+async def test_the_voice_is_as_fast_as_it_is_told_even_behind_other_audio(
+    emulator: Emulator, http: aiohttp.ClientSession
+) -> None:
+    emulator.change({"speech": {"delta_ms": 10, "realtime_factor": 2, "first_audio_ms": 40}})
+    for parallel in (True, False):
+        emulator.change({"speech": {"parallel": parallel}})
+        async with speaking(http, emulator) as speaker:
+            await speaker.piece("x" * 100, "a")  # 0.2 s of audio in 0.1 s
+            await speaker.piece("y" * 100, "b")
+            await speaker.until(DONE, 2)
+        first, second = list(emulator.record.commits)[-2:]
+        for commit in (first, second):
+            assert commit.first_audio is not None
+            assert commit.ended is not None
+            assert commit.first_audio - commit.at >= 0.039
+            assert commit.ended - commit.first_audio >= 0.09
+        assert first.ended is not None
+        assert second.first_audio is not None
+        assert (second.first_audio > first.ended) is not parallel
 
 
 async def test_a_cancelled_context_is_silent_and_free(

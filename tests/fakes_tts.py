@@ -1,0 +1,257 @@
+"""Working stand-ins for the ports of the speech worker; each keeps what it was given."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from services.tts import pcm, record
+from services.tts.ports import Conflict, Label, SpokenWord, Stowed, VoiceParams
+from services.tts.recalled import Recalled
+from services.tts.record import SpeechRecord
+from services.tts.spool import Spool
+from shared.contract import (
+    CONTENT_TYPES,
+    H_ATTEMPT,
+    H_PIECE,
+    H_SEQ,
+    H_TYPE,
+    AudioEvent,
+    AudioFailed,
+    AudioStarted,
+    Kind,
+    PieceDone,
+    Stored,
+    encode,
+)
+from shared.contract import Piece as PieceEvent
+from shared.errors import Cancelled, Replaced, StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+
+    from services.tts.pieces import Piece
+    from services.tts.ports import Recording
+    from shared.contract import Word
+
+BUCKET = "parley-audio"
+
+
+@dataclass
+class MemoryRecords:
+    """Compare-and-set in memory; `meanwhile` is what others do just before a save."""
+
+    kept: SpeechRecord = field(default_factory=SpeechRecord)
+    revision: int = 0
+    meanwhile: Callable[[SpeechRecord], SpeechRecord | None] = lambda _: None
+
+    async def load(self) -> tuple[SpeechRecord, int]:
+        return self.kept, self.revision
+
+    async def save(self, changed: SpeechRecord, revision: int) -> int:
+        other = self.meanwhile(changed)
+        if other is not None:
+            self.kept, self.revision = other, self.revision + 1
+        if revision != self.revision:
+            raise Conflict
+        self.kept = record.decode(record.encode(changed))
+        self.revision += 1
+        return self.revision
+
+
+@dataclass
+class AudioStream:
+    """What `tts.audio.<c>` holds of one turn, as it stands on the wire."""
+
+    messages: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    def told(self, *kinds: Kind) -> list[tuple[str, int, object]]:
+        """(kind, attempt, fact): of a chunk its piece, of an end how it ended."""
+        return [
+            (headers[H_TYPE], int(headers[H_ATTEMPT]), _fact(headers, data))
+            for headers, data in self.messages
+            if not kinds or headers[H_TYPE] in kinds
+        ]
+
+    def recalled(self) -> Recalled:
+        recalled = Recalled()
+        for headers, data in self.messages:
+            recalled.add(headers, data)
+        return recalled
+
+
+def _fact(headers: dict[str, str], data: bytes) -> object:
+    if headers[H_TYPE] == Kind.CHUNK:
+        return int(headers[H_PIECE])
+    event = msgspec.json.decode(data)
+    match headers[H_TYPE]:
+        case Kind.STARTED:
+            return event["model"]
+        case Kind.PIECE:
+            return event["index"], event["text"]
+        case Kind.PIECE_DONE:
+            return event["index"], event["samples"]
+        case Kind.STORED:
+            return event["finish"]
+        case _:
+            return event["error"]["code"]
+
+
+@dataclass
+class MemoryAudio:
+    """Publish on an AudioStream; `replaced` makes the fence shut from the next event on."""
+
+    stream: AudioStream = field(default_factory=AudioStream)
+    replaced: bool = False
+    attempt: int = 0
+    seq: int = 0
+
+    def _keep(self, kind: Kind, data: bytes, **more: int) -> None:
+        if self.replaced:
+            raise Replaced
+        headers = {H_TYPE: kind.value, H_ATTEMPT: str(self.attempt)}
+        headers |= {name: str(value) for name, value in more.items()}
+        self.stream.messages.append((headers, data))
+
+    async def started(self, attempt: int, params: VoiceParams) -> None:
+        self.attempt, self.seq = attempt, 0
+        event = AudioStarted("c", "t", attempt, model=params.model, voice=params.voice)
+        self._keep(Kind.STARTED, encode(event))
+
+    async def piece(self, piece: Piece) -> None:
+        event: AudioEvent = PieceEvent(
+            "c",
+            "t",
+            self.attempt,
+            index=piece.index,
+            text=piece.text,
+            chars=(piece.start, piece.end),
+        )
+        self._keep(Kind.PIECE, encode(event))
+
+    async def chunk(self, index: int, audio: bytes) -> None:
+        self._keep(Kind.CHUNK, audio, **{H_PIECE: index, H_SEQ: self.seq})
+        self.seq += 1
+
+    async def piece_done(self, index: int, samples: int, words: Sequence[Word]) -> None:
+        event = PieceDone("c", "t", self.attempt, index=index, samples=samples, words=list(words))
+        self._keep(Kind.PIECE_DONE, encode(event))
+
+    async def drained(self) -> None:
+        if self.replaced:
+            raise Replaced
+
+    async def end(self, event: Stored | AudioFailed) -> None:
+        self.attempt = event.attempt
+        self._keep(Kind.STORED if isinstance(event, Stored) else Kind.FAILED, encode(event))
+
+    async def recall(self, since: str) -> Recalled:
+        assert since
+        return self.stream.recalled()
+
+
+Part = bytes | SpokenWord | Exception
+
+
+def audio_of(text: str) -> bytes:
+    """Ten samples for each character, which tell it."""
+    return b"".join(ord(char).to_bytes(4, "little")[:2] * 10 for char in text)
+
+
+class ScriptedVoice:
+    """Says `audio_of` each text, unless the next plan has it say or raise something else."""
+
+    def __init__(self, *plans: Sequence[Part] | None) -> None:
+        self.plans = list(plans)
+        self.said: list[tuple[str, str]] = []  # model, text
+        self.open = 0
+        self.opened: list[VoiceParams] = []
+
+    @asynccontextmanager
+    async def turn(self, params: VoiceParams) -> AsyncIterator[_ScriptedTurn]:
+        self.open += 1
+        self.opened.append(params)
+        try:
+            yield _ScriptedTurn(self, params)
+        finally:
+            self.open -= 1
+
+
+class _ScriptedTurn:
+    def __init__(self, voice: ScriptedVoice, params: VoiceParams) -> None:
+        self.voice, self.params = voice, params
+
+    async def say(self, text: str) -> AsyncGenerator[bytes | SpokenWord, None]:
+        self.voice.said.append((self.params.model, text))
+        plan = self.voice.plans.pop(0) if self.voice.plans else None
+        for part in _halves(audio_of(text)) if plan is None else plan:
+            if isinstance(part, Exception):
+                raise part
+            yield part
+
+
+def _halves(audio: bytes) -> list[bytes]:
+    middle = pcm.samples(len(audio)) // 2 * pcm.SAMPLE_WIDTH
+    return [audio[:middle], audio[middle:]]
+
+
+@dataclass
+class MemoryStore:
+    """Objects as PCM; the first `down` puts fail."""
+
+    bucket: str = BUCKET
+    down: int = 0
+    audio: dict[str, bytes] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
+    labels: list[Label] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+
+    async def put(self, recording: Recording, captions: str, label: Label) -> Stowed:
+        assert isinstance(recording, Spool)
+        if self.down:
+            self.down -= 1
+            raise StorageUnavailable("storing the voice: HTTP 503")
+        key = self._key(label)
+        audio = recording.open().read()
+        assert recording.samples == pcm.samples(len(audio))
+        self.audio[key], self.captions[key] = audio, captions
+        self.labels.append(label)
+        return Stowed(
+            bucket=self.bucket,
+            key=key,
+            url=f"http://store/{key}",
+            captions_key=f"{key}.vtt",
+            content_type=CONTENT_TYPES[label.format],
+            bytes=len(audio),
+            sha256="0" * 64,
+        )
+
+    async def remove(self, label: Label) -> None:
+        key = self._key(label)
+        self.removed.append(key)
+        self.audio.pop(key, None)
+
+    def _key(self, label: Label) -> str:
+        return f"{label.conversation_id}/{label.turn_id}/{label.attempt}.{label.format.value}"
+
+
+@dataclass
+class NoTime:
+    """Pauses take none; with `stopped` the turn is stopped in the next one."""
+
+    stopped: bool = False
+    pauses: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return sum(self.pauses)
+
+    async def pause(self, seconds: float) -> None:
+        if self.stopped:
+            raise Cancelled
+        self.pauses.append(seconds)
+
+    def uniform(self, low: float, high: float) -> float:
+        return (low + high) / 2
