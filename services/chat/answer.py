@@ -32,6 +32,7 @@ from shared.errors import (
     ProviderError,
     Replaced,
 )
+from shared.fault_points import reach
 from shared.retry import pause_before, worth_waiting
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class _Answer:
                 await self._save(document)
             except Conflict:
                 continue
+            reach("chat.begun")
             return begin
         raise Internal("the conversation's document could not be saved")
 
@@ -217,7 +219,9 @@ class _Answer:
                 created_at=record.created_at,
             )
         )
+        reach("chat.started")
         await self._ask_for_voice(self.delta_sequence)
+        reach("chat.voice_asked")
 
     async def _restart(self, model: str) -> None:
         """The next attempt: listeners forget what this one has said."""
@@ -276,6 +280,7 @@ class _Answer:
             else:
                 turn.think(part.text)
             await self.world.publish.text(turn)
+            reach("chat.text")
             if length > self.rules.output_chars:
                 return Finished(FinishReason.LENGTH, Usage(0, 0))
         raise ProviderBroken("the answer ended without an end")
@@ -299,6 +304,7 @@ class _Answer:
 
     async def _end(self, make: Callable[[], Done | Failed]) -> Done | Failed:
         await self.world.publish.drained(self.turn)
+        reach("chat.drained")
         end = make()
         kept = await self._kept(end)
         await self._change(
@@ -311,7 +317,9 @@ class _Answer:
                 delta_sequence=self.delta_sequence,
             )
         )
+        reach("chat.committed")
         await self.world.publish.end(end)
+        reach("chat.ended")
         return end
 
     async def _kept(self, end: Done | Failed) -> str:

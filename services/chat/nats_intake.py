@@ -22,6 +22,7 @@ from shared.contract import (
     chat_request,
     encode,
 )
+from shared.fault_points import reach
 from shared.nats_bus import BusError, Delivery, Pull
 from shared.provision import INTAKE_GROUP, INTAKE_LEASE_SECONDS, consumers, ensure_consumer
 from shared.telemetry import carried
@@ -136,6 +137,7 @@ class NatsIntake:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _forward(self, batch: list[Delivery]) -> None:
+        reach("intake.taken")
         outbox = self._bus.outbox()
         try:
             for delivery in batch:
@@ -162,6 +164,7 @@ class NatsIntake:
             await outbox.drained()
         finally:
             outbox.close()
+        reach("intake.forwarded")
         for delivery in batch:
             await delivery.ack_unconfirmed()
             self._waiting.pop(delivery.sequence, None)

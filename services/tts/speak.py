@@ -33,6 +33,7 @@ from shared.errors import (
     Replaced,
     StorageUnavailable,
 )
+from shared.fault_points import reach
 from shared.retry import pause_before
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class _Speaker:
             await self._end(self._failed(error.as_error()))
             raise error
         await self.world.publish.started(self.record.attempt, self.params)
+        reach("tts.started")
         try:
             if self.record.cancelled:
                 raise Cancelled
@@ -171,6 +173,7 @@ class _Speaker:
                 self.revision = await self.world.records.save(changed, revision)
             except Conflict:
                 continue
+            reach("tts.begun")
             return began
         raise Internal("the voice's record could not be saved")
 
@@ -263,6 +266,7 @@ class _Speaker:
         samples = 0
         words: list[Word] = []
         await publish.piece(piece)
+        reach("tts.piece")
         self._count(self.params.model, len(piece.text))
         try:
             voice = await self._open_voice()
@@ -273,6 +277,7 @@ class _Speaker:
                 recording.append(part)
                 samples += pcm.samples(len(part))
                 await publish.chunk(piece.index, part)
+                reach("tts.chunk")
         except Cancelled:
             if samples:  # what was heard of it is kept
                 await self._piece_done(piece, samples, words)
@@ -297,6 +302,7 @@ class _Speaker:
             DonePiece(piece.index, piece.text, piece.start, piece.end, samples, tuple(words))
         )
         await self.world.publish.piece_done(piece.index, samples, words)
+        reach("tts.piece_done")
 
     def _count(self, model: str, characters: int) -> None:
         self.characters += characters
@@ -313,6 +319,7 @@ class _Speaker:
 
     async def _store(self, finish: Finish) -> Stored:
         await self.world.publish.drained()
+        reach("tts.drained")
         label = Label(
             conversation_id=self.job.conversation_id,
             turn_id=self.job.turn_id,
@@ -324,6 +331,8 @@ class _Speaker:
         )
         samples = sum(p.samples for p in self.done)
         stowed = await self._put(label) if samples else self._nothing()
+        for earlier in range(1, self.record.attempt):  # of a worker that died before its commit
+            await self.world.store.remove(replace(label, attempt=earlier))
         end = Stored(
             self.job.conversation_id,
             self.job.turn_id,
@@ -370,8 +379,11 @@ class _Speaker:
 
     async def _end(self, end: Stored | AudioFailed) -> Stored | AudioFailed:
         await self.world.publish.drained()
+        reach("tts.put")
         await self._change(lambda r: record.ended(r, self.job.execution, end))
+        reach("tts.committed")
         await self.world.publish.end(end)
+        reach("tts.ended")
         return end
 
 
