@@ -163,95 +163,112 @@ async def serve(
         BadSetting, Mismatch: the start is stopped by a setting.
     """
     configure_logging(process.log_level, process.log_format)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    return await _Process(name, worker, process, nats_settings, retention).run()
 
-    listener = _listen(process.http_host, process.http_port)
-    probes = _Probes()
-    closed = asyncio.Event()
-    bus: Bus | None = None
 
-    async def on_closed() -> None:
-        closed.set()
+class _Process:
+    def __init__(
+        self,
+        name: str,
+        worker: Worker,
+        settings: ProcessSettings,
+        nats_settings: NatsSettings,
+        retention: Retention,
+    ) -> None:
+        self._name, self._worker, self._settings = name, worker, settings
+        self._nats, self._retention = nats_settings, retention
+        self._stop, self._closed = asyncio.Event(), asyncio.Event()
+        self._probes = _Probes()
+        self._bus: Bus | None = None
+        self._broker = NatsBroker(
+            **connect_options(nats_settings, f"parley-{name}"),
+            closed_cb=self._on_closed,
+            reconnected_cb=self._on_reconnect,
+            disconnected_cb=self._on_disconnect,
+            error_cb=self._on_error,
+            logger=None,
+            graceful_timeout=5.0,
+        )
+        worker.subscribe(self._broker)
+        self._app = AsgiFastStream(self._broker, asgi_routes=self._probes.routes(), logger=None)
 
-    async def on_reconnect() -> None:
+    async def _on_closed(self) -> None:
+        self._closed.set()
+
+    async def _on_reconnect(self) -> None:
         log.info("nats.reconnected")
-        if bus is not None:
-            await bus.reconnected()
+        if self._bus is not None:
+            await self._bus.reconnected()
 
-    async def on_disconnect() -> None:
+    async def _on_disconnect(self) -> None:
         log.warning("nats.disconnected")
 
-    async def on_error(exc: Exception) -> None:
+    async def _on_error(self, exc: Exception) -> None:
         log.warning("nats.error", extra={"reason": f"{type(exc).__name__}: {exc}"})
 
-    broker = NatsBroker(
-        **connect_options(nats_settings, f"parley-{name}"),
-        closed_cb=on_closed,
-        reconnected_cb=on_reconnect,
-        disconnected_cb=on_disconnect,
-        error_cb=on_error,
-        logger=None,
-        graceful_timeout=5.0,
-    )
-    worker.subscribe(broker)
-    app = AsgiFastStream(broker, asgi_routes=probes.routes(), logger=None)
-    server = _Server(
-        uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none")
-    )
-    http = asyncio.create_task(server.serve(sockets=[listener]))
-    log.info("process.started", extra={"service": name, "http_port": listener.getsockname()[1]})
-    try:
-        if not await _unless_stopped(broker.connect(), stop):
+    async def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        listener = _listen(self._settings.http_host, self._settings.http_port)
+        config = uvicorn.Config(
+            self._app, lifespan="off", log_config=None, access_log=False, ws="none"
+        )
+        server = _Server(config)
+        http = asyncio.create_task(server.serve(sockets=[listener]))
+        port = listener.getsockname()[1]
+        log.info("process.started", extra={"service": self._name, "http_port": port})
+        try:
+            return await self._live()
+        finally:
+            self._probes.ready = False
+            with contextlib.suppress(Exception):  # going down anyhow; each step has its deadline
+                async with asyncio.timeout(10):
+                    await self._app.stop()
+            server.should_exit = True
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(5):
+                    await http
+            log.info("process.stopped", extra={"service": self._name})
+
+    async def _live(self) -> int:
+        if not await _unless_stopped(self._broker.connect(), self._stop):
             return EXIT_OK
-        client = broker.connection
-        bus = Bus(client)
-        await bus.start()
-        if not await _unless_stopped(_provision(bus, nats_settings, retention), stop):
+        client = self._broker.connection
+        self._bus = Bus(client)
+        await self._bus.start()
+        provisioned = _provision(self._bus, self._nats, self._retention)
+        if not await _unless_stopped(provisioned, self._stop):
             return EXIT_OK
-        await worker.start(bus)
-        await app.start()
-        probes.client, probes.ready = client, True
-        log.info("process.ready", extra={"service": name})
-        status = await _until_end(worker, stop, closed)
-        probes.ready = False
-        if not closed.is_set():
-            log.info("process.draining", extra={"grace": process.shutdown_grace})
-            await worker.drain(process.shutdown_grace if status == EXIT_OK else 0)
+        await self._worker.start(self._bus)
+        await self._app.start()
+        self._probes.client, self._probes.ready = client, True
+        log.info("process.ready", extra={"service": self._name})
+        status = await _until_end(self._worker, self._stop, self._closed)
+        self._probes.ready = False
+        if not self._closed.is_set():
+            grace = self._settings.shutdown_grace if status == EXIT_OK else 0
+            log.info("process.draining", extra={"grace": grace})
+            await self._worker.drain(grace)
         return status
-    finally:
-        probes.ready = False
-        with contextlib.suppress(Exception):  # going down anyhow; each step has its deadline
-            async with asyncio.timeout(10):
-                await app.stop()
-        server.should_exit = True
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(5):
-                await http
-        log.info("process.stopped", extra={"service": name})
 
 
 async def _until_end(worker: Worker, stop: asyncio.Event, closed: asyncio.Event) -> int:
+    """Waits for the first reason to end, and names it."""
     waits: dict[str, asyncio.Task[Any]] = {
         "stop": asyncio.create_task(stop.wait()),
         "closed": asyncio.create_task(closed.wait()),
         "failed": asyncio.create_task(worker.failed()),
     }
     await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
-    for task in waits.values():
-        if not task.done():
-            task.cancel()
-    if waits["stop"].done() and not waits["stop"].cancelled():
+    ended = {name for name, task in waits.items() if task.done()}
+    for name in waits.keys() - ended:
+        waits[name].cancel()
+    if "stop" in ended:
         return EXIT_OK
-    failed = waits["failed"]
-    reason = failed.exception() if failed.done() and not failed.cancelled() else None
-    log.error(
-        "process.failed",
-        extra={"reason": "the NATS connection is closed for good" if not failed.done() else None},
-        exc_info=reason,
-    )
+    if "failed" in ended:
+        log.error("process.failed", exc_info=waits["failed"].exception())
+    else:
+        log.error("process.failed", extra={"reason": "the NATS connection is closed for good"})
     return EXIT_FAILED
 
 
