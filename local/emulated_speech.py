@@ -6,19 +6,26 @@ import asyncio
 import base64
 import contextlib
 import json
-import math
 import re
-import struct
 import time
 import uuid
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMsgType, web
 
 from local import voices
 from local.emulated_chat import bearer, error_body, for_ever, refusal, reset
+from local.emulated_session import (
+    Refused,
+    Session,
+    as_object,
+    cut,
+    delta_bytes,
+    sentences,
+    wav_header,
+)
 from local.record import Commit, Context, SocketCall
 from local.scripts import Fault, FaultKind, Speech
 
@@ -34,119 +41,6 @@ _CLOSE_SECONDS = 1.0
 _DEAD_SECONDS = 600.0  # a socket that plays dead is let go after this
 _YIELD_EVERY = 8  # deltas, where none is waited for, so that other contexts get their turn
 _DEFAULT_CONTEXT = "default"
-# A sentence with the white space after it; every character belongs to one.
-_SENTENCE = re.compile(r".+?(?:[.!?…]+[\"')\]”’]*\s+|[。！？]+\s*|$)", re.DOTALL)
-_ENDED = re.compile(r"(?:[.!?…]+[\"')\]”’]*\s+|[。！？]+\s*)$")
-_FORMATS = {"pcm", "wav"}  # what the emulator can make
-# Kokoro and Orpheus answer 24 kHz whatever is asked for.
-_HONOUR_RATE = ("cartesia/", "minimax/")
-
-
-class _Refused(Exception):
-    """A request that the provider answers with an error."""
-
-    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.error = error_body(status, code, message, param)["error"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Session:
-    """What the query said, and what `tts_session.updated` made of it."""
-
-    model: str = "hexgrad/Kokoro-82M"
-    voice: str = "tara"
-    response_format: str | None = None
-    sample_rate: int = voices.SAMPLE_RATE
-    speed: float = 1.0
-    max_partial_length: int = 250
-    language: str = "en"
-    alignment: str = "none"
-    segment: str = "sentence"
-    extra_params: Mapping[str, Any] = field(default_factory=dict)
-
-    def changed(self, data: Mapping[str, Any]) -> _Session:
-        """Raises: _Refused, naming the parameter. Unknown names are ignored."""
-        named = dict(data)
-        if "model_id" in named:  # of older pages
-            named.setdefault("model", named["model_id"])
-        new: dict[str, Any] = {}
-        for name, wanted in _PARAMETERS.items():
-            if name in named:
-                new[name] = wanted(name, named[name])
-        return replace(self, **new)
-
-    @property
-    def rate(self) -> int:
-        honoured = self.model.lower().startswith(_HONOUR_RATE)
-        return self.sample_rate if honoured else voices.SAMPLE_RATE
-
-    def pronounced(self, text: str) -> str:
-        """The text with the words of the pronunciation dictionary as they are to be spoken."""
-        for entry in self.extra_params.get("pronunciation_dict") or ():
-            written, _, spoken = str(entry).partition("/")
-            if written:
-                pattern = rf"(?<!\w){re.escape(written)}(?!\w)"
-                text = re.sub(pattern, spoken.replace("\\", r"\\"), text, flags=re.IGNORECASE)
-        return text
-
-
-def _word(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise _Refused(400, "invalid_request", f"{name}: must be a string", name)
-    return value
-
-
-def _choice(name: str, value: Any) -> str:
-    if value not in _CHOICES[name]:
-        known = ", ".join(sorted(_CHOICES[name]))
-        raise _Refused(400, "invalid_request", f"{name}: must be one of {known}", name)
-    return str(value)
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = 0.0
-    if not math.isfinite(number) or number <= 0:
-        raise _Refused(400, "invalid_request", f"{name}: must be a number above 0", name)
-    return number
-
-
-def _whole(name: str, value: Any) -> int:
-    return int(_number(name, value))
-
-
-def _object(name: str, value: Any) -> Mapping[str, Any]:
-    if isinstance(value, str):  # in the query
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = None
-    if not isinstance(value, dict):
-        raise _Refused(400, "invalid_request", f"{name}: must be an object", name)
-    return value
-
-
-_CHOICES: dict[str, set[str]] = {
-    "response_format": _FORMATS,
-    "alignment": {"none", "word"},
-    "segment": {"sentence", "immediate", "never"},
-}
-_PARAMETERS = {
-    "model": _word,
-    "voice": _word,
-    "response_format": _choice,
-    "sample_rate": _whole,
-    "speed": _number,
-    "max_partial_length": _whole,
-    "language": _word,
-    "alignment": _choice,
-    "segment": _choice,
-    "extra_params": _object,
-}
 
 
 @dataclass(slots=True)
@@ -170,7 +64,7 @@ class _Job:
     """A text on its way to being audio."""
 
     text: str
-    session: _Session
+    session: Session
     commit: Commit
     faults: dict[FaultKind, Fault]
     ready_at: float  # no sound of it before this, on the loop's clock
@@ -184,7 +78,7 @@ class _Voice:
 
     name: str
     named: bool  # the client sent its id
-    session: _Session
+    session: Session
     record: Context
     buffer: str = ""
     queue: deque[_Job] = field(default_factory=deque)
@@ -203,7 +97,7 @@ class _Synthesis:
         self._made: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
         self._bytes = 0
 
-    async def pcm(self, text: str, session: _Session, settings: Speech) -> bytes:
+    async def pcm(self, text: str, session: Session, settings: Speech) -> bytes:
         sound, samples = settings.sound, settings.char_samples
         key = (sound, samples, text, session.voice, session.speed, session.language, session.rate)
         if key in self._made:
@@ -276,19 +170,19 @@ class EmulatedSpeech:
             return refusal(fault)
         if FaultKind.SOCKET_HANG in faults:
             await for_ever()
-        wrong: _Refused | None = None
-        session = _Session()
+        wrong: Refused | None = None
+        session = Session()
         try:
             session = session.changed(call.query)
             self._check(request, session)
-        except _Refused as exc:
+        except Refused as exc:
             if not self.settings.refuse_late:
                 call.how, call.status = "refused", exc.status
                 return web.json_response({"error": exc.error}, status=exc.status)
             wrong = exc
         if fault := faults.get(FaultKind.SOCKET_FAILED):
             code, said = fault.code or "invalid_api_key", fault.message or "Not today."
-            wrong = _Refused(fault.status, code, said)
+            wrong = Refused(fault.status, code, said)
         ws = web.WebSocketResponse(
             timeout=_CLOSE_SECONDS,
             autoping=False,
@@ -309,22 +203,22 @@ class EmulatedSpeech:
             self._sockets.discard(socket)
         return ws
 
-    def _check(self, request: web.Request, session: _Session) -> None:
+    def _check(self, request: web.Request, session: Session) -> None:
         settings = self.settings
         key = bearer(request) or request.query.get("api_key", "")
         if not key:
-            raise _Refused(401, "missing_api_key", "No API key was sent.")
+            raise Refused(401, "missing_api_key", "No API key was sent.")
         if settings.keys and key not in settings.keys:
-            raise _Refused(401, "invalid_api_key", "The API key is not valid.")
+            raise Refused(401, "invalid_api_key", "The API key is not valid.")
         if settings.max_sockets and len(self._sockets) >= settings.max_sockets:
-            raise _Refused(429, "dynamic_request_limited", "Too many sockets.")
+            raise Refused(429, "dynamic_request_limited", "Too many sockets.")
         self.check_model(session)
 
-    def check_model(self, session: _Session) -> None:
-        """Raises: _Refused."""
+    def check_model(self, session: Session) -> None:
+        """Raises: Refused."""
         if self.settings.models and session.model not in self.settings.models:
             said = f"The model {session.model} is not available."
-            raise _Refused(400, "model_not_available", said, "model")
+            raise Refused(400, "model_not_available", said, "model")
 
 
 class _Socket:
@@ -336,7 +230,7 @@ class _Socket:
         request: web.Request,
         ws: web.WebSocketResponse,
         call: SocketCall,
-        session: _Session,
+        session: Session,
     ) -> None:
         self._owner = owner
         self._request = request
@@ -364,7 +258,7 @@ class _Socket:
 
     # ------------------------------------------------------------ life
 
-    async def live(self, wrong: _Refused | None, *, silent: bool) -> None:
+    async def live(self, wrong: Refused | None, *, silent: bool) -> None:
         try:
             if not silent:
                 await self._greet()
@@ -550,7 +444,8 @@ class _Socket:
         self._owner.record.totals.characters_submitted += len(text)
         if self._settings.received == "append":
             await self._received(voice, text)
-        for part, because in _cut(voice):
+        spoken, voice.buffer = cut(voice.session, voice.buffer)
+        for part, because in spoken:
             await self._queue(voice, part, because)
 
     async def _received(self, voice: _Voice, text: str) -> None:
@@ -585,8 +480,8 @@ class _Socket:
             if voice is None:
                 return
         try:
-            self._update(voice, _object("session", message.get("session")))
-        except _Refused as exc:
+            self._update(voice, as_object("session", message.get("session")))
+        except Refused as exc:
             await self._send({"type": "conversation.item.tts.failed", "error": exc.error}, voice)
             return
         if self._settings.session_updated:
@@ -628,7 +523,9 @@ class _Socket:
         if not count:
             return
         item = (job.item if job else None) or _Item("", 0.0, 0, deque(), self._new_item())
-        silence = bytes(_delta_bytes(voice.session, self._settings))
+        silence = bytes(
+            delta_bytes(voice.session, self._settings.delta_ms, odd=self._settings.odd_splits)
+        )
         for _ in range(count):
             await self._delta(voice, item, item.frames.popleft() if item.frames else silence)
         await self._done(voice, item.id)
@@ -638,7 +535,7 @@ class _Socket:
     async def _queue(self, voice: _Voice, text: str, because: str) -> None:
         record, session = self._owner.record, voice.session
         if self._settings.received == "sentence":
-            for sentence in _SENTENCE.findall(text):
+            for sentence in sentences(text):
                 await self._received(voice, sentence)
         faults = self._owner.faults.take("speech", text)
         commit = Commit(
@@ -719,8 +616,8 @@ class _Socket:
         pcm = await self._owner.synthesis.pcm(text, session, settings)
         header, asked = b"", session.response_format in {None, "wav"}
         if settings.wav_header == "always" or (settings.wav_header == "auto" and asked):
-            header = _wav_header(session.rate)
-        sound, size = header + pcm, _delta_bytes(session, settings)
+            header = wav_header(session.rate)
+        sound, size = header + pcm, delta_bytes(session, settings.delta_ms, odd=settings.odd_splits)
         frames = deque(sound[at : at + size] for at in range(0, len(sound), size))
         return _Item(text, len(pcm) / (2 * session.rate), len(header), frames)
 
@@ -728,7 +625,7 @@ class _Socket:
         """The texts of the items that a commit becomes."""
         text = job.commit.spoken
         if self._settings.done == "item":
-            return _SENTENCE.findall(text)
+            return sentences(text)
         if self._settings.done == "two_items":
             middle = text.find(" ", len(text) // 2) + 1 or len(text) // 2
             return [text[:middle], text[middle:]]
@@ -875,40 +772,3 @@ class _Socket:
 def _settle(commit: Commit, how: str) -> None:
     if not commit.how:
         commit.how, commit.ended = how, time.monotonic()
-
-
-def _cut(voice: _Voice) -> list[tuple[str, str]]:
-    """Takes from the buffer what is to be spoken without waiting for a commit."""
-    session = voice.session
-    if session.segment == "never" or not voice.buffer.strip():
-        return []
-    if session.segment == "immediate":
-        text, voice.buffer = voice.buffer, ""
-        return [(text, "immediate")]
-    parts = _SENTENCE.findall(voice.buffer)
-    rest = "" if _ENDED.search(parts[-1]) else parts.pop()
-    cut = [(part, "sentence") for part in parts]
-    while len(rest) > session.max_partial_length:
-        end = rest.rfind(" ", 1, session.max_partial_length) + 1 or session.max_partial_length
-        cut.append((rest[:end], "partial"))
-        rest = rest[end:]
-    voice.buffer = rest
-    return cut
-
-
-def _delta_bytes(session: _Session, settings: Speech) -> int:
-    samples = max(1, round(session.rate * settings.delta_ms / 1000))
-    return samples * 2 - (1 if settings.odd_splits else 0)
-
-
-def _wav_header(rate: int) -> bytes:
-    """As a stream has it that does not know its length yet."""
-    unknown = 0xFFFFFFFF
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16)
-    return (
-        b"RIFF"
-        + struct.pack("<I4s", unknown, b"WAVE")
-        + form
-        + b"data"
-        + struct.pack("<I", unknown)
-    )

@@ -5,7 +5,6 @@ MinIO keeps its data over a restart; moto holds it in memory and forgets it.
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
 import shutil
@@ -15,6 +14,10 @@ import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException
 
 from local.child import Child, NotStarted, temporary
 
@@ -54,15 +57,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=0.5)
+def _answers(endpoint: str) -> bool:
+    """Whether it does what the services will ask for.
+
+    MinIO's own health pages say yes while its logins are still being loaded.
+    """
+    pool = urllib3.PoolManager(timeout=0.5, retries=False)
+    access, secret = S3Server.access_key, S3Server.secret_key
     try:
-        connection.request("GET", "/minio/health/live")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
+        Minio(
+            endpoint, access, secret, secure=False, region="us-east-1", http_client=pool
+        ).list_buckets()
+    except (MinioException, urllib3.exceptions.HTTPError):
         return False
     finally:
-        connection.close()
+        pool.clear()
+    return True
 
 
 class S3Server:
@@ -158,7 +168,7 @@ class S3Server:
             self._child.start(command, environ)
             try:
                 left = max(deadline - time.monotonic(), 1)
-                await self._child.ready(partial(_healthy, port), left)
+                await self._child.ready(partial(_answers, f"127.0.0.1:{port}"), left)
             except NotStarted as exc:
                 if "port is already in use" in str(exc) and attempt < _TRIES - 1:
                     continue

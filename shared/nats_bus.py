@@ -622,8 +622,9 @@ class Pull:
     With `group`, a pinned-client priority group: one replica at a time gets everything, in order.
     """
 
-    EXPIRES: Final = 20.0
-    HEARTBEAT: Final = 2.5
+    # Shorter than a lease: what a frozen worker asked for must not swallow what it lost.
+    EXPIRES: Final = 5.0
+    HEARTBEAT: Final = 2.0
     SILENCE: Final = 6.0  # no message, status or heartbeat for so long: asked again
     BATCH: Final = 128
 

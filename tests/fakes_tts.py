@@ -102,16 +102,19 @@ def _fact(headers: dict[str, str], data: bytes) -> object:
 
 @dataclass
 class MemoryAudio:
-    """Publish on an AudioStream; `replaced` makes the fence shut from the next event on."""
+    """Publish on an AudioStream; the fence is shut once it holds `shut_after` messages."""
 
     stream: AudioStream = field(default_factory=AudioStream)
-    replaced: bool = False
+    shut_after: int | None = None
     attempt: int = 0
     seq: int = 0
 
-    def _keep(self, kind: Kind, data: bytes, **more: int) -> None:
-        if self.replaced:
+    def _check(self) -> None:
+        if self.shut_after is not None and len(self.stream.messages) >= self.shut_after:
             raise Replaced
+
+    def _keep(self, kind: Kind, data: bytes, **more: int) -> None:
+        self._check()
         headers = {H_TYPE: kind.value, H_ATTEMPT: str(self.attempt)}
         headers |= {name: str(value) for name, value in more.items()}
         self.stream.messages.append((headers, data))
@@ -141,8 +144,7 @@ class MemoryAudio:
         self._keep(Kind.PIECE_DONE, encode(event))
 
     async def drained(self) -> None:
-        if self.replaced:
-            raise Replaced
+        self._check()
 
     async def end(self, event: Stored | AudioFailed) -> None:
         self.attempt = event.attempt

@@ -15,13 +15,13 @@ JOINS = _words(
     " e.g i.e vs viz cf approx resp esp incl"
     # German
     " Hr Hrn Fr Frl Dipl Ing Stud d.h z.B i.d.R s.o s.u v.a m.E z.T u.U o.g bzw bspw ca evtl ggf"
-    " inkl exkl insb sog vgl zzgl abzgl einschl mind Tel Str Nrn geb gest"
+    " inkl exkl mult insb sog vgl zzgl abzgl einschl mind Tel Str Nrn geb gest"
     # French
-    " Mme Mmes Mlle Mlles MM Mgr p.ex ex env c.-à-d av apr"
+    " Mme Mmes Mlle Mlles MM Mgr p.ex ex env av apr"
     # Spanish
     " Sr Sra Srta Sres Dra Dña Lic Ing p.ej ej aprox EE"
     # others
-    " Sig dott sig"
+    " Sig dott sig डॉ श्री रु"
 )
 
 # May end a sentence: it does before a capital letter, a quote or the end of a line,
@@ -31,13 +31,13 @@ DEPENDS = _words(
     " No no Nos nos Nr nr Fig fig Figs Art art Vol vol Ch ch chap Sec sec p pp S s Bd Kap Abb Tab"
     " Abs Aufl Núm núm Cap cap pág págs op Op eq Eq ver Ver ed Ed Jan Feb Mar Apr Jun Jul Aug Sep"
     " Sept Oct Nov Dec Okt Dez janv févr avr juil déc ene abr ago dic Jh Std Min Sek km cm mm kg ft"
-    " lb oz hrs mins max min Max Min Ud Uds Vd Vds"
+    " lb oz hrs mins max min Max Min Ud Uds Vd Vds temp Temp hab"
 )
 
 # Names: capitals follow them inside a sentence as well ("the U.S. Army"), so they end one only
 # before a word that sentences begin with.
 NAMES = _words(
-    "U.S U.K U.N E.U U.S.A U.S.S.R D.C L.A N.Y Ph.D M.D B.A M.A B.Sc M.Sc UU"
+    "U.S U.K U.N E.U U.S.A U.S.S.R D.C L.A N.Y Ph.D M.D B.A M.A B.Sc M.Sc UU EE.UU"
     " Inc Ltd Corp Co Jr Bros Ave Blvd Rd Dept Univ S.A S.L e.V e.K Mio Mrd Tsd"
 )
 

@@ -80,6 +80,7 @@ _SPEAKABLE = re.compile(r"[^\W_]|[%&@+=°©®™§€$£¥₹₽₩¢]")
 _LEFTOVER = re.compile(r"[\s!?…。！？，、；：।؟،؛,;:)\]}”’」』】）》]*")
 
 _WIDE_PAIRS = (("「", "」"), ("『", "』"), ("“", "”"), ("（", "）"), ("《", "》"))
+_STRAY = re.compile(r"^[-–—] | (?=[,.](?: |$))")
 _SPACE = re.compile(r" *")
 _STOPS = re.compile(r"[.!?…]*")
 _CLOSERS = re.compile(r"[\"'”’“»«›‹)\]」』】）》〉]*")
@@ -88,7 +89,7 @@ _OPENING = "\"'“„‚«»‹›([¿¡「『（《"
 _ROMAN = re.compile(r"[IVX]{1,5}")
 _DAY_AND_MONTH = re.compile(r"\d{1,2}\.\d{1,2}")
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")
-_LAST_PART = re.compile(r"[^-/]*$")
+_LAST_PART = re.compile(r"[^-/'’]*$")  # of Dr.-Ing., a.m./p.m., l'art.
 
 # Not at the start of a line in Japanese, and not at the start of a piece.
 _CLINGING = frozenset("ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶーゝゞヽヾ々")
@@ -191,7 +192,7 @@ class Pieces:
             return None
         start = max(start, self._end)  # a run of several pieces stands for one range
         self._end = max(start, self._ends[begin + len(text) - 1])
-        piece = Piece(self._index, " ".join(text.split()), start, self._end)
+        piece = Piece(self._index, _tidied(text), start, self._end)
         self._index += 1
         self._said += _weight(text)
         self._pace = _pace_after(self._said)
@@ -424,6 +425,8 @@ class Pieces:
             return _Dot.ENDS
         if letter.isupper():
             return _Dot.NAME
+        if not letter.islower():
+            return _Dot.JOINS  # an initial in a script without capitals
         is_unit = letter in UNITS and lead[-1:].isdecimal()
         return _Dot.JOINS if letter in LETTERS and not is_unit else _Dot.DEPENDS
 
@@ -468,6 +471,11 @@ class Pieces:
         **dict.fromkeys("，、；：､၊", _wide_clause_end),
         **dict.fromkeys("—–-", _dash),
     }
+
+
+def _tidied(text: str) -> str:
+    """Without a dash in front, nor spaces left behind: "Hi , Bob ." was "Hi 👋, Bob 🙂."."""
+    return _STRAY.sub("", " ".join(text.split()))
 
 
 def _weight(text: str) -> int:

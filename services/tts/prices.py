@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+_Dollars: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 
 # By the longest beginning of the model's name that matches.
 _PER_MILLION = {
@@ -30,7 +32,7 @@ class Prices:
     @classmethod
     def read(cls, path: Path) -> Prices:
         """A JSON object of model to dollars. Raises OSError, ValueError."""
-        return cls(msgspec.json.decode(path.read_bytes(), type=dict[str, float]))
+        return cls(msgspec.json.decode(path.read_bytes(), type=dict[str, _Dollars]))
 
     def of(self, model: str, characters: int) -> float | None:
         """Dollars; None for a model without a price."""

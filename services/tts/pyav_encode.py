@@ -40,17 +40,16 @@ class _Coding:
     container: str
     codec: str
     bit_rate: int | None = None  # above it nobody hears a difference in one voice at 24 kHz
-    codec_options: Mapping[str, str] = field(default_factory=dict)
-    container_options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 _CODINGS: Final = {
     AudioFormat.FLAC: _Coding("flac", "flac"),
     # ID3v2.3 is what every player reads; constant, so that players without Xing seek well too.
     AudioFormat.MP3: _Coding(
-        "mp3", "libmp3lame", 64_000, container_options={"id3v2_version": "3", "write_xing": "1"}
+        "mp3", "libmp3lame", 64_000, {"id3v2_version": "3", "write_xing": "1"}
     ),
-    AudioFormat.OPUS: _Coding("ogg", "libopus", 32_000, {"application": "voip"}),
+    AudioFormat.OPUS: _Coding("ogg", "libopus", 32_000),
     AudioFormat.AAC: _Coding("adts", "aac", 64_000),
 }
 
@@ -61,11 +60,9 @@ def encode(audio: IO[bytes], target: IO[bytes], label: Label) -> None:
     `target` must be seekable: lengths are written into its head at last.
     """
     coding = _CODINGS[label.format]
-    options = {"fflags": _SAME_BYTES, **coding.container_options}
+    options = {"fflags": _SAME_BYTES, **coding.options}
     with av.open(target, "w", format=coding.container, options=options) as container:
-        stream = container.add_stream(
-            coding.codec, rate=pcm.SAMPLE_RATE, options=dict(coding.codec_options)
-        )
+        stream = container.add_stream(coding.codec, rate=pcm.SAMPLE_RATE)
         assert isinstance(stream, AudioStream)
         stream.codec_context.layout = "mono"
         stream.codec_context.flags |= Flags.bitexact

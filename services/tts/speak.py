@@ -219,8 +219,7 @@ class _Speaker:
             try:
                 await self._say_once(piece)
             except ProviderError as exc:
-                number += 1
-                await self._before_next_try(piece, number, exc)
+                number = await self._before_next_try(number + 1, exc)
             else:
                 await self._count_fallback()
                 return
@@ -236,22 +235,23 @@ class _Speaker:
         await self._change(lambda r: record.next_attempt(r, self.job.execution))
         await self.world.publish.started(self.record.attempt, self.params)
 
-    async def _before_next_try(self, piece: Piece, number: int, exc: ProviderError) -> None:
-        """Raises `exc` when nothing is left to try."""
+    async def _before_next_try(self, number: int, exc: ProviderError) -> int:
+        """Returns which try on its model the next one is; raises `exc` when none is left."""
         await self._close_voice()
         # Before anything else: a turn that is stopped from here on is stored as it is.
         self.world.recording.cut(sum(p.samples for p in self.done))
         fallback = self.rules.fallback
         on_fallback = fallback is not None and self.params.model == fallback[0]
         if not exc.retryable or number > self.rules.tries:
-            if fallback is None or on_fallback or number > 2 * self.rules.tries:
+            if fallback is None or on_fallback:
                 raise exc
             self.params = replace(self.params, model=fallback[0], voice=fallback[1])
-            self.on_fallback = 1
+            self.on_fallback, number = 1, 1
         else:
             now = self.world.now
             await now.pause(pause_before(number, exc.wait, uniform=now.uniform))
         await self._next_attempt()
+        return number
 
     async def _count_fallback(self) -> None:
         if self.on_fallback:

@@ -72,7 +72,8 @@ _PLAIN = re.compile(
     re.VERBOSE,
 )
 _CODE = re.compile(rf"[^`{_BREAKS}{_SPACES}{_DROPPED}\u200c\u200d]+")
-_GONE = re.compile(f"[{_DROPPED}\u200c\u200d]+")
+_GONE = re.compile(f"[{_DROPPED}\u200c\u200d]*")
+_PICTURE = re.compile(f"[{_PICTURES}]")
 _INDENT = re.compile(rf"[{_SPACES}]*")
 _CODE_INDENT = re.compile(r"[ \t>]*")
 _REST_OF_LINE = re.compile(r"[^\n]*")
@@ -111,6 +112,7 @@ _RULERS = {
 }
 _REFERENCE_NAME = re.compile(r"[^\]\n]*")
 _LABEL_NAME = re.compile(r"[^\]\s]*")
+_INFO_WORD = re.compile(r"[\w+#.-]*")
 _INFO = re.compile(r"[^`\n]*")
 _TARGET = re.compile(r"[^\s()]*")
 _TITLE_ENDS = {'"': '"', "'": "'", "(": ")"}
@@ -344,13 +346,17 @@ class Spoken:
             end = tape.span(_INFO, marks, _REFERENCE)
             if end - marks < _REFERENCE and tape.char(end) == "`":
                 return False
-        self._fence = _Fence(sign, marks - tape.at)
+        self._begin_fence(_Fence(sign, marks - tape.at), end)
+        return False
+
+    def _begin_fence(self, fence: _Fence, end: int) -> None:
+        self._fence = fence
+        self._opening = False
         if self._announcement:
+            self._break(self._tape.at)
             self._say(self._announcement, end)
-            self._last = " "
         else:
             self._drop(end)
-        return False
 
     def _open_reference(self) -> bool:
         """`[label]: https://… "title"` is never shown; `[^1]: a footnote` loses its mark."""
@@ -402,6 +408,11 @@ class Spoken:
         if end - tape.at == 1 and tape.before.isalpha() and tape.char(end).isalpha():
             self._say("'", end)  # it`s
             return
+        if end - tape.at >= 3:  # a block may also begin behind words
+            info = tape.span(_INFO_WORD, end, _LABEL)
+            if tape.char(info) in "\r\n":
+                self._begin_fence(_Fence("`", end - tape.at), info)
+                return
         self._code = end - tape.at
         self._code_until = tape.index(end) + _INLINE_CODE
         self._drop(end)
@@ -471,6 +482,9 @@ class Spoken:
     def _destination(self, start: int) -> int:
         """The position after `(https://… "title")`; negative if it is something else."""
         tape = self._tape
+        if tape.char(start + 1) == "<":
+            closed = tape.find(">", start + 2, _TAG)
+            return self._title(closed + 1) if closed >= 0 else -1
         stop = start + _DESTINATION
         at = start
         depth = 0
@@ -564,11 +578,12 @@ class Spoken:
         if not ("://" in inner or "@" in inner) or tape.char(end) != ">":
             return False
         scheme, _, rest = inner.rpartition("://")
-        name = (_HOST_NAME.match(rest) if scheme else re.match(".*", inner)) or None
-        said = name.group().removeprefix("www.") if name else ""
-        self._drop(start + inner.find(said))
+        name = _HOST_NAME.match(rest) if scheme else None
+        said = name.group().removeprefix("www.") if name else inner
         if said:
-            self._say(said, tape.at + len(said))
+            begins = start + inner.find(said)
+            self._drop(begins)
+            self._say(said, begins + len(said))
         self._drop(end + 1)
         return True
 
@@ -753,6 +768,7 @@ class Spoken:
         elif after.isdecimal():
             end = tape.span(_NUMBER, tape.at + 1, _LABEL)
             if tape.char(end) in set("$^_=\\{*"):
+                self._formula = True
                 self._drop(tape.at + 1)
             else:
                 self._keep()
@@ -763,7 +779,7 @@ class Spoken:
             self._keep()
 
     def _counts(self, before: str, after: str) -> bool:
-        return before.isdecimal() or (before.isspace() and not after.strip()) or after in {".", "-"}
+        return before.isdecimal() or not after.strip() or after in ".-,;"
 
     def _bar(self) -> None:
         """`|` between the cells of a table is a comma, unless the cell ends with its own mark."""
@@ -784,8 +800,8 @@ class Spoken:
                 self._keep()
             else:
                 self._drop(tape.at + 1)
-        elif gone := _GONE.match(char):
-            self._drop(tape.at + gone.end())
+        elif _GONE.fullmatch(char):
+            self._leave_out()
         elif _INDENT.fullmatch(char):
             self._space(tape.at + 1)
         elif char.isspace():
@@ -793,8 +809,24 @@ class Spoken:
         else:
             self._keep()
 
+    def _leave_out(self) -> None:
+        """A picture between two words leaves a space; what has no width leaves nothing."""
+        tape = self._tape
+        if not _PICTURE.match(tape.text, tape.at):
+            self._drop(tape.at + 1)
+            return
+        end = tape.span(_GONE, tape.at, _MARKER)
+        if self._last.isalnum() and tape.char(end).isalnum():
+            self._space(end)
+        else:
+            self._drop(end)
+
     def _brace(self) -> None:
-        self._part(self._tape.at + 1)
+        tape = self._tape
+        if tape.text[tape.at] == "{" and tape.before == "}":  # \frac{a}{b}
+            self._space(tape.at + 1)
+        else:
+            self._part(tape.at + 1)
 
     def _double_mark(self) -> None:
         """The single characters for !! and ?!."""

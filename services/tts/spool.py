@@ -22,6 +22,7 @@ class Spool:
         return pcm.samples(self._bytes)
 
     def append(self, audio: bytes) -> None:
+        self._file.seek(self._bytes)  # somebody may have read
         self._file.write(audio)
         self._bytes += len(audio)
 

@@ -97,6 +97,7 @@ class TogetherSocket:
         self._pool = pool
         self._connection: Connection | None = None
         self._lost = False
+        self._refusal: ProviderError | None = None  # came when nobody had asked for anything
         self._checking = False
         self._latest = params  # the last turn's, where contexts may not be told apart
         self._leaving: dict[str, asyncio.TimerHandle] = {}
@@ -229,7 +230,8 @@ class TogetherSocket:
             while True:
                 self.handle(self.receiver.receive(await connection.recv()), _now())
         except ConnectionClosed:
-            return SocketLost(f"the socket was closed ({connection.close_code})")
+            lost = SocketLost(f"the socket was closed ({connection.close_code})")
+            return self._refusal or lost
         except ProviderBroken as exc:
             return exc
 
@@ -373,6 +375,8 @@ class TogetherSocket:
             self.sharing = Sharing.EXCLUSIVE
             if not isinstance(error, ProviderAuth | ProviderRateLimited | ProviderOverloaded):
                 error = ProviderBroken(f"one of {len(meant)} turns failed: {error}")
+        if not meant and context is None and not self.served:
+            self._refusal = error  # of the whole socket: some refuse a key or model only now
         for turn in meant:
             turn.fail(error)
         if isinstance(error, ProviderAuth):

@@ -274,10 +274,11 @@ class TogetherSpeech:
         """From opening to end; whoever ends it, its turns learn so before anything else."""
         try:
             connection = await self._connect(socket)
+            reason: ProviderError = SocketLost("the socket was closed")
             try:
-                socket.lose(await socket.read(connection))
+                reason = await socket.read(connection)
             finally:
-                self._part(socket)
+                self._part(socket, reason)
                 await connection.close()
         except ProviderError as exc:
             self._note_failure(socket, exc)
@@ -322,18 +323,19 @@ class TogetherSpeech:
         assert isinstance(connection, Connection)
         return connection
 
-    def _part(self, socket: TogetherSocket) -> None:
+    def _part(self, socket: TogetherSocket, reason: ProviderError) -> None:
         """An open socket has ended."""
-        known, ours = socket.known, socket.ended_by_us or not self._open
-        socket.lose(SocketLost("the socket was closed"))
-        self._forget(socket)
+        ours = socket.ended_by_us or not self._open
+        socket.lose(reason)
         self.counts.lost += not ours
         log.info("tts.socket_closed", extra={"model": socket.model, "by_us": ours})
-        if socket.served or ours or _now() - socket.since > SHORT_LIFE:
-            known.failures = 0
+        if not (ours or socket.served) and not isinstance(reason, SocketLost):
+            self._note_failure(socket, reason)
+        elif ours or socket.served or _now() - socket.since > SHORT_LIFE:
+            socket.known.failures = 0
         else:
-            self._back_off(known, 0.0)
-        self.changed()
+            self._back_off(socket.known, 0.0)
+        self._forget(socket)
 
     def _forget(self, socket: TogetherSocket) -> None:
         if socket in self._sockets:

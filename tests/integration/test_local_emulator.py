@@ -162,7 +162,7 @@ async def test_the_pace_is_kept(emulator: Emulator, http: aiohttp.ClientSession)
     assert call.first_token is not None
     assert call.ended is not None
     assert call.first_token - call.at >= 0.05
-    assert call.ended - call.first_token >= 7 / 200 - 0.005
+    assert call.ended - call.at >= 0.05 + 7 / 200
 
 
 async def test_without_a_key_nothing_is_answered(
@@ -335,7 +335,7 @@ class Speaker:
                 return event
             assert event["type"] != "closed"
 
-    async def quiet(self, seconds: float = 0.1) -> None:
+    async def quiet(self, seconds: float = 0.2) -> None:
         """Reads whatever still comes until nothing comes for this long."""
         with contextlib.suppress(TimeoutError):
             while True:
@@ -476,7 +476,7 @@ async def test_the_voice_is_as_fast_as_it_is_told_even_behind_other_audio(
             assert commit.first_audio is not None
             assert commit.ended is not None
             assert commit.first_audio - commit.at >= 0.039
-            assert commit.ended - commit.first_audio >= 0.09
+            assert commit.ended - commit.at >= 0.039 + 0.09
         assert first.ended is not None
         assert second.first_audio is not None
         assert (second.first_audio > first.ended) is not parallel

@@ -375,7 +375,15 @@ def test_the_files_as_they_are_deployed_are_valid(tmp_path: Path, file: str) -> 
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "1", "-subj", "/CN=nats", "-keyout", str(tmp_path / "tls/tls.key")),
+            *(
+                "-nodes",
+                "-days",
+                "1",
+                "-subj",
+                "/CN=nats",
+                "-keyout",
+                str(tmp_path / "tls/tls.key"),
+            ),
             *("-out", str(tmp_path / "tls/tls.crt")),
         ],
         check=True,

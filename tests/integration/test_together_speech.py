@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import gc
 import logging
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from local import voices
-from local.emulated_speech import _SENTENCE
 from local.together_emulator import Emulator
 from services.tts import completion, together_socket
 from services.tts.ports import SpokenWord, VoiceParams
@@ -78,8 +78,7 @@ def samples(texts: tuple[str, ...], emulator: Emulator, *, voice: str = "af_hear
 
 def items(text: str, done: str) -> list[str]:
     if done == "item":
-        found: list[str] = _SENTENCE.findall(text)
-        return found
+        return re.findall(r".+?(?:[.!?]+\s+|$)", text)
     if done == "two_items":
         middle = text.find(" ", len(text) // 2) + 1 or len(text) // 2
         return [text[:middle], text[middle:]]
@@ -97,14 +96,15 @@ async def spoken(
 ) -> bytes:
     """A turn as the service speaks it: a piece that fails is said again in a new context."""
     audio, left = b"", list(texts)
-    while left:
+    for _ in range(4):
         with contextlib.suppress(ProviderStalled, ProviderBroken):
             async with voice.turn(params) as turn:
                 while left:
                     audio += await heard(turn.say(left[0]))
                     left.pop(0)
                 audio += await heard(turn.finish())
-    return audio
+                return audio
+    raise AssertionError(f"never said: {left}")
 
 
 async def until(condition: Callable[[], bool]) -> None:

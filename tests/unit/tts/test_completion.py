@@ -95,7 +95,9 @@ def test_at_first_a_done_is_believed_only_after_quiet() -> None:
 
 def test_the_quiet_is_not_shorter_and_not_longer_than_sensible() -> None:
     assert Context().piece((0.001, "audio", "a"), (0.002, "done", "a")) == pytest.approx(0.102)
-    assert Context().piece((3.0, "audio", "a"), (3.1, "done", "a")) == pytest.approx(3.1 + QUIET_MAX)
+    assert Context().piece((3.0, "audio", "a"), (3.1, "done", "a")) == pytest.approx(
+        3.1 + QUIET_MAX
+    )
 
 
 def test_a_slow_voice_makes_the_quiet_longer() -> None:
@@ -198,9 +200,7 @@ def test_late_audio_of_an_item_that_is_known_is_not_the_pieces_own() -> None:
     context = Context(taught())
     context.piece(*item("a", 0.1, 0.3), *item("late", 0.31, 1.2))
     context.watch.audio("late", context.now)  # between the pieces
-    ended = context.piece(
-        (0.1, "audio", "late"), (0.2, "done", "late"), *item("b", 0.5, 0.9)
-    )
+    ended = context.piece((0.1, "audio", "late"), (0.2, "done", "late"), *item("b", 0.5, 0.9))
     assert ended > 0.9
 
 

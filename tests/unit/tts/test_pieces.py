@@ -117,16 +117,19 @@ Ich habe 5. | Du hast 6.
 Es dauert ca. 10 Min. und mehr. | Gut.
 Er hat 3 Mio. Euro. | Das ist viel.
 Kaiser Wilhelm II. war da. | Ja.
+Der Dr.-Ing. Meier und Prof. Dr. h. c. mult. Schulz. | Ja.
 Bonjour ! | Comment ça va ? | Bien.
 M. Dupont et Mme. Martin sont là. | Oui.
 Prenez des fruits, p. ex. des pommes. | Merci.
 « Stop ! » dit-il. | « Non. » | Puis rien.
 Il est 17 h. 30 environ. | Bien.
 L'eau, c'est bon… | Oui… mais non.
+Voir l'art. 5 et la p. 10. | Bien.
 C'est etc. | Mais oui.
 ¡Hola! | ¿Qué tal? | Bien.
 ¿De verdad? | ¡Sí! | El Sr. García y la Sra. López. | Adiós.
 Viven en EE. UU. desde 2010. | Bien.
+EE.UU. es grande. | Sí.
 Son las 5 p. m. en punto. | Vale.
 Por ejemplo, p. ej. esto. | Ya.
 Vale, ¿y tú? | Yo también.
@@ -138,8 +141,10 @@ Vale, ¿y tú? | Yo también.
 「止まれ！」と彼は言った。 | 「はい。」 | それから。
 『本』を読む。 | 楽しい。
 नमस्ते। | आप कैसे हैं? | मैं ठीक हूँ।
+डॉ. शर्मा आए। | ठीक है।
 यह पहला है।यह दूसरा है। | ठीक
 مرحبا. | كيف حالك؟ | أنا بخير!
+د. أحمد هنا. | شكرا.
 السعر 3.14 دولار. | شكرا.
 کیا حال ہے؟ | ٹھیک ہے۔ | شکریہ
 안녕하세요. | 반갑습니다! | 네
@@ -314,6 +319,7 @@ def test_what_cannot_be_said_is_no_piece(text: str) -> None:
         ("… so it goes.", ["so it goes."]),
         (".NET is fine.", [".NET is fine."]),
         ("-5 is less.", ["-5 is less."]),
+        ("Yes! – he said.", ["Yes!", "he said."]),
         ("€5? Yes.", ["€5?", "Yes."]),
     ],
 )
@@ -436,7 +442,7 @@ def test_how_a_text_is_split_makes_no_difference(text: str, seed: int) -> None:
         assert speak(*split(text, longest, chance)) == whole
 
 
-@pytest.mark.parametrize("seed", range(120))
+@pytest.mark.parametrize("seed", range(60))
 def test_how_a_mixture_is_split_makes_no_difference(seed: int) -> None:
     chance = random.Random(seed)
     words = " ".join(ANSWERS[name] for name in list(ANSWERS)[:9]).split(" ")
@@ -506,6 +512,10 @@ def test_a_markdown_answer_sounds_like_a_person_reading() -> None:
     ]
 
 
+def test_what_was_left_out_leaves_no_space_before_a_comma_or_a_full_stop() -> None:
+    assert texts(speak("Hi 👋, Bob 🙂. Bye 👋!")) == ["Hi, Bob.", "Bye !"]
+
+
 def test_code_is_left_out_and_its_neighbours_stay_apart() -> None:
     assert texts(speak(ANSWERS["code"])) == [
         "You can do it like this:",
@@ -538,7 +548,7 @@ HOSTILE += [", ", "— ", "e\u0301", "( ", "「", "。」"]
 @pytest.mark.parametrize("scrap", HOSTILE)
 @pytest.mark.parametrize("size", [5, 1_000_000])
 def test_work_grows_with_the_text_and_no_faster(scrap: str, size: int) -> None:
-    short, long = (scrap * 2_000)[:2_000], (scrap * 8_000)[:8_000]
+    short, long = (scrap * 1_000)[:1_000], (scrap * 4_000)[:4_000]
     assert calls(long, size) < 4.6 * calls(short, size) + 500
 
 

@@ -125,6 +125,7 @@ CASES = {
     "link with title": ('[t](https://a.org "A title (x)") e', "t e"),
     "link with brackets": ("[t](https://a.org/x_(y)) e", "t e"),
     "link with emphasis": ("[**bold** text](/x) e", "bold text e"),
+    "link in angles": ("[t](<a b>) e", "t e"),
     "relative link": ("[t](./a.md#b), e", "t, e"),
     "empty link": ("[t]() e", "t e"),
     "image": ("![A cat](cat.png) sits", "A cat sits"),
@@ -159,6 +160,7 @@ CASES = {
     "backtick as apostrophe": ("it`s *fine*", "it's fine"),
     "unclosed code ends with its line": ("a `b *c\n*d* e", "a b *c\nd e"),
     "fence": ("a\n```python\nx = 1\n```\nb", "a\nb"),
+    "fence behind words": ("Look:```python\nx = 1\n```\nb", "Look:\nb"),
     "fence of tildes": ("a\n~~~\nx\n```\n~~~\nb", "a\nb"),
     "longer fence": ("a\n````md\n```\nx\n```\n````\nb", "a\nb"),
     "fence in a list": ("- a\n  ```sh\n  x\n  ```\n- b", "a\nb"),
@@ -179,9 +181,13 @@ CASES = {
     # signs
     "escapes": (r"\*not\* \_em\_ \# 1\. \`x\`", "*not* _em_ # 1. `x`"),
     "backslash": (r"C:\Users\me", r"C:\Users\me"),
-    "money": ("$5 and $10, US$5, 100$ or $1,000.50", "$5 and $10, US$5, 100$ or $1,000.50"),
+    "money": (
+        "$5 and $10, US$5, US$ 5, 100$ or $1,000.50",
+        "$5 and $10, US$5, US$ 5, 100$ or $1,000.50",
+    ),
     "formula": ("$x^2$ and $$a+b$$ and \\(c\\) and \\[d\\]", "x^2 and a+b and c and d"),
     "formula with a number": ("$2^n$ grows", "2^n grows"),
+    "formula with braces": (r"\(\frac{a}{b}\)", "a b"),
     "formula commands": (r"$3 \times \pi \neq 4$", "$3 × π ≠ 4$"),
     "euro": ("5 € or €5, 20 % and 30 °C", "5 € or €5, 20 % and 30 °C"),
     "repeated marks": ("No!!!! Why??? What?!?! So......", "No! Why? What?! So…"),
@@ -196,6 +202,7 @@ CASES = {
     "heart with selector": ("I ❤️ it ☀️ ⭐", "I it "),
     "keycaps": ("1️⃣ One 2️⃣ #️⃣ *️⃣ Two", "One Two"),
     "emoji in heading": ("## 🚀 Start\nGo", "Start\nGo"),
+    "emoji between words": ("a👍b and Great🎉!", "a b and Great!"),
     "signs that are text": ("© ® ™ ° → C♯ №", "© ® ™ ° → C♯ №"),
     "text style sign": ("Foo™️", "Foo™"),
     "zero width": ("a\u200bb\ufeffc\u00add\u2060e\x07f", "abcdef"),
@@ -301,39 +308,18 @@ def test_what_is_not_a_link_loses_no_word() -> None:
 
 
 # What a text is made of: every marker, whole and in halves, and words of several scripts.
-SCRAPS = (
-    """* ** *** _ __ ` `` ``` ~~~ ~~ [ ] ( ) ]( ![ < > <b> </p> <!-- --> &amp; & # ## | | - --- --
+VISIBLE = """
+    * ** *** _ __ ` `` ``` ~~~ ~~ [ ] ( ) ]( ![ < > <b> </p> <!-- --> &amp; & # ## | | - --- --
     1. 10) https:// http:// www. example.org /a?b=c h ht http w ww word Word Dr. e.g. 5 3.14
     $ $5 $x \\ \\( \\times \\frac ... . ! ? !!! ?! … — 👍 👨‍👩‍👧 1️⃣ 🇩🇪 ❤️ 。 ！ ？ 「 」 你好吗 です
     ، ؟ । [^1] [1] [x] “ ” « » , ; : { } é İ क्षि === |---| <https://a.org/b> <a@b.org> data:x
-""".split()
-    + [
-        *[
-            "\n",
-            "\n\n",
-            "  ",
-            "- ",
-            "* ",
-            "## ",
-            "> ",
-            "- [ ] ",
-            "| a | b |",
-            "[1]: https://x.org\n",
-        ],
-        *[
-            "```py\nx\n```\n",
-            "\u200d",
-            "\u200c",
-            "\u00a0",
-            "\t",
-            "\r\n",
-            "\ud83d",
-            "\udc4d",
-            "\x00",
-        ],
-        "x" * 70,
-    ]
-)
+"""
+SCRAPS = [
+    *VISIBLE.split(),
+    *("\n", "\n\n", "  ", "- ", "* ", "## ", "> ", "- [ ] ", "| a | b |", "[1]: https://x.org\n"),
+    *("```py\nx\n```\n", "\u200d", "\u200c", "\u00a0", "\t", "\r\n", "\ud83d", "\udc4d", "\x00"),
+    *("](<a b>)", "```py\n", "x" * 70),
+]
 
 
 def soup(chance: random.Random) -> str:
@@ -343,7 +329,7 @@ def soup(chance: random.Random) -> str:
     )
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(100))
 def test_how_a_text_is_split_makes_no_difference(seed: int) -> None:
     chance = random.Random(seed)
     text = soup(chance)
@@ -418,8 +404,8 @@ HOSTILE = {
 @pytest.mark.parametrize("scrap", HOSTILE.values(), ids=HOSTILE.keys())
 @pytest.mark.parametrize("size", [5, 1_000_000])
 def test_work_grows_with_the_text_and_no_faster(scrap: str, size: int) -> None:
-    short = (scrap * 2_000)[:2_000]
-    long = (scrap * 8_000)[:8_000]
+    short = (scrap * 1_000)[:1_000]
+    long = (scrap * 4_000)[:4_000]
     assert calls(long, size) < 4.4 * calls(short, size) + 500
     assert calls(long, size) < 60 * len(long)
 

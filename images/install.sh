@@ -1,0 +1,14 @@
+#!/bin/sh
+# install.sh LOCK FOLDER: the locked wheels into a folder, without what only a developer needs.
+set -eu
+/pip/bin/pip install --disable-pip-version-check --no-cache-dir --no-compile --quiet \
+  --require-hashes --only-binary :all: --target "$2" -r "$1"
+# The tests of a cryptography library, sources of compiled modules, their debugging symbols:
+# a third of what the speech service needs.
+rm -rf "$2/bin" "$2/Crypto/SelfTest"
+find "$2" -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.c' \) -delete
+# (What auditwheel has moved into `….libs` is stripped already, and would only grow.)
+find "$2" -type f -name '*.so' -not -path '*.libs/*' -exec strip --strip-debug {} +
+# The root is read-only at run time: what is not compiled now is compiled at every start. By hash
+# and not by date, so that equal sources make equal files.
+python3 -m compileall -q --invalidation-mode unchecked-hash "$2"

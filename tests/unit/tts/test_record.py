@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from services.tts import record
+from services.tts.record import Begin, SpeechRecord
+from shared.contract import AudioFailed, Code, Error, Finish, Stored
+from shared.errors import Replaced
+
+FAILED = AudioFailed("c", "t", 1, error=Error(Code.INTERNAL, "a bug", retryable=False))
+STORED = Stored(
+    "c",
+    "t",
+    1,
+    bucket="b",
+    key="c/t/1.wav",
+    url="http://store/c/t/1.wav",
+    content_type="audio/wav",
+    bytes=44,
+    sha256="0" * 64,
+    duration_ms=0,
+    captions_key="c/t/1.vtt",
+    pieces=1,
+    characters=3,
+    finish=Finish.COMPLETE,
+)
+
+
+def begun(times: int = 1) -> SpeechRecord:
+    found = SpeechRecord()
+    for n in range(1, times + 1):
+        _, found = record.begin(found, execution=f"w{n}", since=f"day {n}", give_up_after=5)
+    return found
+
+
+def test_a_voice_that_is_new_begins_with_attempt_1() -> None:
+    began, found = record.begin(SpeechRecord(), execution="w1", since="day 1", give_up_after=5)
+    assert began is Begin.RUN
+    assert (found.attempt, found.executions, found.execution) == (1, 1, "w1")
+
+
+def test_another_execution_takes_it_over_and_looks_back_as_far_as_the_first() -> None:
+    found = begun(2)
+    assert (found.attempt, found.executions, found.execution) == (2, 2, "w2")
+    assert found.since == "day 1"
+
+
+@pytest.mark.parametrize("end", [STORED, FAILED])
+def test_what_has_ended_is_not_begun_again(end: Stored | AudioFailed) -> None:
+    ended = record.ended(begun(), "w1", end)
+    assert ended.end == end
+    assert record.begin(ended, execution="w2", since="", give_up_after=5) == (Begin.ENDED, ended)
+
+
+def test_after_five_executions_it_is_given_up() -> None:
+    began, found = record.begin(begun(5), execution="w6", since="", give_up_after=5)
+    assert began is Begin.GIVEN_UP
+    assert found.execution == "w6"  # who gives up owns it, to say so
+
+
+def test_an_execution_handed_back_in_good_order_does_not_count() -> None:
+    found = record.handed_back(begun(5), "w5")
+    began, _ = record.begin(found, execution="w6", since="", give_up_after=5)
+    assert began is Begin.RUN
+    assert found.attempt == 5  # its events are there all the same
+
+
+def test_the_next_attempt_counts_up_and_stays_with_its_execution() -> None:
+    found = record.next_attempt(begun(), "w1")
+    assert (found.attempt, found.executions, found.execution) == (2, 1, "w1")
+
+
+def test_only_who_owns_it_may_change_it() -> None:
+    found = begun(2)
+    for change in (record.next_attempt, record.handed_back, record.owned):
+        with pytest.raises(Replaced):
+            change(found, "w1")
+    with pytest.raises(Replaced):
+        record.ended(found, "w1", STORED)
+
+
+def test_nothing_follows_the_end() -> None:
+    ended = record.ended(begun(), "w1", STORED)
+    with pytest.raises(Replaced):
+        record.ended(ended, "w1", FAILED)
+    with pytest.raises(Replaced):
+        record.next_attempt(ended, "w1")
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        SpeechRecord(),
+        replace(begun(), cancelled=True),
+        record.ended(begun(), "w1", STORED),
+        record.ended(begun(), "w1", FAILED),
+    ],
+)
+def test_it_is_read_as_it_was_written(found: SpeechRecord) -> None:
+    assert record.decode(record.encode(found)) == found
+
+
+def test_what_is_not_there_is_a_new_one() -> None:
+    assert record.decode(None) == SpeechRecord()
+
+
+def test_a_record_of_a_newer_version_is_understood() -> None:
+    assert record.decode(b'{"version": 2, "attempt": 3, "mood": "calm"}').attempt == 3

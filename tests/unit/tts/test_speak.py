@@ -1,0 +1,595 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec.structs import replace
+
+from services.tts import pcm
+from services.tts.ports import SpokenWord, VoiceParams
+from services.tts.record import SpeechRecord
+from services.tts.script import Script
+from services.tts.speak import GivenUp, Job, Rules, World, speak
+from services.tts.spool import Spool
+from shared.contract import (
+    AudioFailed,
+    AudioFormat,
+    Code,
+    Delta,
+    Done,
+    Error,
+    Failed,
+    Finish,
+    FinishReason,
+    Kind,
+    Started,
+    Stored,
+    Text,
+    Usage,
+    Word,
+)
+from shared.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    ProviderAuth,
+    ProviderBroken,
+    ProviderOverloaded,
+    ProviderStalled,
+    Replaced,
+    StorageUnavailable,
+)
+from tests.fakes_tts import (
+    AudioStream,
+    MemoryAudio,
+    MemoryRecords,
+    MemoryStore,
+    NoTime,
+    ScriptedVoice,
+    audio_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+# Each line is a piece.
+LINES = ["All is quiet tonight.", "Nobody says a word.", "Only the sea is heard."]
+TEXT = "\n".join(LINES)
+MODEL, FALLBACK = "first/model", "second/model"
+A, B, C = (audio_of(line) for line in LINES)
+
+
+def answer(
+    *parts: str, attempt: int = 1, finish: FinishReason | None = FinishReason.STOP
+) -> list[Delta]:
+    started = Started(
+        "c", "t", attempt, 0, model="m", metadata={}, speech=True, created_at="2026-01-01T00:00:00Z"
+    )
+    events: list[Delta] = [started]
+    events += [Text("c", "t", attempt, 1 + n, text=part) for n, part in enumerate(parts)]
+    if finish is not None:
+        done = Done(
+            "c",
+            "t",
+            attempt,
+            len(events),
+            finish_reason=finish,
+            text="".join(parts),
+            usage=Usage(1, 1),
+            first_token_ms=1,
+            duration_ms=1,
+            metadata={},
+        )
+        events.append(done)
+    return events
+
+
+async def follow(events: Iterable[Delta | Exception]) -> AsyncIterator[Delta]:
+    for event in events:
+        if isinstance(event, Exception):
+            raise event
+        yield event
+
+
+def new_script() -> Script:
+    return Script(max_chars=250, code_blocks="skip", most_characters=50_000)
+
+
+def test_the_lines_are_the_pieces() -> None:
+    script = new_script()
+    assert [p.text for p in [*script.say(TEXT), *script.finish()]] == LINES
+
+
+@dataclass
+class Worker:
+    """One speech worker; those of one turn share its stream, record and store."""
+
+    voice: ScriptedVoice = field(default_factory=ScriptedVoice)
+    stream: AudioStream = field(default_factory=AudioStream)
+    records: MemoryRecords = field(default_factory=MemoryRecords)
+    store: MemoryStore = field(default_factory=MemoryStore)
+    now: NoTime = field(default_factory=NoTime)
+    fallback: tuple[str, str] | None = None
+    tries: int = 3
+    recover_after: int = 8
+    name: str = "w1"
+    words: bool = False
+
+    def __post_init__(self) -> None:
+        self.audio = MemoryAudio(self.stream)
+
+    def next(self, *plans: list[bytes | SpokenWord | Exception] | None, name: str) -> Worker:
+        return Worker(
+            voice=ScriptedVoice(*plans),
+            stream=self.stream,
+            records=self.records,
+            store=self.store,
+            fallback=self.fallback,
+            name=name,
+        )
+
+    async def speak(self, events: Iterable[Delta | Exception]) -> Stored | AudioFailed | None:
+        spool = Spool()
+        try:
+            return await speak(
+                Job(
+                    conversation_id="c",
+                    turn_id="t",
+                    execution=self.name,
+                    since="2026-01-01T00:00:00Z",
+                    params=VoiceParams(model=MODEL, voice="v", word_timestamps=self.words),
+                    format=AudioFormat.WAV,
+                ),
+                Rules(
+                    tries=self.tries,
+                    executions=5,
+                    fallback=self.fallback,
+                    recover_after=self.recover_after,
+                ),
+                World(
+                    records=self.records,
+                    publish=self.audio,
+                    voice=self.voice,
+                    recording=spool,
+                    store=self.store,
+                    now=self.now,
+                    price=lambda model, n: n / 1000 if model == MODEL else None,
+                ),
+                text=follow(events),
+                script=new_script(),
+            )
+        finally:
+            spool.close()
+            assert self.voice.open == 0  # every place on a socket was given back
+
+    def said(self) -> list[str]:
+        return [text for _, text in self.voice.said]
+
+    def chunks_of_done_pieces(self) -> bytes:
+        return b"".join(audio for _, audio in self.stream.recalled().in_order())
+
+
+def whole(index: int, attempt: int = 1) -> list[tuple[str, int, object]]:
+    return [
+        ("piece", attempt, (index, LINES[index])),
+        ("chunk", attempt, index),
+        ("chunk", attempt, index),
+        ("piece_done", attempt, (index, 10 * len(LINES[index]))),
+    ]
+
+
+async def test_each_piece_is_said_once_in_order_and_the_whole_is_stored() -> None:
+    worker = Worker()
+    end = await worker.speak(answer(TEXT[:30], TEXT[30:]))
+
+    assert worker.stream.told() == [
+        ("started", 1, MODEL),
+        *whole(0),
+        *whole(1),
+        *whole(2),
+        ("stored", 1, "complete"),
+    ]
+    assert worker.store.audio == {"c/t/1.wav": A + B + C}
+    characters = sum(map(len, LINES))
+    assert end == Stored(
+        "c",
+        "t",
+        1,
+        bucket="parley-audio",
+        key="c/t/1.wav",
+        url="http://store/c/t/1.wav",
+        content_type="audio/wav",
+        bytes=len(A + B + C),
+        sha256="0" * 64,
+        duration_ms=pcm.milliseconds(len(A + B + C)),
+        captions_key="c/t/1.wav.vtt",
+        pieces=3,
+        characters=characters,
+        finish=Finish.COMPLETE,
+        cost_usd=round(characters / 1000, 8),
+    )
+    assert worker.records.kept.stored == end
+    assert [label.text for label in worker.store.labels] == [TEXT]
+
+
+async def test_the_turn_keeps_its_context_from_piece_to_piece() -> None:
+    worker = Worker()
+    await worker.speak(answer(TEXT))
+    assert len(worker.voice.opened) == 1
+
+
+async def test_a_piece_is_said_before_the_text_has_ended() -> None:
+    worker = Worker()
+    end = await worker.speak([*answer(LINES[0] + "\n", finish=None), DeadlineExceeded("quiet")])
+    assert worker.stream.told() == [
+        ("started", 1, MODEL),
+        *whole(0),
+        ("failed", 1, "deadline_exceeded"),
+    ]
+    assert isinstance(end, AudioFailed)
+
+
+async def test_words_have_their_time_in_the_turn() -> None:
+    half = pcm.seconds(len(B)) / 2
+    worker = Worker(
+        ScriptedVoice([A], [B, SpokenWord("Nobody", 0.0, half), SpokenWord("says", half, 9.0)]),
+        words=True,
+    )
+    await worker.speak(answer("\n".join(LINES[:2])))
+    start = pcm.milliseconds(len(A))
+    middle = round(start + half * 1000)
+    (_, _), (second, _) = worker.stream.recalled().in_order()
+    assert second.words == [
+        Word("Nobody", start, middle),
+        Word("says", middle, round((start / 1000 + 9.0) * 1000)),
+    ]
+    assert f"Nobody <00:00:00.{middle:03}>says" in worker.store.captions["c/t/1.wav"]
+
+
+# ---------------------------------------------------------------- a broken voice
+
+
+async def test_a_break_in_mid_piece_announces_it_again_in_the_next_attempt() -> None:
+    worker = Worker(ScriptedVoice(None, [B[:100], ProviderBroken("cut")]))
+    end = await worker.speak(answer(TEXT))
+
+    assert worker.stream.told() == [
+        ("started", 1, MODEL),
+        *whole(0),
+        ("piece", 1, (1, LINES[1])),
+        ("chunk", 1, 1),
+        ("started", 2, MODEL),
+        *whole(1, attempt=2),
+        *whole(2, attempt=2),
+        ("stored", 2, "complete"),
+    ]
+    assert worker.store.audio == {"c/t/2.wav": A + B + C}
+    assert worker.chunks_of_done_pieces() == A + B + C
+    assert isinstance(end, Stored)
+    assert end.characters == sum(map(len, LINES)) + len(LINES[1])  # submitted twice, paid twice
+    assert len(worker.voice.opened) == 2
+
+
+async def test_the_pause_that_was_asked_for_is_made() -> None:
+    worker = Worker(ScriptedVoice([ProviderOverloaded("busy", wait=3.0)]))
+    await worker.speak(answer(TEXT))
+    assert len(worker.now.pauses) == 1
+    assert worker.now.pauses[0] >= 3.0
+
+
+async def test_after_all_tries_the_fallback_says_it() -> None:
+    stalled = [ProviderStalled("nothing came")]
+    worker = Worker(ScriptedVoice(stalled, stalled, stalled), fallback=(FALLBACK, "w"))
+    end = await worker.speak(answer(TEXT))
+    assert worker.voice.said == [
+        *[(MODEL, LINES[0])] * 3,
+        *[(FALLBACK, line) for line in LINES],
+    ]
+    assert worker.stream.told(Kind.STARTED) == [
+        *[("started", n, MODEL) for n in (1, 2, 3)],
+        ("started", 4, FALLBACK),
+    ]
+    assert isinstance(end, Stored)
+    assert (worker.store.labels[0].model, worker.store.labels[0].voice) == (FALLBACK, "w")
+
+
+async def test_the_first_model_is_tried_again_after_a_while() -> None:
+    worker = Worker(
+        ScriptedVoice([ProviderStalled()]), fallback=(FALLBACK, "w"), tries=1, recover_after=2
+    )
+    await worker.speak(answer(TEXT))
+    assert [model for model, _ in worker.voice.said] == [MODEL, FALLBACK, FALLBACK, MODEL]
+
+
+@pytest.mark.parametrize(("fallback", "tries"), [(None, 3), ((FALLBACK, "w"), 6)])
+async def test_a_voice_that_never_works_fails_with_the_last_reason(
+    fallback: tuple[str, str] | None, tries: int
+) -> None:
+    worker = Worker(ScriptedVoice(*[[ProviderStalled("quiet")]] * 10), fallback=fallback)
+    end = await worker.speak(answer(TEXT))
+    assert isinstance(end, AudioFailed)
+    assert end.error == Error(Code.PROVIDER_STALLED, "quiet", retryable=True)
+    assert worker.stream.told()[-1] == ("failed", tries, "provider_stalled")
+    assert worker.said() == [LINES[0]] * tries
+    assert worker.records.kept.failed == end
+    assert worker.store.audio == {}
+
+
+async def test_what_no_repeating_mends_fails_at_once() -> None:
+    worker = Worker(ScriptedVoice(None, [ProviderAuth("key refused")]))
+    await worker.speak(answer(TEXT))
+    assert worker.stream.told() == [
+        ("started", 1, MODEL),
+        *whole(0),
+        ("piece", 1, (1, LINES[1])),
+        ("failed", 1, "provider_auth"),
+    ]
+    assert worker.now.pauses == []
+
+
+# ---------------------------------------------------------------- another worker goes on
+
+
+class Crash(Exception):
+    """The process is gone."""
+
+
+async def crash(worker: Worker, events: Iterable[Delta | Exception] = ()) -> None:
+    with pytest.raises(Crash):
+        await worker.speak(events or answer(TEXT))
+
+
+async def test_another_worker_says_only_what_was_not_done() -> None:
+    first = Worker(ScriptedVoice(None, [B[:100], Crash()]))
+    await crash(first)
+    second = first.next(name="w2")
+    end = await second.speak(answer(TEXT))
+
+    assert second.said() == LINES[1:]
+    assert first.stream.told()[7:] == [
+        ("started", 2, MODEL),
+        *whole(1, attempt=2),
+        *whole(2, attempt=2),
+        ("stored", 2, "complete"),
+    ]
+    assert second.store.audio == {"c/t/2.wav": A + B + C}
+    assert second.chunks_of_done_pieces() == A + B + C
+    assert isinstance(end, Stored)
+    assert end.pieces == 3
+    submitted = sum(map(len, LINES)) + len(LINES[1])
+    assert end.characters == submitted
+    assert end.cost_usd == pytest.approx(submitted / 1000)
+
+
+async def test_a_worker_that_died_after_the_last_piece_leaves_only_the_storing() -> None:
+    first = Worker()
+    await crash(first, [*answer(TEXT, finish=None), Text("c", "t", 1, 2, text="\n"), Crash()])
+    second = first.next(name="w2")
+    end = await second.speak(answer(TEXT))
+    assert second.said() == []
+    assert second.voice.opened == []
+    assert isinstance(end, Stored)
+    assert end.characters == sum(map(len, LINES))
+    assert second.store.audio == {"c/t/2.wav": A + B + C}
+
+
+async def test_a_text_answered_anew_keeps_what_is_the_same() -> None:
+    worker = Worker()
+    events = [*answer("\n".join(LINES[:2]) + "\n", finish=None), *answer(TEXT, attempt=2)]
+    await worker.speak(events)
+    assert worker.said() == LINES
+    assert worker.stream.told(Kind.STARTED) == [("started", 1, MODEL)]
+    assert worker.store.audio == {"c/t/1.wav": A + B + C}
+
+
+async def test_a_text_answered_anew_is_said_from_the_first_difference_on() -> None:
+    worker = Worker()
+    events = [
+        *answer("\n".join(LINES) + "\n", finish=None),
+        *answer("\n".join([LINES[0], LINES[2], LINES[1]]), attempt=2),
+    ]
+    end = await worker.speak(events)
+    assert worker.said() == [*LINES, LINES[2], LINES[1]]
+    assert worker.stream.told(Kind.STARTED, Kind.PIECE)[4:] == [
+        ("started", 2, MODEL),
+        ("piece", 2, (1, LINES[2])),
+        ("piece", 2, (2, LINES[1])),
+    ]
+    assert worker.store.audio == {"c/t/2.wav": A + C + B}
+    assert worker.chunks_of_done_pieces() == A + C + B
+    assert isinstance(end, Stored)
+    assert end.pieces == 3
+
+
+async def test_a_text_answered_anew_and_shorter_loses_what_was_said_too_much() -> None:
+    worker = Worker()
+    events = [*answer(TEXT + "\n", finish=None), *answer(LINES[0], attempt=2)]
+    end = await worker.speak(events)
+    assert worker.store.audio == {"c/t/2.wav": A}
+    assert isinstance(end, Stored)
+    assert end.pieces == 1
+
+
+async def test_a_worker_that_finds_the_end_committed_tells_it_if_nobody_did() -> None:
+    first = Worker()
+    end = await first.speak(answer(TEXT))
+    told = first.stream.messages.pop()
+    assert await first.next(name="w2").speak(answer(TEXT)) == end
+    assert first.stream.messages[-1] == told
+    assert await first.next(name="w3").speak(answer(TEXT)) is None
+    assert len(first.stream.told(Kind.STORED)) == 1
+
+
+# ---------------------------------------------------------------- the user stops it
+
+
+async def test_stopped_in_mid_piece_keeps_what_was_spoken() -> None:
+    worker = Worker(ScriptedVoice(None, [B[:100], Cancelled()]))
+    end = await worker.speak(answer(TEXT))
+    assert worker.stream.told()[5:] == [
+        ("piece", 1, (1, LINES[1])),
+        ("chunk", 1, 1),
+        ("piece_done", 1, (1, 50)),
+        ("stored", 1, "cancelled"),
+    ]
+    assert worker.store.audio == {"c/t/1.wav": A + B[:100]}
+    assert isinstance(end, Stored)
+    assert (end.finish, end.pieces) == (Finish.CANCELLED, 2)
+
+
+async def test_stopped_while_a_broken_piece_waits_keeps_only_finished_pieces() -> None:
+    worker = Worker(ScriptedVoice(None, [B[:100], ProviderBroken("cut")]), now=NoTime(stopped=True))
+    await worker.speak(answer(TEXT))
+    assert worker.store.audio == {"c/t/1.wav": A}
+    assert worker.chunks_of_done_pieces() == A
+
+
+async def test_stopped_while_the_text_is_awaited() -> None:
+    worker = Worker()
+    await worker.speak([*answer(LINES[0] + "\n", finish=None), Cancelled()])
+    assert worker.store.audio == {"c/t/1.wav": A}
+    assert worker.stream.told()[-1] == ("stored", 1, "cancelled")
+
+
+async def test_stopped_before_anything_was_heard_stores_nothing() -> None:
+    worker = Worker(ScriptedVoice([Cancelled()]))
+    end = await worker.speak(answer(TEXT))
+    assert isinstance(end, Stored)
+    assert (end.key, end.url, end.captions_key, end.bytes, end.pieces) == (None, None, None, 0, 0)
+    assert (end.bucket, end.finish) == ("parley-audio", Finish.CANCELLED)
+    assert worker.store.audio == {}
+
+
+async def test_a_text_that_was_cancelled_ends_the_voice_as_cancelled() -> None:
+    worker = Worker()
+    end = await worker.speak(answer(LINES[0] + "\nNobo", finish=FinishReason.CANCELLED))
+    assert isinstance(end, Stored)
+    assert end.finish is Finish.CANCELLED
+    assert worker.said() == [LINES[0]]
+
+
+async def test_a_turn_noted_as_cancelled_is_not_spoken_by_who_takes_it_up() -> None:
+    worker = Worker(records=MemoryRecords(SpeechRecord(cancelled=True)))
+    end = await worker.speak(answer(TEXT))
+    assert worker.said() == []
+    assert isinstance(end, Stored)
+    assert (end.finish, end.key) == (Finish.CANCELLED, None)
+
+
+# ---------------------------------------------------------------- the text decides
+
+
+async def test_a_failed_text_ends_the_voice_with_its_error() -> None:
+    error = Error(Code.PROVIDER_OVERLOADED, "no capacity", retryable=True)
+    worker = Worker()
+    end = await worker.speak([*answer(LINES[0], finish=None), Failed("c", "t", 1, 2, error=error)])
+    assert end == AudioFailed("c", "t", 1, error=error)
+    assert worker.stream.told()[-1] == ("failed", 1, "provider_overloaded")
+    assert worker.store.audio == {}
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "```\ncode\n```", "---"])
+async def test_a_text_without_anything_to_say_is_stored_as_nothing(text: str) -> None:
+    worker = Worker()
+    end = await worker.speak(answer(text))
+    assert isinstance(end, Stored)
+    assert (end.key, end.pieces, end.duration_ms, end.characters) == (None, 0, 0, 0)
+    assert end.finish is Finish.COMPLETE
+    assert worker.stream.told() == [("started", 1, MODEL), ("stored", 1, "complete")]
+
+
+# ---------------------------------------------------------------- the store and the record
+
+
+async def test_without_a_store_nothing_is_lost_counted_or_said_again() -> None:
+    first = Worker(store=MemoryStore(down=1))
+    with pytest.raises(StorageUnavailable):
+        await first.speak(answer(TEXT))
+    assert first.records.kept.executions == 0
+    assert first.stream.told(Kind.STORED, Kind.FAILED) == []
+
+    second = first.next(name="w2")
+    end = await second.speak(answer(TEXT))
+    assert second.said() == []
+    assert isinstance(end, Stored)
+    assert end.characters == sum(map(len, LINES))
+    assert second.store.audio == {"c/t/2.wav": A + B + C}
+    assert second.stream.told()[-2:] == [("started", 2, MODEL), ("stored", 2, "complete")]
+
+
+async def test_a_store_that_is_long_away_never_gives_the_turn_up() -> None:
+    worker = Worker(store=MemoryStore(down=20))
+    for n in range(20):
+        with pytest.raises(StorageUnavailable):
+            await worker.next(name=f"w{n}").speak(answer(TEXT))
+    assert isinstance(await worker.next(name="last").speak(answer(TEXT)), Stored)
+
+
+async def test_replaced_at_the_commit_takes_its_object_back_and_says_nothing() -> None:
+    worker = Worker()
+
+    def taken_over(saving: SpeechRecord) -> SpeechRecord | None:
+        if saving.end is None:
+            return None
+        return replace(worker.records.kept, execution="w2", attempt=2)
+
+    worker.records.meanwhile = taken_over
+    with pytest.raises(Replaced):
+        await worker.speak(answer(TEXT))
+    assert worker.store.removed == ["c/t/1.wav"]
+    assert worker.store.audio == {}
+    assert worker.stream.told()[-1] == ("piece_done", 1, (2, 10 * len(LINES[2])))
+    assert worker.records.kept.end is None
+
+
+async def test_replaced_between_two_pieces_says_nothing_more() -> None:
+    worker = Worker(ScriptedVoice(None, [ProviderBroken("cut")]))
+
+    def taken_over(saving: SpeechRecord) -> SpeechRecord | None:
+        return replace(saving, execution="w2") if saving.attempt == 2 else None
+
+    worker.records.meanwhile = taken_over
+    with pytest.raises(Replaced):
+        await worker.speak(answer(TEXT))
+    assert worker.stream.told()[-1] == ("piece", 1, (1, LINES[1]))
+    assert worker.store.removed == []
+
+
+async def test_a_fenced_worker_stops_at_its_next_event() -> None:
+    worker = Worker()
+    worker.audio.shut_after = 6
+    with pytest.raises(Replaced):
+        await worker.speak(answer(TEXT))
+    assert worker.stream.told() == [("started", 1, MODEL), *whole(0), ("piece", 1, (1, LINES[1]))]
+    assert worker.store.audio == {}
+
+
+async def test_a_conflict_that_takes_nothing_away_is_overcome() -> None:
+    worker = Worker()
+    notes = [True, True]
+
+    def noted(saving: SpeechRecord) -> SpeechRecord | None:
+        """Somebody notes a cancel, too late for this worker to see."""
+        if saving.execution != "w1" or not notes:
+            return None
+        notes.pop()
+        return replace(worker.records.kept, version=1)
+
+    worker.records.meanwhile = noted
+    assert isinstance(await worker.speak(answer(TEXT)), Stored)
+    assert notes == []
+    assert worker.records.kept.executions == 1
+
+
+async def test_a_voice_begun_five_times_is_given_up() -> None:
+    worker = Worker(ScriptedVoice([A[:10], Crash()]))
+    await crash(worker)
+    for n in range(2, 6):
+        await crash(worker.next([A[:10], Crash()], name=f"w{n}"))
+    sixth = worker.next(name="w6")
+    with pytest.raises(GivenUp):
+        await sixth.speak(answer(TEXT))
+    assert sixth.said() == []
+    assert worker.stream.told()[-1] == ("failed", 6, "internal")
+    assert worker.records.kept.failed is not None
+    assert await worker.next(name="w7").speak(answer(TEXT)) is None

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from services.tts import spool
+from services.tts.spool import Spool
+
+
+def test_it_gives_back_what_was_appended() -> None:
+    kept = Spool()
+    kept.append(b"abcd")
+    kept.append(b"ef")
+    assert kept.samples == 3
+    assert kept.open().read() == b"abcdef"
+    assert kept.open().read() == b"abcdef"
+
+
+def test_what_is_cut_off_is_replaced_by_what_comes_then() -> None:
+    kept = Spool()
+    kept.append(b"abcdef")
+    kept.cut(1)
+    assert kept.samples == 1
+    kept.append(b"xy")
+    assert kept.open().read() == b"abxy"
+
+
+def test_a_cut_behind_the_end_cuts_nothing() -> None:
+    kept = Spool()
+    kept.append(b"ab")
+    kept.cut(100)
+    assert kept.samples == 1
+    kept.append(b"cd")
+    assert kept.open().read() == b"abcd"
+
+
+def test_more_may_come_after_it_was_read() -> None:
+    kept = Spool()
+    kept.append(b"abcd")
+    kept.open().read(2)
+    kept.append(b"ef")
+    assert kept.open().read() == b"abcdef"
+
+
+def test_a_long_one_lies_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "MOST_IN_MEMORY", 1000)
+    kept = Spool()
+    for n in range(100):
+        kept.append(bytes([n]) * 100)
+    kept.cut(2500)
+    assert kept.samples == 2500
+    assert kept.open().read() == b"".join(bytes([n]) * 100 for n in range(50))
+    kept.close()
