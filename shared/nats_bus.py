@@ -388,6 +388,10 @@ class Bus:
             self.forget(token)
         return got
 
+    async def purge(self, stream: str, subject: str) -> None:
+        """Removes everything that the stream holds of a subject."""
+        await self.api(f"STREAM.PURGE.{stream}", {"filter": subject})
+
     def bucket(self, name: str) -> Bucket:
         return Bucket(self, name)
 
@@ -806,9 +810,17 @@ class Bucket:
         headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}
         return (await self.bus.publish(self._subject(key), data, headers)).seq
 
-    async def purge(self, key: str) -> None:
-        headers = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
-        await self.bus.publish(self._subject(key), b"", headers)
+    async def entries(self, pattern: str) -> AsyncIterator[tuple[str, bytes]]:
+        """Keys and values that match, such as `<c>.*`; perhaps a little behind the leader."""
+        prefix = len(self._subject(""))
+        stream = f"KV_{self.name}"
+        async for message in self.bus.read_back(stream, self._subject(pattern), 1):
+            if message.headers.get("KV-Operation") not in self._deleted:
+                yield message.subject[prefix:], message.data
+
+    async def erase(self, pattern: str) -> None:
+        """Removes the keys that match, leaving no marker."""
+        await self.bus.purge(f"KV_{self.name}", self._subject(pattern))
 
 
 __all__ = [

@@ -64,8 +64,7 @@ class NatsConversations:
             found += [] if data is None else _decode_page(data)
         return found + document.messages
 
-    async def erase(self, conversation_id: str, pages: int) -> None:
-        """Removes document and pages; one page more than known, left by a lost race."""
-        for page in range(1, pages + 2):
-            await self._bucket.purge(f"{conversation_id}.{page}")
-        await self._bucket.purge(conversation_id)
+    async def erase(self, conversation_id: str) -> None:
+        """Removes document and pages."""
+        await self._bucket.erase(f"{conversation_id}.*")
+        await self._bucket.erase(conversation_id)

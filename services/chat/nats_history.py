@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
 
 from services.chat import conversation
 from services.chat.nats_heard import NatsHeard
 from services.chat.ports import Conflict
 from shared.contract import (
+    CHAT_CANCEL,
     CHAT_DELTAS_STREAM,
+    SPEECH_BUCKET,
     CancelRequest,
     Deleted,
+    Done,
+    Failed,
     History,
     HistoryRequest,
     Role,
     TurnUnderWay,
     chat_delta,
+    encode,
 )
-from shared.errors import Internal
+from shared.errors import Busy, Internal, StorageUnavailable
 from shared.follow import decode_delta
 from shared.reply import decode_request
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from services.chat.conversation import Conversation
     from services.chat.nats_conversations import NatsConversations
     from shared.contract import Delta, Message
     from shared.nats_bus import Bus
 
-SAVE_TRIES = 20
+SAVE_TRIES: Final = 20
+STOP_SECONDS: Final = 8.0
+ERASE_SECONDS: Final = 10.0
 
 
 class NatsHistory:
@@ -58,10 +69,45 @@ class NatsHistory:
         return TurnUnderWay(turn.turn_id, turn.attempt, text, seq)
 
     async def delete(self, body: bytes) -> Deleted:
+        """Erases everything; a turn under way is stopped first.
+
+        The speech workers hear the same request and erase the voice; their part is done when the
+        bucket `speech` holds nothing of the conversation.
+
+        Raises:
+            Busy: a turn could not be stopped in time.
+            StorageUnavailable: the voice is still there.
+        """
         conversation_id = decode_request(body, HistoryRequest).conversation_id
-        document, _ = await self._conversations.load(conversation_id)
-        await self._conversations.erase(conversation_id, document.pages)
+        await self._bus.tell(CHAT_CANCEL, encode(CancelRequest(conversation_id)))
+        if not await self._within(STOP_SECONDS, lambda: self._is_over(conversation_id)):
+            raise Busy("a turn of this conversation could not be stopped in time")
+        await self._bus.purge(CHAT_DELTAS_STREAM, chat_delta(conversation_id))
+        await self._conversations.erase(conversation_id)
+        if not await self._within(ERASE_SECONDS, lambda: self._has_no_voice(conversation_id)):
+            raise StorageUnavailable("the voice could not be erased; ask again")
         return Deleted(conversation_id)
+
+    async def _within(self, seconds: float, done: Callable[[], Awaitable[bool]]) -> bool:
+        until = time.monotonic() + seconds
+        while not await done():
+            if time.monotonic() > until:
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
+    async def _is_over(self, conversation_id: str) -> bool:
+        """No turn runs, and the last one's end was told."""
+        document, _ = await self._conversations.load(conversation_id)
+        if document.turn is not None:
+            return False
+        last = await self._bus.leader_get(CHAT_DELTAS_STREAM, last=chat_delta(conversation_id))
+        return last is None or isinstance(decode_delta(last.data), Done | Failed | None)
+
+    async def _has_no_voice(self, conversation_id: str) -> bool:
+        async for _ in self._bus.bucket(SPEECH_BUCKET).entries(f"{conversation_id}.*"):
+            return False
+        return True
 
     async def cancelled(self, body: bytes) -> CancelRequest:
         """A turn that has ended keeps what was heard of it; any other is stopped by its worker."""

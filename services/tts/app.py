@@ -19,6 +19,7 @@ from faststream.nats import NatsBroker, NatsMessage
 from services.tts import record
 from services.tts.minio_store import MinioStore
 from services.tts.nats_audio import NatsAudio
+from services.tts.nats_erase import erase_voice
 from services.tts.nats_records import NatsRecords
 from services.tts.ports import Conflict, VoiceParams
 from services.tts.request import Refused, understand
@@ -32,6 +33,7 @@ from shared.contract import (
     H_CONVERSATION,
     H_TURN,
     H_TYPE,
+    HISTORY_DELETE,
     MSG_ID,
     TTS_DEAD,
     TTS_REQUESTS_STREAM,
@@ -43,6 +45,7 @@ from shared.contract import (
     Delta,
     Done,
     FinishReason,
+    HistoryRequest,
     Kind,
     Speech,
     SpeechRequest,
@@ -60,7 +63,6 @@ from shared.reply import decode_request
 from shared.stop import Stop
 from shared.telemetry import (
     CHARACTERS,
-    FIRST_AUDIO,
     REFUSED,
     SOCKETS,
     TURN_SECONDS,
@@ -165,6 +167,18 @@ class TtsWorker:
         async def on_cancel_once(body: bytes) -> None:
             with contextlib.suppress(ParleyError, BusError):
                 await self._note_cancel(decode_request(body, CancelRequest))
+
+        # Every replica stops speaking; one of them erases what was said.
+        @broker.subscriber(HISTORY_DELETE, no_reply=True, decoder=as_bytes)
+        async def on_delete(body: bytes) -> None:
+            with contextlib.suppress(ParleyError):  # refused by the chat service
+                self.stop_all(decode_request(body, HistoryRequest).conversation_id)
+
+        @broker.subscriber(HISTORY_DELETE, queue="tts", no_reply=True, decoder=as_bytes)
+        async def on_delete_once(body: bytes) -> None:
+            with contextlib.suppress(ParleyError, BusError):  # the chat service tells the asker
+                conversation_id = decode_request(body, HistoryRequest).conversation_id
+                await erase_voice(self.bus, self.store, conversation_id)
 
     async def start(self, bus: Bus) -> None:
         self.bus = bus
@@ -412,6 +426,11 @@ class TtsWorker:
         stop = self.stops.get((request.conversation_id, turn_id or ""))
         if stop is not None:
             stop.request(request.heard_ms)
+
+    def stop_all(self, conversation_id: str) -> None:
+        for (conversation, _), stop in self.stops.items():
+            if conversation == conversation_id:
+                stop.request()
 
     async def _note_cancel(self, request: CancelRequest) -> None:
         if request.turn_id is None:

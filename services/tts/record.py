@@ -1,4 +1,4 @@
-"""What the bucket `speech` keeps of a turn's voice: who speaks it, and how it ended (the commit)."""
+"""What the bucket `speech` keeps of a voice: who speaks it, and how it ended (the commit)."""
 
 from __future__ import annotations
 

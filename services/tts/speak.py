@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from services.tts.pieces import Piece
-    from services.tts.ports import AudioStore, Now, Publish, Records, Recording, Voice, VoiceTurn
+    from services.tts.ports import AudioStore, Now, Publish, Recording, Records, Voice, VoiceTurn
     from services.tts.script import Script
     from shared.contract import Delta
 

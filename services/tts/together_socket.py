@@ -35,6 +35,8 @@ IDLE_CHECK, IDLE_CHECK_TIMEOUT = 10.0, 1.0  # seconds; a socket at rest for so l
 # answer. Together less than the two seconds in which a dead socket has to be noticed.
 SILENT, NO_ANSWER = 0.7, 1.2
 LATE = 0.2  # a look this much after its time: perhaps we stood still, and the answer is not read
+# Where nobody is named, audio may follow a cancellation, and the next turn waits until none does.
+LATE_AUDIO = 0.1
 FREED_AFTER = 2.0  # a cancelled context counts as free by then, even if nobody says so
 
 
@@ -50,6 +52,7 @@ class Sharing(enum.Enum):
 class Knowledge:
     """What is known of one model, from all of its sockets."""
 
+    cap: int  # contexts that a socket holds
     habits: Habits = field(default_factory=Habits)
     named: bool = False  # audio came with its context
     unnamed: bool = False  # audio or a `done` came without
@@ -80,11 +83,10 @@ class Connection(ClientConnection):
 class TogetherSocket:
     """Opening, open or lost; the turns on it, and the contexts that still count."""
 
-    def __init__(self, pool: Pool, params: VoiceParams, known: Knowledge, contexts: int) -> None:
+    def __init__(self, pool: Pool, params: VoiceParams, known: Knowledge) -> None:
         self.params = params  # of every context that is not told otherwise
         self.model = params.model
         self.known = known
-        self.cap = contexts
         self.turns: dict[str, TogetherTurn] = {}
         self.sharing = Sharing.UNKNOWN
         self.retiring = False
@@ -101,6 +103,7 @@ class TogetherSocket:
         self._checking = False
         self._latest = params  # the last turn's, where contexts may not be told apart
         self._leaving: dict[str, asyncio.TimerHandle] = {}
+        self._confirmed: set[str] = set()  # of these: cancelled, where audio may still follow
         self._former: set[str] = set()  # all contexts that ever were
         self._asked = 0.0  # when, after the last byte heard, something was first asked
         self._pinged = 0.0
@@ -123,9 +126,10 @@ class TogetherSocket:
         """True where one more turn may be admitted."""
         if not self.open or self.retiring or self._checking:
             return False
-        if len(self.turns) + len(self._leaving) >= self.cap:
-            return False
-        return self.sharing is Sharing.SHARED or not self.turns
+        if self.sharing is Sharing.SHARED:
+            return len(self.turns) + len(self._leaving) < self.known.cap
+        # Where nobody is named, what still comes of the turn before would be heard in the next.
+        return not self.turns and not self._leaving
 
     # ------------------------------------------------------------ a turn's place
 
@@ -184,8 +188,7 @@ class TogetherSocket:
         self.idle_since = _now()
         if spoke and self.open:
             self.send(speech.cancel(turn.context))
-            timer = asyncio.get_running_loop().call_later(FREED_AFTER, self._freed, turn.context)
-            self._leaving[turn.context] = timer
+            self._free_in(FREED_AFTER, turn.context)
         # What is still to come of it would be heard in the next turn, where nobody is named.
         contaminated = not settled and not self._tells_apart
         if contaminated or self.retiring:
@@ -198,7 +201,15 @@ class TogetherSocket:
             return self.known.named and not self.known.unnamed
         return self.sharing is Sharing.SHARED
 
+    def _free_in(self, seconds: float, context: str) -> None:
+        timer = self._leaving.pop(context, None)
+        if timer is not None:
+            timer.cancel()
+        timer = asyncio.get_running_loop().call_later(seconds, self._freed, context)
+        self._leaving[context] = timer
+
     def _freed(self, context: str) -> None:
+        self._confirmed.discard(context)
         timer = self._leaving.pop(context, None)
         if timer is not None:
             timer.cancel()
@@ -313,6 +324,8 @@ class TogetherSocket:
             turn.hear(event, now)
             return
         self._pool.counts.stale_bytes += len(event.data)
+        for context in self._confirmed:  # it is not over yet
+            self._free_in(LATE_AUDIO, context)
         if event.context_id not in self._former and self.turns:
             self._blame(None, ProviderBroken("audio that could be of any turn"))
 
@@ -368,8 +381,6 @@ class TogetherSocket:
     def _blame(self, context: str | None, error: ProviderError) -> None:
         """Something failed: for its turn, or for all who may have been meant."""
         meant = self._meant(context)
-        if isinstance(error, speech.TooManyContexts):
-            self.cap = max(1, len(self.turns) + len(self._leaving) - 1)
         if len(meant) > 1:
             # Which one was meant shows when each is said again on a socket of its own.
             self.sharing = Sharing.EXCLUSIVE
@@ -379,6 +390,9 @@ class TogetherSocket:
             self._refusal = error  # of the whole socket: some refuse a key or model only now
         for turn in meant:
             turn.fail(error)
+        if meant and isinstance(error, speech.TooManyContexts):
+            held = sum(not turn.refused for turn in self.turns.values()) + len(self._leaving)
+            self.known.cap = max(1, min(held, self.known.cap))
         if isinstance(error, ProviderAuth):
             self.lose(error)
             self.abort()
@@ -388,6 +402,9 @@ class TogetherSocket:
             context = next(iter(self._leaving), None)
         if context in self.turns:
             self.turns[context].fail(ProviderBroken("the provider cancelled the context"))
+        elif context in self._leaving and self.sharing is not Sharing.SHARED:
+            self._confirmed.add(context)
+            self._free_in(LATE_AUDIO, context)
         elif context is not None:
             self._freed(context)
 

@@ -261,12 +261,12 @@ class TogetherSpeech:
             min(others, key=lambda s: (len(s.turns), s.idle_since)).retire()
 
     def _open_socket(self, params: VoiceParams) -> None:
-        socket = TogetherSocket(self, params, self._knowledge(params.model), self._contexts)
+        socket = TogetherSocket(self, params, self._knowledge(params.model))
         self._sockets.append(socket)
         socket.task = self._spawn(self._live(socket), "speech.socket")
 
     def _knowledge(self, model: str) -> Knowledge:
-        return self._known.setdefault(model, Knowledge())
+        return self._known.setdefault(model, Knowledge(self._contexts))
 
     # ------------------------------------------------------------ the life of a socket
 

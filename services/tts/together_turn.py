@@ -176,6 +176,11 @@ class TogetherTurn:
         """True while audio is to come."""
         return self._state is State.SAYING and self._completion.speaking
 
+    @property
+    def refused(self) -> bool:
+        """True while it looks for another socket, since this one is full."""
+        return isinstance(self._error, speech.TooManyContexts)
+
     def attach(self, seat: Seat, context: str) -> None:
         """A place on a socket, for the whole turn or until that socket is lost."""
         self.context, self._seat = context, seat

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 ItemId: TypeAlias = str | int
 
-# An item that begins this far into its context tells what its words' times are relative to; nearer
-# to the beginning the two readings are too close together.
+# The first word of an item begins soon after the item does, so an item that begins this far into
+# its context tells what its words' times are relative to; nearer to the beginning the two readings
+# are close together, and the other items of the turn may know better.
 _TELLING = 1.0  # seconds
-_TOLERANCE = 0.25  # seconds
 
 
 @dataclass(slots=True)
@@ -102,6 +102,9 @@ class Utterance:
 
     def _counts_from_context(self, item: _Item, first: float) -> bool:
         start = pcm.seconds(item.context_start)
+        if start < _TELLING and self._from_context is not None:
+            return self._from_context
+        from_context = first > start / 2
         if start >= _TELLING:
-            self._from_context = first >= start - _TOLERANCE
-        return bool(self._from_context)
+            self._from_context = from_context
+        return from_context and start > 0.0

@@ -26,6 +26,7 @@ BUCKET = "parley-audio"
 CONSUMERS = {"CHAT_REQUESTS": {"chat-intake", "chat-workers"}, "TTS_REQUESTS": {"tts-workers"}}
 ENDS = {"done", "failed"}
 VOICE_ENDS = {"stored", "failed"}
+MOST_LEFTOVERS = 2
 
 
 @dataclass(slots=True)
@@ -117,13 +118,15 @@ def _text_is_whole(events: Events) -> None:
 
 
 def _nothing_follows(events: Events) -> None:
-    kinds = [d["type"] for d in events.deltas]
-    at = next(i for i, kind in enumerate(kinds) if kind in ENDS)
-    assert not kinds[at + 1 :], f"I4: {kinds[at + 1 :]} after the end"
-    voice = [h["Parley-Type"] for h, _ in events.audio]
-    over = [i for i, kind in enumerate(voice) if kind in VOICE_ENDS]
-    if over:
-        assert not voice[over[0] + 1 :], f"I4: {voice[over[0] + 1 :]} after the voice's end"
+    """What was on its way when a worker froze may still come: one write, of a lower attempt."""
+    deltas = [(d["type"], d["attempt"]) for d in events.deltas]
+    voice = [(h["Parley-Type"], int(h["Parley-Attempt"])) for h, _ in events.audio]
+    for kinds, ends in ((deltas, ENDS), (voice, VOICE_ENDS)):
+        over = next((i for i, (kind, _) in enumerate(kinds) if kind in ends), len(kinds))
+        after = kinds[over + 1 :]
+        own = [kind for kind, attempt in after if attempt >= kinds[over][1]]
+        assert not own, f"I4: {own} after the end"
+        assert len(after) <= MOST_LEFTOVERS, f"I7: {after} of a replaced worker"
 
 
 def _pieces(events: Events) -> tuple[dict[int, dict[str, Any]], bytes]:

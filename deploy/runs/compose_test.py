@@ -1,0 +1,148 @@
+"""`make compose-test`: the whole compose file, offline; turns from outside while each restarts.
+
+With podman (the images of `make images-offline`) or, COMPOSE="docker compose" CONTAINER=docker,
+with docker and the images that compose.yaml names. Every container that it starts belongs to a
+project of its own, on ports of its own, and is removed at the end with its volumes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from deploy.runs import turns
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = "parley-compose-test"
+SERVICES = ("nats", "store", "emulator", "chat", "tts")
+READY_SECONDS = 180.0
+PORTS = {"NATS_PORT": "24222", "NATS_WEBSOCKET_PORT": "29222", "STORE_PORT": "29000"}
+STANDINS = {
+    "NATS_IMAGE": "localhost/parley-standin-nats:1",
+    "STORE_IMAGE": "localhost/parley-standin-store:1",
+}
+# How each is restarted in the middle of a turn: in order, and without a goodbye.
+HOW = (("restart",), ("kill", "start"))
+
+COMPOSE = shlex.split(os.environ.get("COMPOSE", str(ROOT / ".venv/bin/podman-compose")))
+CONTAINER = os.environ.get("CONTAINER", "podman")
+
+
+def environment() -> dict[str, str]:
+    found = {**os.environ, **PORTS, "EMULATOR_SCRIPT": turns.SCRIPT}
+    found["MINIO_PUBLIC_ENDPOINT"] = f"127.0.0.1:{PORTS['STORE_PORT']}"
+    if CONTAINER == "podman":
+        found = {**STANDINS, **found}
+        found.setdefault("CONTAINERS_CONF", str(ROOT / "images/containers.conf"))
+        found.setdefault("DISABLE_HC_SYSTEMD", "true")
+    return found
+
+
+ENVIRON = environment()
+
+
+def run(*command: str, check: bool = True, quiet: bool = True) -> str:
+    ended = subprocess.run(
+        command, cwd=ROOT, env=ENVIRON, capture_output=quiet, text=True, check=False
+    )
+    if check and ended.returncode:
+        raise SystemExit(f"{shlex.join(command)}: {ended.returncode}\n{ended.stdout}{ended.stderr}")
+    return (ended.stdout or "") + (ended.stderr or "") if quiet else ""
+
+
+def compose(*arguments: str, check: bool = True) -> str:
+    return run(*COMPOSE, "-p", PROJECT, "--profile", "offline", *arguments, check=check)
+
+
+def name_of(service: str) -> str:
+    """The container of a service, whatever the tool has called it."""
+    label = "io.podman.compose.service" if CONTAINER == "podman" else "com.docker.compose.service"
+    project = label.replace(".service", ".project")
+    found = run(
+        *(CONTAINER, "ps", "--all", "--quiet"),
+        *("--filter", f"label={label}={service}", "--filter", f"label={project}={PROJECT}"),
+    ).split()
+    if len(found) != 1:
+        raise SystemExit(f"{service}: {len(found)} containers")
+    return found[0]
+
+
+def healthy(service: str) -> bool:
+    if CONTAINER == "podman":  # nobody runs its checks without systemd: this does
+        ended = subprocess.run(
+            [CONTAINER, "healthcheck", "run", name_of(service)],
+            env=ENVIRON,
+            capture_output=True,
+            check=False,
+        )
+        return ended.returncode == 0
+    state = json.loads(run(CONTAINER, "inspect", "--format", "{{json .State}}", name_of(service)))
+    return bool(state["Health"]["Status"] == "healthy")
+
+
+def wait_until_healthy(*services: str) -> None:
+    until = time.monotonic() + READY_SECONDS
+    waiting = set(services)
+    while waiting:
+        waiting -= {service for service in waiting if healthy(service)}
+        if waiting and time.monotonic() > until:
+            logs = "\n".join(f"--- {s}\n{run(CONTAINER, 'logs', name_of(s))[-2000:]}" for s in waiting)
+            raise SystemExit(f"not healthy: {', '.join(sorted(waiting))}\n{logs}")
+        time.sleep(0.5)
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+async def rehearse() -> None:
+    password = (ROOT / "deploy/secrets/local/nats_client").read_text(encoding="utf-8").strip()
+    began = time.monotonic()
+    say("up: " + " ".join([*COMPOSE, "--profile offline up"]))
+    compose("up", "--detach", "--no-build")
+    await asyncio.to_thread(wait_until_healthy, *SERVICES)
+    say(f"all healthy after {time.monotonic() - began:.0f} s")
+    async with turns.client(f"ws://127.0.0.1:{PORTS['NATS_WEBSOCKET_PORT']}", password) as browser:
+        say("by WebSocket: " + await browser.whole(await browser.ask("How are you?")))
+    async with turns.client(f"nats://127.0.0.1:{PORTS['NATS_PORT']}", password) as client:
+        say("one turn: " + await client.whole(await client.ask("Tell me about the sea.")))
+        for how in HOW:
+            for service in SERVICES:
+                asked = await client.ask(f"And what about {service}?")
+                await client.speaking(asked)
+                for word in how:
+                    await asyncio.to_thread(run, CONTAINER, word, name_of(service))
+                say(f"{service}, {' and '.join(how)} meanwhile: {await client.whole(asked)}")
+                await asyncio.to_thread(wait_until_healthy, service)
+        say("all in all: " + await client.whole(await client.ask("Good night.")))
+
+
+def main() -> int:
+    compose("down", "--volumes", check=False)
+    try:
+        asyncio.run(rehearse())
+    except BaseException:
+        for service in SERVICES:
+            try:
+                say(f"--- {service}\n{run(CONTAINER, 'logs', '--tail', '15', name_of(service))}")
+            except SystemExit as exc:
+                say(str(exc))
+        raise
+    finally:
+        if not os.environ.get("KEEP"):
+            compose("down", "--volumes", check=False)
+    left = run(CONTAINER, "ps", "--all", "--format", "{{.Names}}")
+    if PROJECT in left:
+        raise SystemExit(f"left behind: {left}")
+    say("down, nothing left")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

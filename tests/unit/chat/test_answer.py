@@ -1,0 +1,834 @@
+"""A request becomes a document, events, a commit and an end, whatever breaks on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from msgspec import structs
+
+from services.chat import conversation
+from services.chat.answer import SAVE_TRIES, GivenUp, Job, Rules, World, answer
+from services.chat.conversation import Conversation
+from services.chat.ports import Conflict, Finished, Thought
+from shared.contract import (
+    ChatRequest,
+    Code,
+    Done,
+    Failed,
+    FinishReason,
+    HistoryMode,
+    PromptMessage,
+    Reasoning,
+    Role,
+    Speech,
+    Started,
+    Status,
+    Text,
+    Usage,
+)
+from shared.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Internal,
+    ParleyError,
+    ProviderAuth,
+    ProviderBroken,
+    ProviderError,
+    ProviderOverloaded,
+    ProviderRateLimited,
+    ProviderRefused,
+    ProviderStalled,
+    Replaced,
+)
+from tests.fakes import STOP, Clock, EarOf, MemoryConversations, Published, ScriptedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.fakes import Step
+
+RULES = Rules(
+    model="first/model",
+    fallback_model=None,
+    system_prompt="Be kind.",
+    context_tokens=1_000,
+    max_tokens=100,
+    turn_timeout=90,
+    tries=3,
+    executions=5,
+    output_chars=1_000,
+)
+WORDS: list[Step] = ["The ", "sea ", "breathes.", STOP]
+
+
+@dataclass
+class Bench:
+    """One worker with its fakes; `run` is one execution of a turn."""
+
+    scripts: Sequence[Sequence[Step]] = ()
+    rules: Rules = RULES
+    lags: bool = False
+    journal: list[str] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
+    ear: EarOf = field(default_factory=EarOf)
+    heard_ms: int | None = None
+    executions: int = 0
+
+    def __post_init__(self) -> None:
+        self.conversations = MemoryConversations(self.journal)
+        self.model = ScriptedModel(*self.scripts)
+        self.published = Published(self.journal, lags=self.lags)
+
+    async def run(
+        self, turn_id: str = "t1", *, voice: bool = True, **request: Any
+    ) -> Done | Failed | None:
+        self.executions += 1
+        fields = {"content": "What is a tide?"} | request
+        if "messages" in fields:
+            del fields["content"]
+        job = Job(
+            conversation_id="c1",
+            turn_id=turn_id,
+            request=ChatRequest(**fields),
+            execution=f"e{self.executions}",
+            voice=voice,
+        )
+        world = World(
+            conversations=self.conversations,
+            model=self.model,
+            publish=self.published,
+            heard=self.ear,
+            now=self.clock,
+            heard_ms=lambda: self.heard_ms,
+        )
+        return await answer(job, self.rules, world)
+
+    @property
+    def document(self) -> Conversation:
+        return self.conversations["c1"]
+
+    @property
+    def history(self) -> list[tuple[str, str]]:
+        return [(message.role.value, message.content) for message in self.document.messages]
+
+    @property
+    def seqs(self) -> list[tuple[int, int]]:
+        return [(event.attempt, event.seq) for event in self.published.events]
+
+
+def done(end: Done | Failed | None) -> Done:
+    assert isinstance(end, Done), end
+    return end
+
+
+def failed(end: Done | Failed | None) -> Failed:
+    assert isinstance(end, Failed), end
+    return end
+
+
+# ---------------------------------------------------------------- the happy path
+
+
+async def test_a_turn_is_saved_told_committed_and_ended_in_this_order() -> None:
+    bench = Bench([WORDS])
+    await bench.run()
+
+    assert bench.journal == [
+        "save",
+        "started",
+        "voice",
+        "text",
+        "text",
+        "text",
+        "drained",
+        "save",
+        "done",
+    ]
+
+
+async def test_a_turn_answers_with_all_that_the_model_said() -> None:
+    bench = Bench([WORDS])
+    end = done(await bench.run(metadata={"a": "b"}))
+
+    assert end == bench.published.events[-1]
+    assert end == Done(
+        "c1",
+        "t1",
+        1,
+        4,
+        finish_reason=FinishReason.STOP,
+        text="The sea breathes.",
+        usage=STOP.usage,
+        first_token_ms=0,
+        duration_ms=0,
+        metadata={"a": "b"},
+    )
+    assert bench.published.read == end.text
+    assert bench.history == [("user", "What is a tide?"), ("assistant", "The sea breathes.")]
+    assert bench.document.turn is None
+    assert bench.document.last_end == end
+
+
+async def test_events_are_numbered_without_a_gap() -> None:
+    bench = Bench([[Thought("Hm"), *WORDS]])
+    await bench.run()
+
+    assert bench.seqs == [(1, n) for n in range(6)]
+    assert isinstance(bench.published.events[1], Reasoning)
+
+
+async def test_a_start_names_the_model_the_voice_and_the_metadata() -> None:
+    bench = Bench([WORDS])
+    await bench.run(metadata={"a": "b"}, speech=Speech(voice="v"), model="my/model")
+
+    assert bench.published.events[0] == Started(
+        "c1",
+        "t1",
+        1,
+        0,
+        model="my/model",
+        metadata={"a": "b"},
+        speech=Speech(voice="v"),
+        created_at=bench.clock.utc(),
+    )
+
+
+async def test_the_voice_is_asked_to_follow_from_the_start_on() -> None:
+    bench = Bench([WORDS])
+    await bench.run(speech=Speech(voice="v"))
+    (voice,) = bench.published.voices
+
+    assert (voice.conversation_id, voice.turn_id) == ("c1", "t1")
+    assert voice.speech == Speech(voice="v")
+    assert voice.text is None
+    assert voice.start_sequence == 101
+    assert bench.document.delta_sequence == 101
+
+
+async def test_a_turn_without_a_voice_asks_for_none() -> None:
+    bench = Bench([WORDS])
+    await bench.run(voice=False)
+
+    assert bench.published.voices == []
+    start = bench.published.events[0]
+    assert isinstance(start, Started)
+    assert start.speech is False
+
+
+async def test_text_that_waited_behind_a_slow_server_is_published_before_the_commit() -> None:
+    bench = Bench([WORDS], lags=True)
+    end = done(await bench.run())
+
+    assert bench.journal == ["save", "started", "voice", "text", "drained", "save", "done"]
+    assert bench.published.read == end.text == "The sea breathes."
+    assert bench.seqs == [(1, 0), (1, 1), (1, 2)]
+
+
+async def test_the_time_of_the_first_word_and_of_the_whole_are_told() -> None:
+    bench = Bench()
+    clock = bench.clock
+
+    def wait() -> None:
+        clock.seconds += 0.25
+
+    bench.model = ScriptedModel([wait, Thought("Hm"), wait, "a", wait, "b", STOP])
+    end = done(await bench.run())
+
+    assert (end.first_token_ms, end.duration_ms) == (500, 750)
+
+
+async def test_an_empty_completion_is_done_and_adds_no_message() -> None:
+    bench = Bench([[STOP]])
+    end = done(await bench.run())
+
+    assert (end.text, end.finish_reason, end.first_token_ms) == ("", FinishReason.STOP, None)
+    assert bench.history == [("user", "What is a tide?")]
+    assert len(bench.published.voices) == 1
+
+
+async def test_the_model_s_own_end_is_told() -> None:
+    bench = Bench([["a", Finished(FinishReason.LENGTH, Usage(5, 6))]])
+    end = done(await bench.run())
+
+    assert end.finish_reason is FinishReason.LENGTH
+    assert end.usage == Usage(5, 6)
+
+
+async def test_an_answer_without_bounds_is_cut() -> None:
+    bench = Bench([["x" * 100] * 1000 + [STOP]], rules=replace(RULES, output_chars=250))
+    end = done(await bench.run())
+
+    assert end.finish_reason is FinishReason.LENGTH
+    assert end.text == "x" * 300
+    assert bench.published.read == end.text
+
+
+# ---------------------------------------------------------------- what the model is asked
+
+
+async def test_the_next_turn_knows_what_was_said() -> None:
+    bench = Bench([WORDS, ["Yes.", STOP]])
+    await bench.run("t1")
+    await bench.run("t2", content="Always?")
+
+    assert bench.model.prompts[1].messages == [
+        PromptMessage(Role.SYSTEM, "Be kind."),
+        PromptMessage(Role.USER, "What is a tide?"),
+        PromptMessage(Role.ASSISTANT, "The sea breathes."),
+        PromptMessage(Role.USER, "Always?"),
+    ]
+
+
+async def test_what_a_request_asks_for_is_handed_to_the_model() -> None:
+    bench = Bench([WORDS])
+    await bench.run(
+        model="my/model",
+        temperature=0.5,
+        top_p=0.25,
+        max_tokens=7,
+        stop=["END"],
+        seed=2**63,
+        reasoning_effort="low",
+        system="Be brief.",
+    )
+    (prompt,) = bench.model.prompts
+
+    assert (prompt.model, prompt.temperature, prompt.top_p) == ("my/model", 0.5, 0.25)
+    assert (prompt.max_tokens, prompt.stop, prompt.seed) == (7, ["END"], 2**63)
+    assert prompt.reasoning_effort == "low"
+    assert prompt.messages[0] == PromptMessage(Role.SYSTEM, "Be brief.")
+
+
+async def test_nobody_gets_more_tokens_than_the_service_allows() -> None:
+    bench = Bench([WORDS, WORDS])
+    await bench.run("t1", max_tokens=10**6)
+    await bench.run("t2")
+
+    assert [prompt.max_tokens for prompt in bench.model.prompts] == [100, 100]
+
+
+async def test_a_turn_without_history_leaves_none() -> None:
+    bench = Bench([WORDS, ["Aside.", STOP]])
+    await bench.run("t1")
+    await bench.run("t2", content="Psst", history=HistoryMode.NONE)
+
+    assert [message.content for message in bench.model.prompts[1].messages] == ["Be kind.", "Psst"]
+    assert bench.history == [("user", "What is a tide?"), ("assistant", "The sea breathes.")]
+
+
+async def test_the_model_is_told_how_long_the_turn_may_take() -> None:
+    bench = Bench([WORDS])
+    await bench.run()
+
+    assert bench.model.untils == [1000.0 + 90]
+
+
+# ---------------------------------------------------------------- tried again
+
+
+async def test_before_the_first_word_the_same_attempt_is_tried_again() -> None:
+    bench = Bench([[ProviderOverloaded()], [ProviderStalled()], WORDS])
+    end = done(await bench.run())
+
+    assert end.text == "The sea breathes."
+    assert bench.seqs == [(1, n) for n in range(5)]
+    assert bench.clock.pauses == [0.125, 0.25]
+
+
+async def test_the_pause_that_the_provider_asks_for_is_kept() -> None:
+    bench = Bench([[ProviderRateLimited("slow down", wait=7.0)], WORDS])
+    done(await bench.run())
+
+    assert bench.clock.pauses == [7.125]
+
+
+@pytest.mark.parametrize("wait", [31.0, 3600.0])
+async def test_a_pause_longer_than_is_worth_it_ends_the_turn(wait: float) -> None:
+    bench = Bench([[ProviderRateLimited("slow down", wait=wait)]])
+    end = failed(await bench.run())
+
+    assert end.error.code is Code.PROVIDER_RATE_LIMITED
+    assert bench.clock.pauses == []
+
+
+async def test_a_break_in_mid_text_starts_the_next_attempt() -> None:
+    bench = Bench([["The ", "se", ProviderBroken("cut")], WORDS])
+    end = done(await bench.run())
+
+    assert bench.seqs == [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4)]
+    assert isinstance(bench.published.events[3], Started)
+    assert end.text == bench.published.read == "The sea breathes."
+    assert bench.history[1:] == [("assistant", "The sea breathes.")]
+
+
+async def test_the_next_attempt_is_in_the_document_before_it_is_told() -> None:
+    bench = Bench([["The ", ProviderBroken("cut")], WORDS])
+    await bench.run()
+
+    assert bench.journal[3:8] == ["text", "drained", "save", "started", "voice"]
+
+
+async def test_a_break_after_thoughts_alone_starts_the_next_attempt_too() -> None:
+    bench = Bench([[Thought("Hm"), ProviderBroken("cut")], [Thought("Hm"), *WORDS]])
+    await bench.run()
+    thoughts = [e for e in bench.published.events if isinstance(e, Reasoning) and e.attempt == 2]
+
+    assert [thought.text for thought in thoughts] == ["Hm"]
+    assert isinstance(bench.published.events[2], Started)
+
+
+async def test_text_that_still_waited_when_the_model_broke_is_not_said_in_the_next_attempt() -> (
+    None
+):
+    bench = Bench([["The ", ProviderBroken("cut")], WORDS], lags=True)
+    end = done(await bench.run())
+
+    assert bench.published.read == end.text == "The sea breathes."
+    assert [e.text for e in bench.published.events if isinstance(e, Text)] == [
+        "The ",
+        "The sea breathes.",
+    ]
+
+
+async def test_an_answer_that_ends_without_an_end_is_tried_again() -> None:
+    bench = Bench([["The "], WORDS])
+
+    assert done(await bench.run()).text == "The sea breathes."
+
+
+async def test_the_model_is_asked_so_often_and_no_more() -> None:
+    bench = Bench([[ProviderOverloaded("full")]] * 9)
+    end = failed(await bench.run())
+
+    assert len(bench.model.prompts) == 3
+    assert end.error.code is Code.PROVIDER_OVERLOADED
+    assert end.error.retryable
+    assert bench.seqs == [(1, 0), (1, 1)]
+    assert bench.history == [("user", "What is a tide?")]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ProviderRefused("bad"), Code.PROVIDER_REFUSED),
+        (ProviderAuth("no"), Code.PROVIDER_AUTH),
+        (ProviderError("?"), Code.PROVIDER_BROKEN),
+    ],
+)
+@pytest.mark.parametrize("before", [[], ["The "]])
+async def test_what_a_repetition_cannot_mend_is_never_repeated(
+    error: ProviderError, code: Code, before: list[Step]
+) -> None:
+    bench = Bench([[*before, error]], rules=replace(RULES, fallback_model="second/model"))
+    end = failed(await bench.run())
+
+    assert len(bench.model.prompts) == 1
+    assert end.error.code is code
+    assert not end.error.retryable
+    assert bench.journal[-3:] == ["drained", "save", "failed"]
+
+
+async def test_a_failed_turn_leaves_its_question_and_no_answer() -> None:
+    bench = Bench([["half", ProviderRefused("bad")], WORDS])
+    await bench.run("t1")
+    await bench.run("t2", content="And now?")
+
+    assert bench.history == [
+        ("user", "What is a tide?"),
+        ("user", "And now?"),
+        ("assistant", "The sea breathes."),
+    ]
+
+
+# ---------------------------------------------------------------- another model
+
+
+FALLBACK = replace(RULES, fallback_model="second/model")
+
+
+async def test_a_model_that_stays_overloaded_is_replaced_by_the_fallback() -> None:
+    bench = Bench([[ProviderOverloaded()]] * 3 + [WORDS], rules=FALLBACK)
+    end = done(await bench.run())
+    names = [prompt.model for prompt in bench.model.prompts]
+
+    assert names == ["first/model"] * 3 + ["second/model"]
+    assert end.text == "The sea breathes."
+
+
+async def test_listeners_are_told_which_model_answers() -> None:
+    bench = Bench([[ProviderOverloaded()]] * 3 + [WORDS], rules=FALLBACK)
+    end = done(await bench.run())
+    starts = [event for event in bench.published.events if isinstance(event, Started)]
+
+    assert [(start.attempt, start.model) for start in starts] == [
+        (1, "first/model"),
+        (2, "second/model"),
+    ]
+    assert end.attempt == 2
+
+
+async def test_the_fallback_answers_at_once_where_waiting_is_not_worth_it() -> None:
+    bench = Bench([[ProviderRateLimited(wait=600.0)], WORDS], rules=FALLBACK)
+    done(await bench.run())
+
+    assert [prompt.model for prompt in bench.model.prompts] == ["first/model", "second/model"]
+    assert bench.clock.pauses == []
+
+
+async def test_where_the_fallback_fails_too_the_turn_fails() -> None:
+    bench = Bench([[ProviderOverloaded("full")]] * 20, rules=FALLBACK)
+    end = failed(await bench.run())
+    asked = [prompt.model for prompt in bench.model.prompts]
+
+    assert end.error.code is Code.PROVIDER_OVERLOADED
+    assert asked[:3] == ["first/model"] * 3
+    assert 1 <= asked.count("second/model") <= 3
+
+
+# ---------------------------------------------------------------- stopped
+
+
+async def test_a_turn_stopped_before_its_first_word_is_done_and_empty() -> None:
+    bench = Bench([[Cancelled()]])
+    end = done(await bench.run())
+
+    assert (end.finish_reason, end.text) == (FinishReason.CANCELLED, "")
+    assert bench.seqs == [(1, 0), (1, 1)]
+    assert bench.history == [("user", "What is a tide?")]
+
+
+async def test_a_turn_stopped_in_the_middle_keeps_what_was_said() -> None:
+    bench = Bench([["The ", "sea ", Cancelled()]])
+    end = done(await bench.run())
+
+    assert (end.finish_reason, end.text) == (FinishReason.CANCELLED, "The sea ")
+    assert bench.published.read == "The sea "
+    assert bench.document.messages[1].content == "The sea "
+    assert bench.document.messages[1].status is Status.INTERRUPTED
+    assert bench.ear.asked == []
+
+
+async def test_a_turn_stopped_in_the_middle_keeps_only_what_was_heard() -> None:
+    bench = Bench([["The ", "sea ", Cancelled()]], heard_ms=3)
+    end = done(await bench.run())
+
+    assert end.text == "The sea "
+    assert bench.history[1] == ("assistant", "The")
+    assert bench.ear.asked == [("c1", "t1", 3)]
+
+
+async def test_a_turn_of_which_nothing_was_heard_leaves_no_answer() -> None:
+    bench = Bench([["The ", Cancelled()]], heard_ms=0)
+    done(await bench.run())
+
+    assert bench.history == [("user", "What is a tide?")]
+
+
+async def test_text_that_still_waited_when_the_turn_was_stopped_is_published() -> None:
+    bench = Bench([["The ", "sea ", Cancelled()]], lags=True)
+    end = done(await bench.run())
+
+    assert bench.published.read == end.text == "The sea "
+
+
+@pytest.mark.parametrize(("before", "text"), [([], ""), (["The "], "The ")])
+async def test_a_turn_stopped_while_it_pauses_is_done(before: list[Step], text: str) -> None:
+    bench = Bench([[*before, ProviderOverloaded()], WORDS])
+    bench.clock.stopped = True
+    end = done(await bench.run())
+
+    assert (end.finish_reason, end.text) == (FinishReason.CANCELLED, text)
+    assert len(bench.model.prompts) == 1
+
+
+# ---------------------------------------------------------------- the deadline
+
+
+async def test_a_turn_past_its_deadline_fails() -> None:
+    bench = Bench([["The ", DeadlineExceeded("the turn took too long")]])
+    end = failed(await bench.run())
+
+    assert end.error.code is Code.DEADLINE_EXCEEDED
+    assert end.seq == 2
+
+
+async def test_nothing_is_tried_again_after_the_deadline() -> None:
+    bench = Bench()
+
+    def wait() -> None:
+        bench.clock.seconds += 90
+
+    bench.model = ScriptedModel([wait, ProviderStalled("nothing came")], WORDS)
+    end = failed(await bench.run())
+
+    assert end.error.code is Code.DEADLINE_EXCEEDED
+    assert "90 s" in end.error.message
+    assert len(bench.model.prompts) == 1
+
+
+async def test_a_pause_that_eats_the_turn_is_not_made() -> None:
+    bench = Bench()
+
+    def wait() -> None:
+        bench.clock.seconds += 85
+
+    bench.model = ScriptedModel([wait, ProviderRateLimited(wait=10.0)], WORDS)
+    failed(await bench.run())
+
+    assert bench.clock.pauses == []
+    assert len(bench.model.prompts) == 1
+
+
+# ---------------------------------------------------------------- races for the document
+
+
+def another_execution(document: Conversation) -> Conversation:
+    """Another worker begins the same turn."""
+    _, changed = conversation.begin(
+        document, ChatRequest(content="x"), "t1", execution="rival", now="", give_up_after=99
+    )
+    return changed
+
+
+def amended(document: Conversation) -> Conversation:
+    """Somebody changes what was heard of an earlier turn."""
+    return structs.replace(document, delta_sequence=document.delta_sequence + 1)
+
+
+def erased(_document: Conversation) -> Conversation:
+    return Conversation()
+
+
+async def test_a_lost_race_at_the_beginning_is_run_again() -> None:
+    bench = Bench([WORDS])
+    bench.conversations.rivals = [amended, amended]
+    end = done(await bench.run())
+
+    assert end.text == "The sea breathes."
+    assert bench.history == [("user", "What is a tide?"), ("assistant", "The sea breathes.")]
+
+
+async def test_a_change_by_somebody_else_is_kept_at_the_commit() -> None:
+    bench = Bench([WORDS, WORDS])
+    await bench.run("t1")
+
+    def heard_less(document: Conversation) -> Conversation:
+        found = conversation.heard(document, "t1", "The sea")
+        assert found
+        return found
+
+    bench.conversations.rivals = [None, heard_less]
+    done(await bench.run("t2", content="Always?"))
+
+    assert [content for _, content in bench.history] == [
+        "What is a tide?",
+        "The sea",
+        "Always?",
+        "The sea breathes.",
+    ]
+
+
+@pytest.mark.parametrize("rival", [another_execution, erased])
+async def test_who_is_replaced_at_the_commit_publishes_nothing_more(
+    rival: Callable[[Conversation], Conversation],
+) -> None:
+    bench = Bench([WORDS])
+    bench.conversations.rivals = [None, rival]
+    with pytest.raises(Replaced):
+        await bench.run()
+
+    assert not [event for event in bench.published.events if isinstance(event, Done | Failed)]
+    assert ("assistant", "The sea breathes.") not in bench.history
+
+
+async def test_who_is_replaced_before_the_next_attempt_publishes_nothing_more() -> None:
+    bench = Bench([["The ", ProviderBroken("cut")], WORDS])
+    bench.conversations.rivals = [None, another_execution]
+    with pytest.raises(Replaced):
+        await bench.run()
+
+    assert bench.seqs == [(1, 0), (1, 1)]
+    assert len(bench.model.prompts) == 1
+
+
+@pytest.mark.parametrize("events", [0, 1, 2])
+async def test_who_is_fenced_while_it_publishes_commits_nothing(events: int) -> None:
+    bench = Bench([WORDS])
+    bench.published = Published(bench.journal, fenced_after=events)
+    with pytest.raises(Replaced):
+        await bench.run()
+
+    assert len(bench.published.events) == events
+    assert bench.document.last_end is None
+    assert bench.document.turn is not None
+
+
+async def test_a_document_that_is_never_saved_is_an_error_of_ours() -> None:
+    class Contested(MemoryConversations):
+        async def save(self, conversation_id: str, document: Conversation, revision: int) -> int:
+            self.saves += 1
+            raise Conflict
+
+    bench = Bench([WORDS])
+    bench.conversations = Contested()
+    with pytest.raises(Internal):
+        await bench.run()
+
+    assert bench.conversations.saves == SAVE_TRIES
+    assert bench.published.events == []
+
+
+# ---------------------------------------------------------------- delivered again
+
+
+async def test_a_turn_whose_worker_died_is_run_as_the_next_attempt() -> None:
+    bench = Bench([["The ", RuntimeError("killed")], WORDS])
+    with pytest.raises(RuntimeError):
+        await bench.run()
+    end = done(await bench.run())
+
+    assert end.attempt == 2
+    assert bench.published.read == end.text == "The sea breathes."
+    assert bench.history == [("user", "What is a tide?"), ("assistant", "The sea breathes.")]
+
+
+async def test_a_turn_that_was_committed_is_not_answered_again() -> None:
+    bench = Bench([WORDS])
+    first = await bench.run()
+    bench.published = Published(stored=bench.published.events)
+
+    assert await bench.run() is None
+    assert bench.published.events == []
+    assert bench.published.voices == []
+    assert bench.published.asked_since == [101]
+    assert len(bench.model.prompts) == 1
+    assert bench.document.last_end == first
+
+
+async def test_a_commit_whose_worker_died_before_it_said_so_is_said() -> None:
+    bench = Bench([WORDS])
+    first = await bench.run(speech=Speech(voice="v"))
+    without_end = bench.published.events[:-1]
+    bench.published = Published(stored=without_end)
+
+    assert await bench.run(speech=Speech(voice="v")) == first
+    assert bench.published.events == [first]
+    assert [voice.start_sequence for voice in bench.published.voices] == [101]
+    assert len(bench.model.prompts) == 1
+
+
+async def test_a_failure_that_was_committed_is_said_in_the_same_way() -> None:
+    bench = Bench([[ProviderRefused("bad")]])
+    first = failed(await bench.run())
+    bench.published = Published(stored=bench.published.events[:-1])
+
+    assert await bench.run() == first
+    assert bench.published.events == [first]
+
+
+async def test_a_turn_delivered_again_after_a_later_one_began_says_nothing() -> None:
+    bench = Bench([WORDS, WORDS])
+    await bench.run("t1")
+    await bench.run("t2")
+    bench.published = Published()
+
+    assert await bench.run("t1") is None
+    assert bench.published.events == []
+
+
+# ---------------------------------------------------------------- given up
+
+
+async def test_a_turn_that_no_worker_survives_is_given_up() -> None:
+    bench = Bench([[RuntimeError("killed")]] * 5)
+    for _ in range(5):
+        with pytest.raises(RuntimeError):
+            await bench.run()
+    with pytest.raises(GivenUp):
+        await bench.run()
+    end = failed(bench.published.events[-1])  # type: ignore[arg-type]
+
+    assert len(bench.model.prompts) == 5
+    assert end.error.code is Code.INTERNAL
+    assert end.attempt == 6
+    assert end.seq == 0
+    assert bench.document.turn is None
+    assert bench.document.last_end == end
+    assert bench.history == [("user", "What is a tide?")]
+    assert len(bench.published.voices) == 6
+
+
+async def test_a_turn_that_was_given_up_stays_so() -> None:
+    bench = Bench([[RuntimeError("killed")]] * 5)
+    for _ in range(5):
+        with pytest.raises(RuntimeError):
+            await bench.run()
+    with pytest.raises(GivenUp):
+        await bench.run()
+    bench.published = Published(stored=bench.published.events)
+
+    assert await bench.run() is None
+    assert bench.published.events == []
+
+
+async def test_a_turn_that_somebody_else_gives_up_is_left_to_them() -> None:
+    bench = Bench([[RuntimeError("killed")]] * 5)
+    for _ in range(5):
+        with pytest.raises(RuntimeError):
+            await bench.run()
+    before = len(bench.published.events)
+    bench.conversations.rivals = [amended]
+    with pytest.raises(Replaced):
+        await bench.run()
+
+    assert len(bench.published.events) == before
+
+
+async def test_the_conversation_goes_on_after_a_turn_was_given_up() -> None:
+    bench = Bench([[RuntimeError("killed")]] * 5 + [WORDS])
+    for _ in range(5):
+        with pytest.raises(RuntimeError):
+            await bench.run()
+    with pytest.raises(GivenUp):
+        await bench.run()
+
+    assert done(await bench.run("t2")).text == "The sea breathes."
+
+
+# ---------------------------------------------------------------- the end, always
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProviderRefused("x"),
+        ProviderOverloaded("x"),
+        ProviderStalled("x"),
+        ProviderBroken("x"),
+        DeadlineExceeded("x"),
+        Internal("x"),
+        Cancelled(),
+    ],
+)
+@pytest.mark.parametrize("before", [[], [Thought("Hm")], ["The "], [Thought("Hm"), "The ", "sea "]])
+@pytest.mark.parametrize("lags", [True, False])
+async def test_a_broken_model_still_ends_the_turn_once(
+    error: ParleyError, before: list[Step], *, lags: bool
+) -> None:
+    bench = Bench([[*before, error]] * 3, lags=lags)
+    end = await bench.run()
+    events = bench.published.events
+    last = events[-1].attempt
+
+    assert events[-1] == end
+    assert [type(e) for e in events if isinstance(e, Done | Failed)] == [type(end)]
+    assert [e.seq for e in events if e.attempt == last] == list(
+        range(sum(e.attempt == last for e in events))
+    )
+    assert bench.document.turn is None
+    assert bench.document.last_end == end
+    assert bench.model.closed == len(bench.model.prompts)
+    if isinstance(end, Done):
+        assert bench.published.read == end.text

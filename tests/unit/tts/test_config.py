@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.tts.config import Config
+from services.tts.prices import Prices
+from shared.settings import BadSetting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRETS = {
+    "TOGETHER_API_KEY": "together-secret",
+    "MINIO_ACCESS_KEY": "minio-access",
+    "MINIO_SECRET_KEY": "minio-secret",
+}
+
+
+def config(**more: str) -> Config:
+    return Config.from_env(SECRETS | more)
+
+
+def reason(**more: str) -> str:
+    with pytest.raises(BadSetting) as caught:
+        config(**more)
+    return str(caught.value)
+
+
+def test_three_secrets_are_enough() -> None:
+    found = config()
+    assert found.url == "wss://api.together.ai/v1/audio/speech/websocket"
+    assert (found.max_turns, found.sockets) == (64, 4)
+    assert (found.first_audio_timeout, found.audio_timeout) == (10, 5)
+    assert found.fallback is None
+    assert found.prices == Prices.default()
+    minio = found.minio
+    assert (minio.endpoint, minio.bucket, minio.region) == (
+        "127.0.0.1:9000",
+        "parley-audio",
+        "us-east-1",
+    )
+    assert minio.secure is False
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_without_a_secret_it_does_not_start(name: str) -> None:
+    with pytest.raises(BadSetting, match=name):
+        Config.from_env({k: v for k, v in SECRETS.items() if k != name})
+
+
+def test_no_secret_is_shown() -> None:
+    shown = repr(config())
+    assert not any(secret in shown for secret in SECRETS.values())
+
+
+def test_secrets_are_read_from_files(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("from-a-file\n")
+    environ = {k: v for k, v in SECRETS.items() if k != "MINIO_SECRET_KEY"}
+    found = Config.from_env(environ | {"MINIO_SECRET_KEY_FILE": str(file)})
+    assert found.minio.secret_key == "from-a-file"
+
+
+def test_everything_can_be_set() -> None:
+    found = config(
+        TTS_URL="ws://127.0.0.1:1/speech",
+        TTS_MODEL="some/model",
+        TTS_VOICE="somebody",
+        TTS_FALLBACK_MODEL="other/model",
+        TTS_FALLBACK_VOICE="else",
+        TTS_LANGUAGE="de",
+        TTS_SPEED="1.25",
+        TTS_CODE_BLOCKS="announce",
+        MINIO_SECURE="true",
+        MINIO_PUBLIC_ENDPOINT="voices.example",
+    )
+    assert found.fallback == ("other/model", "else")
+    assert (found.language, found.speed, found.code_blocks) == ("de", 1.25, "announce")
+    assert (found.minio.secure, found.minio.public_endpoint) == (True, "voices.example")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TTS_URL", "https://api.together.ai"),
+        ("TTS_URL", "wss://user:password@host"),
+        ("TTS_URL", "wss://host?api_key=secret"),
+        ("TTS_SPEED", "5"),
+        ("TTS_MAX_TURNS", "0"),
+        ("TTS_SOCKETS", "many"),
+        ("TTS_FIRST_AUDIO_TIMEOUT", "0"),
+        ("TTS_TRIES", "0"),
+        ("TTS_CODE_BLOCKS", "sing"),
+        ("MINIO_ENDPOINT", "http://host:9000"),
+        ("MINIO_ENDPOINT", "user@host"),
+        ("MINIO_SECURE", "perhaps"),
+        ("MINIO_PRESIGN_SECONDS", "0"),
+        ("TTS_PRICES_FILE", "/nowhere/prices.json"),
+    ],
+)
+def test_a_wrong_value_is_named(name: str, value: str) -> None:
+    assert name in reason(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["TTS_FALLBACK_MODEL", "TTS_FALLBACK_VOICE"])
+def test_half_a_fallback_is_none(name: str) -> None:
+    assert "set both or neither" in reason(**{name: "x"})
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"m": "dear"}', '{"m": -1}'])
+def test_a_list_of_prices_that_makes_no_sense_stops_the_start(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text(text)
+    assert "TTS_PRICES_FILE" in reason(TTS_PRICES_FILE=str(file))

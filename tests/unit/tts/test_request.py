@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from services.tts.request import Refused, understand
+from shared.contract import H_TURN, MSG_ID, AudioFormat, Code, Speech, SpeechRequest
+
+LIMIT = 100
+
+
+def read(
+    body: object, *, subject: str = "tts.request.c1", headers: dict[str, str] | None = None
+) -> SpeechRequest | Refused:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return understand(subject, data, headers or {}, 7, most_characters=LIMIT)
+
+
+def accepted(body: object, headers: dict[str, str] | None = None) -> SpeechRequest:
+    found = read(body, headers=headers)
+    assert isinstance(found, SpeechRequest), found
+    return found
+
+
+def refused(body: object, *, subject: str = "tts.request.c1") -> Refused:
+    found = read(body, subject=subject)
+    assert isinstance(found, Refused)
+    return found
+
+
+def test_a_turn_to_be_followed() -> None:
+    found = accepted({"conversation_id": "c1", "turn_id": "t1", "start_sequence": 5})
+    assert found == SpeechRequest("c1", "t1", start_sequence=5)
+
+
+def test_a_text_with_everything_about_its_voice() -> None:
+    speech = {
+        "voice": "af_heart",
+        "model": "some/model",
+        "language": "en",
+        "speed": 1.5,
+        "format": "opus",
+        "alignment": "word",
+        "pronunciations": {"NATS": "nats"},
+        "max_partial_length": 90,
+    }
+    found = accepted({"turn_id": "t1", "text": "Hello", "speech": speech})
+    assert (found.conversation_id, found.text) == ("c1", "Hello")
+    assert found.speech.format is AudioFormat.OPUS
+    assert found.speech.pronunciations == {"NATS": "nats"}
+
+
+def test_the_conversation_is_the_subjects() -> None:
+    assert accepted({"turn_id": "t"}).conversation_id == "c1"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "turn_id"),
+    [
+        ({"turn_id": "mine"}, {H_TURN: "other", MSG_ID: "third"}, "mine"),
+        ({}, {H_TURN: "headers", MSG_ID: "third"}, "headers"),
+        ({}, {MSG_ID: "third"}, "third"),
+        ({}, {}, "v7"),
+        ({}, {H_TURN: "not an id", MSG_ID: "a/b"}, "mc14cddc033f64b9dea80"),
+    ],
+)
+def test_a_text_has_a_turn_id_in_any_case(
+    body: dict[str, str], headers: dict[str, str], turn_id: str
+) -> None:
+    found = accepted({"text": "Hello", **body}, headers)
+    assert found.turn_id == turn_id
+
+
+def test_the_same_message_has_the_same_turn_id_again() -> None:
+    headers = {MSG_ID: "x" * 100}
+    one, two = accepted({"text": "a"}, headers), accepted({"text": "b"}, headers)
+    assert one.turn_id == two.turn_id
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert accepted({"turn_id": "t", "mood": "calm", "speech": {"tune": 1}}).speech == Speech()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"Hello",
+        b"\xff\xfe",
+        b"[]",
+        b"[" * 100_000,
+        b'{"turn_id": "t", "text": "\\ud800"}',
+        {"turn_id": "a b"},
+        {"turn_id": "t\n"},
+        {"turn_id": "t" * 65},
+        {"turn_id": 5},
+        {"turn_id": "t", "conversation_id": "c2"},
+        {"turn_id": "t", "text": 5},
+        {"turn_id": "t", "start_sequence": 0},
+        {"turn_id": "t", "start_sequence": "1"},
+        {"turn_id": "t", "speech": True},
+        {"turn_id": "t", "speech": {"speed": 9}},
+        {"turn_id": "t", "speech": {"format": "midi"}},
+        {"turn_id": "t", "speech": {"voice": ""}},
+        {"turn_id": "t", "speech": {"max_partial_length": 0}},
+        {},
+    ],
+)
+def test_what_cannot_be_understood_is_refused_with_a_reason(body: object) -> None:
+    found = refused(body)
+    assert found.error.code is Code.INVALID_REQUEST
+    assert str(found.error) != "invalid_request"
+    assert found.conversation_id == "c1"
+    assert found.turn_id
+
+
+def test_a_refused_turn_is_named_where_it_can_be() -> None:
+    assert refused({"turn_id": "t1", "speech": {"speed": 9}}).turn_id == "t1"
+    assert refused(b"Hello").turn_id == "v7"
+
+
+def test_a_text_beyond_the_limit_is_too_large() -> None:
+    assert accepted({"text": "x" * LIMIT}).text == "x" * LIMIT
+    assert refused({"text": "x" * (LIMIT + 1)}).error.code is Code.TOO_LARGE
+
+
+@pytest.mark.parametrize("subject", ["tts.request", "tts.request.a b", "tts.request.a.b"])
+def test_a_subject_without_a_conversation_is_refused(subject: str) -> None:
+    assert refused({"turn_id": "t", "text": "x"}, subject=subject).conversation_id is None
