@@ -117,6 +117,7 @@ class Turn:
     audio: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     first_text: float | None = None
     first_chunk: float | None = None
+    last_chunk: float | None = None
 
     @property
     def end(self) -> dict[str, Any] | None:
@@ -177,8 +178,9 @@ class Ears:
     async def _on_audio(self, msg: Msg) -> None:
         assert msg.headers is not None
         turn = self.turn(msg.headers["Parley-Turn"])
-        if msg.headers["Parley-Type"] == "chunk" and turn.first_chunk is None:
-            turn.first_chunk = time.monotonic()
+        if msg.headers["Parley-Type"] == "chunk":
+            turn.last_chunk = time.monotonic()
+            turn.first_chunk = turn.first_chunk or turn.last_chunk
         turn.audio.append((dict(msg.headers), msg.data))
         self._changed.set()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import TYPE_CHECKING, Final
 
 from services.chat import conversation
@@ -27,10 +25,9 @@ from shared.contract import (
 from shared.errors import Busy, Internal, StorageUnavailable
 from shared.follow import decode_delta
 from shared.reply import decode_request
+from shared.wait import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from services.chat.conversation import Conversation
     from services.chat.nats_conversations import NatsConversations
     from shared.contract import Delta, Message
@@ -80,21 +77,13 @@ class NatsHistory:
         """
         conversation_id = decode_request(body, HistoryRequest).conversation_id
         await self._bus.tell(CHAT_CANCEL, encode(CancelRequest(conversation_id)))
-        if not await self._within(STOP_SECONDS, lambda: self._is_over(conversation_id)):
+        if not await wait_until(lambda: self._is_over(conversation_id), STOP_SECONDS):
             raise Busy("a turn of this conversation could not be stopped in time")
         await self._bus.purge(CHAT_DELTAS_STREAM, chat_delta(conversation_id))
         await self._conversations.erase(conversation_id)
-        if not await self._within(ERASE_SECONDS, lambda: self._has_no_voice(conversation_id)):
+        if not await wait_until(lambda: self._has_no_voice(conversation_id), ERASE_SECONDS):
             raise StorageUnavailable("the voice could not be erased; ask again")
         return Deleted(conversation_id)
-
-    async def _within(self, seconds: float, done: Callable[[], Awaitable[bool]]) -> bool:
-        until = time.monotonic() + seconds
-        while not await done():
-            if time.monotonic() > until:
-                return False
-            await asyncio.sleep(0.05)
-        return True
 
     async def _is_over(self, conversation_id: str) -> bool:
         """No turn runs, and the last one's end was told."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING, Final
 
 from services.tts import record
@@ -15,6 +13,7 @@ from shared.contract import (
     tts_audio,
     tts_request,
 )
+from shared.wait import wait_until
 
 if TYPE_CHECKING:
     from services.tts.minio_store import MinioStore
@@ -28,17 +27,15 @@ STOP_SECONDS: Final = 5.0  # for voices under way, which were told to stop
 async def erase_voice(bus: Bus, store: MinioStore, conversation_id: str) -> None:
     """Raises StorageUnavailable, BusError: then the records are left, and it can be asked again."""
     await bus.purge(TTS_REQUESTS_STREAM, tts_request(conversation_id))
-    until = time.monotonic() + STOP_SECONDS
-    while await _is_speaking(bus, conversation_id) and time.monotonic() < until:
-        await asyncio.sleep(0.05)
+    await wait_until(lambda: _is_silent(bus, conversation_id), STOP_SECONDS)
     objects = await store.erase(conversation_id)
     await bus.purge(TTS_AUDIO_STREAM, tts_audio(conversation_id))
     await bus.bucket(SPEECH_BUCKET).erase(f"{conversation_id}.*")
     log.info("tts.voice_erased", extra={"conversation": conversation_id, "objects": objects})
 
 
-async def _is_speaking(bus: Bus, conversation_id: str) -> bool:
+async def _is_silent(bus: Bus, conversation_id: str) -> bool:
     async for _, data in bus.bucket(SPEECH_BUCKET).entries(f"{conversation_id}.*"):
         if record.decode(data).end is None:
-            return True
-    return False
+            return False
+    return True

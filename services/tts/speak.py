@@ -122,8 +122,6 @@ class _Speaker:
         await self.world.publish.started(self.record.attempt, self.params)
         reach("tts.started")
         try:
-            if self.record.cancelled:
-                raise Cancelled
             try:
                 finish = await self._follow(text)
             finally:
@@ -138,6 +136,8 @@ class _Speaker:
 
     async def _follow(self, text: AsyncIterator[Delta]) -> Finish:
         """Says each piece as soon as it is there; returns how the voice ends."""
+        if self.record.cancelled:  # while nobody spoke it
+            return Finish.CANCELLED
         said = 0
         async for event in text:
             if isinstance(event, Started):

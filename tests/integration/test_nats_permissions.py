@@ -75,15 +75,18 @@ PUBLISH: Mapping[str, set[str]] = {
         *_consumer("CHAT_REQUESTS", "chat-intake", "chat-workers"),
         "$JS.API.CONSUMER.UNPIN.CHAT_REQUESTS.chat-intake",
         "$JS.API.STREAM.MSG.GET.CHAT_REQUESTS",
-        "$JS.API.STREAM.MSG.GET.KV_conversations",
+        *(f"$JS.API.STREAM.MSG.GET.{s}" for s in ("CHAT_DELTAS", "KV_conversations")),
+        *(f"$JS.API.STREAM.PURGE.{s}" for s in ("CHAT_DELTAS", "KV_conversations")),
         *(f"$JS.API.DIRECT.GET.{s}" for s in ("CHAT_REQUESTS", "CHAT_DELTAS", "TTS_AUDIO")),
+        "$JS.API.DIRECT.GET.KV_speech",
     },
     "tts": {
         *("tts.audio.c", "tts.dead", "$KV.speech.c.t"),
         *_streams("CHAT_DELTAS", "TTS_REQUESTS", "TTS_AUDIO", "DEAD_LETTERS", "KV_speech"),
         *_consumer("TTS_REQUESTS", "tts-workers"),
         "$JS.API.STREAM.MSG.GET.KV_speech",
-        *(f"$JS.API.DIRECT.GET.{s}" for s in ("CHAT_DELTAS", "TTS_AUDIO")),
+        *(f"$JS.API.DIRECT.GET.{s}" for s in ("CHAT_DELTAS", "TTS_AUDIO", "KV_speech")),
+        *(f"$JS.API.STREAM.PURGE.{s}" for s in ("TTS_REQUESTS", "TTS_AUDIO", "KV_speech")),
     },
     "client": {
         *("chat.request", "chat.request.c", "chat.cancel", "tts.request.c"),
@@ -91,7 +94,7 @@ PUBLISH: Mapping[str, set[str]] = {
         *(f"$JS.API.DIRECT.GET.{s}" for s in ("CHAT_DELTAS", "TTS_AUDIO")),
     },
 }
-# Nobody but the operator may do these.
+# Nobody but the operator may do these (what a service needs of them, above, counts for it).
 NOBODY = {
     *(f"$JS.API.STREAM.{v}.{s}" for s in STREAMS for v in ("UPDATE", "DELETE", "PURGE")),
     *(f"$JS.API.STREAM.MSG.DELETE.{s}" for s in STREAMS),
@@ -117,7 +120,7 @@ SUBSCRIBE: Mapping[str, set[str]] = {
     },
     "tts": {
         *("chat.cancel", "chat.cancel tts", "chat.delta.*", "chat.delta.c"),
-        "_INBOX.parley-tts.>",
+        *("chat.history.delete", "chat.history.delete tts", "_INBOX.parley-tts.>"),
     },
     "client": {
         *("chat.delta", "chat.delta.*", "chat.delta.c", "tts.audio", "tts.audio.*", "tts.audio.c"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import subprocess
 import sys
 import tempfile
@@ -177,6 +178,11 @@ def test_a_text_of_nothing_is_no_tag(form: AudioFormat, text: str) -> None:
 @pytest.mark.parametrize("form", CODED)
 def test_the_same_recording_is_the_same_object(form: AudioFormat) -> None:
     assert made(form, tone(30_000)) == made(form, tone(30_000))
+
+
+@pytest.mark.parametrize("form", CODED)
+def test_no_version_of_the_coder_is_in_it(form: AudioFormat) -> None:
+    assert re.search(rb"Lav[cf]\d|libopus \d", made(form, tone(30_000))) is None
 
 
 def test_several_at_once_do_not_disturb_each_other() -> None:

@@ -1,0 +1,284 @@
+"""Order within a conversation, what happens when it is busy, stopping, forgetting."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+from minio import Minio
+
+from tests.e2e.whole import FAST, assert_whole, letters
+from tests.system import System, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LONG = " ".join(f"This is sentence number {n} of a long story." for n in range(40))
+# Made at the pace of a person who reads: a stop comes in the middle.
+SLOW: dict[str, Any] = {
+    "chat": {"first_token_ms": 20, "tokens_per_second": 100, "replies": [LONG]},
+    "speech": {"realtime_factor": 4, "first_audio_ms": 20},
+}
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def running() -> AsyncIterator[System]:
+    async with System() as system:
+        await system.up(chat=2)
+        yield system
+
+
+@pytest.fixture
+def system(running: System) -> System:
+    running.emulator.reset()
+    running.emulator.change(SLOW)
+    return running
+
+
+def new() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+async def cancel(system: System, conversation_id: str, **more: Any) -> float:
+    body = {"conversation_id": conversation_id, **more}
+    await system.client.publish("chat.cancel", json.dumps(body).encode())
+    await system.client.flush()
+    return time.monotonic()
+
+
+def chunks(turn: Turn) -> int:
+    return sum(1 for h, _ in turn.audio if h["Parley-Type"] == "chunk")
+
+
+async def test_a_cancel_stops_words_and_voice_and_keeps_what_there_was(system: System) -> None:
+    conversation = new()
+    turn_id = await system.ask(conversation_id=conversation, content="Tell me a story.")
+    turn = system.ears.turn(turn_id)
+    await system.ears.until(lambda: chunks(turn) > 8)
+    at = await cancel(system, conversation)
+    await system.ears.whole(turn_id)
+    assert time.monotonic() - at < 2
+    assert turn.end is not None
+    assert turn.voice_end is not None
+    assert turn.end["finish_reason"] == "cancelled"
+    assert turn.voice_end["finish"] == "cancelled"
+    assert turn.last_chunk is not None
+    assert turn.last_chunk - at < 0.25
+    assert LONG.startswith(turn.end["text"])
+    assert turn.end["text"] != LONG
+    assert turn.voice_end["duration_ms"] * 48 == pytest.approx(len(turn.voice()), abs=48)
+    answer = (await system.history(conversation))["messages"][-1]
+    assert (answer["content"], answer["status"]) == (turn.end["text"], "interrupted")
+    assert any(c.how == "closed_by_client" for c in system.emulator.record.chats)
+    assert system.emulator.record.totals.cancels >= 1
+
+
+async def test_the_history_keeps_what_was_heard(system: System) -> None:
+    conversation = new()
+    turn_id = await system.ask(conversation_id=conversation, content="Tell me a story.")
+    turn = system.ears.turn(turn_id)
+    await system.ears.until(lambda: chunks(turn) > 30)
+    await cancel(system, conversation, turn_id=turn_id, heard_ms=2000)
+    await system.ears.whole(turn_id)
+    heard = (await system.history(conversation))["messages"][-1]["content"]
+    # The computable voice says a character in 50 ms: 40 characters, less the word cut in two.
+    assert LONG.startswith(heard)
+    assert 25 <= len(heard) <= 45
+    assert turn.end is not None
+    assert len(turn.end["text"]) > len(heard)
+
+
+async def test_what_was_heard_is_kept_also_when_the_text_was_long_done(system: System) -> None:
+    system.emulator.change({"chat": {"tokens_per_second": 0}})
+    conversation = new()
+    turn_id = await system.ask(conversation_id=conversation, content="Tell me a story.")
+    turn = system.ears.turn(turn_id)
+    await system.ears.until(lambda: turn.end is not None and chunks(turn) > 20)
+    await cancel(system, conversation, turn_id=turn_id, heard_ms=1000)
+    await system.ears.whole(turn_id)
+    assert turn.voice_end is not None
+    assert turn.voice_end["finish"] == "cancelled"
+
+    async def shortened() -> bool:
+        return len((await system.history(conversation))["messages"][-1]["content"]) < 30
+
+    until = time.monotonic() + 5
+    while not await shortened():
+        assert time.monotonic() < until
+    answer = (await system.history(conversation))["messages"][-1]
+    assert LONG.startswith(answer["content"])
+    assert answer["status"] == "interrupted"
+
+
+async def test_a_cancel_before_the_first_sound_does_not_silence_the_next_turn(
+    system: System,
+) -> None:
+    system.emulator.change({"speech": {"first_audio_ms": 600}})
+    conversation = new()
+    turn_id = await system.ask(conversation_id=conversation, content="Tell me a story.")
+    await system.ears.until(lambda: len(system.ears.turn(turn_id).deltas) > 5)
+    await cancel(system, conversation)
+    await system.ears.whole(turn_id)
+    assert chunks(system.ears.turn(turn_id)) == 0
+    system.emulator.change({**FAST, "chat": {**FAST["chat"], "replies": ["It works again."]}})
+    turn = await system.answered(conversation_id=conversation, content="And now?")
+    assert_whole(turn, system)
+
+
+async def test_a_waiting_turn_that_is_cancelled_never_runs(system: System) -> None:
+    conversation = new()
+    first = await system.ask(conversation_id=conversation, content="Tell me a story.")
+    second = await system.ask(conversation_id=conversation, content="Never asked.")
+    await system.ears.until(lambda: len(system.ears.turn(first).deltas) > 3)
+    await cancel(system, conversation, turn_id=second)
+    await system.ears.whole(second)
+    end = system.ears.turn(second).end
+    assert end is not None
+    assert (end["finish_reason"], end["text"]) == ("cancelled", "")
+    voice = system.ears.turn(second).voice_end
+    assert voice is not None
+    assert (voice["key"], voice["finish"]) == (None, "cancelled")
+    await cancel(system, conversation)
+    await system.ears.whole(first)
+    asked = [c.messages[-1]["content"] for c in system.emulator.record.chats]
+    assert "Never asked." not in asked
+
+
+async def test_a_cancel_of_what_is_done_or_unknown_harms_nothing(system: System) -> None:
+    system.emulator.change({**FAST, "chat": {**FAST["chat"], "replies": ["Fine."]}})
+    conversation = new()
+    turn = await system.answered(conversation_id=conversation, content="How are you?")
+    await cancel(system, conversation)
+    await cancel(system, conversation, turn_id="nobody")
+    await cancel(system, "unknown", turn_id="nobody")
+    answer = await system.client.request("chat.cancel", b'{"conversation_id": "a b"}', timeout=5)
+    assert json.loads(answer.data)["error"]["code"] == "invalid_request"
+    again = await system.answered(conversation_id=conversation, content="Still?")
+    assert_whole(again, system)
+    assert len([d for d in turn.deltas if d["type"] == "done"]) == 1
+
+
+async def test_an_interruption_stops_the_old_and_starts_the_new(system: System) -> None:
+    conversation = new()
+    first = await system.ask(conversation_id=conversation, content="Tell me a story.")
+    await system.ears.until(lambda: chunks(system.ears.turn(first)) > 5)
+    system.emulator.change({**FAST, "chat": {**FAST["chat"], "replies": ["Yes, I listen."]}})
+    asked = time.monotonic()
+    second = await system.ask(
+        conversation_id=conversation, content="Stop. Listen!", on_busy="interrupt"
+    )
+    await system.ears.whole(first, second)
+    old, turn = system.ears.turn(first), system.ears.turn(second)
+    assert old.end is not None
+    assert old.end["finish_reason"] == "cancelled"
+    assert old.last_chunk is not None
+    assert old.last_chunk - asked < 0.25
+    assert_whole(turn, system)
+    assert turn.first_text is not None
+    assert turn.first_text - asked < 1.5
+    prompt = [m["content"] for m in system.emulator.record.chats[-1].messages]
+    assert old.end["text"] in prompt
+
+
+async def test_a_busy_conversation_rejects_who_does_not_want_to_wait(system: System) -> None:
+    conversation = new()
+    first = await system.ask(conversation_id=conversation, content="Tell me a story.")
+    await system.ears.until(lambda: len(system.ears.turn(first).deltas) > 3)
+    second = await system.ask(
+        conversation_id=conversation, content="Now or never.", on_busy="reject"
+    )
+    await system.ears.whole(second)
+    end, voice = system.ears.turn(second).end, system.ears.turn(second).voice_end
+    assert end is not None
+    assert voice is not None
+    assert end["error"]["code"] == voice["error"]["code"] == "busy"
+    await cancel(system, conversation)
+    await system.ears.whole(first)
+
+
+async def test_a_flood_in_one_conversation_holds_up_no_other(system: System) -> None:
+    system.emulator.change({"chat": {"replies": ["Hello there."]}, "speech": FAST["speech"]})
+    calm = (await system.answered(content="Anyone?", speech=False)).first_text
+    assert calm is not None
+    began = time.monotonic()
+    quiet = await system.answered(content="Anyone?", speech=False)
+    assert quiet.first_text is not None
+    usual = quiet.first_text - began
+
+    system.emulator.change({"chat": {"replies": [LONG], "answers": {"Anyone?": "Hello there."}}})
+    conversation = new()
+    flood = [f"{conversation}-{n}" for n in range(500)]
+    for turn_id in flood:
+        body = {"conversation_id": conversation, "turn_id": turn_id, "content": "Me!"}
+        await system.client.publish("chat.request", json.dumps(body | {"speech": False}).encode())
+    await system.client.flush()
+    began = time.monotonic()
+    turn = await system.answered(content="Anyone?", speech=False)
+    assert turn.first_text is not None
+    delay = turn.first_text - began - usual
+    # The promise is 100 ms; on two shared cores that also run this test, all servers and two
+    # replicas of each service, the figure that matters is printed by the benchmark.
+    assert delay < 1.0, f"{delay * 1000:.0f} ms later than usual"
+
+    def ended() -> list[dict[str, Any]]:
+        return [e for e in (system.ears.turn(t).end for t in flood) if e is not None]
+
+    await system.ears.until(lambda: len(ended()) >= 500 - 21, 30)
+    busy = [e for e in ended() if e["type"] == "failed"]
+    assert {e["error"]["code"] for e in busy} == {"busy"}
+    assert 478 <= len(busy) <= 480
+    for turn_id in flood:
+        await system.client.publish(
+            "chat.cancel",
+            json.dumps({"conversation_id": conversation, "turn_id": turn_id}).encode(),
+        )
+    await system.ears.whole(*flood, voice=False)
+
+
+async def test_one_senders_order_is_kept_over_two_replicas(system: System) -> None:
+    system.emulator.change({**FAST, "chat": {"first_token_ms": 2, "tokens_per_second": 0}})
+    conversation = new()
+    turns = [
+        await system.ask(conversation_id=conversation, content=f"Number {n}.", speech=False)
+        for n in range(15)
+    ]
+    await system.ears.whole(*turns, voice=False)
+    messages = (await system.history(conversation))["messages"]
+    users = [m["content"] for m in messages if m["role"] == "user"]
+    assert users == [f"Number {n}." for n in range(15)]
+
+
+async def test_a_deleted_conversation_is_nowhere_any_more(system: System) -> None:
+    conversation = new()
+    system.emulator.change({**FAST, "chat": {**FAST["chat"], "replies": ["A short answer."]}})
+    await system.answered(conversation_id=conversation, content="Remember this.")
+    system.emulator.change(SLOW)
+    under_way = await system.ask(conversation_id=conversation, content="Tell me a story.")
+    await system.ears.until(lambda: chunks(system.ears.turn(under_way)) > 5)
+    body = json.dumps({"conversation_id": conversation}).encode()
+    answer = await system.client.request("chat.history.delete", body, timeout=20)
+    assert json.loads(answer.data) == {"conversation_id": conversation, "deleted": True}
+    assert (await system.history(conversation))["messages"] == []
+    end = system.ears.turn(under_way).end
+    assert end is not None
+    assert end["finish_reason"] == "cancelled"
+    js = system.client.jetstream()
+    for stream in ("CHAT_DELTAS", "TTS_AUDIO", "KV_conversations", "KV_speech"):
+        info = await js.stream_info(stream, subjects_filter=">")
+        assert not [s for s in info.state.subjects or {} if conversation in s], stream
+    store = Minio(system.s3.endpoint, system.s3.access_key, system.s3.secret_key, secure=False)
+    found = await asyncio.to_thread(
+        lambda: list(store.list_objects("parley-audio", prefix=f"{conversation}/"))
+    )
+    assert not found
+    system.emulator.change({**FAST, "chat": {**FAST["chat"], "replies": ["Hello."]}})
+    fresh = await system.answered(conversation_id=conversation, content="Who are you?")
+    assert letters(fresh.end["text"] if fresh.end else "") == "hello"
+    assert len(system.emulator.record.chats[-1].messages) == 2

@@ -1,0 +1,226 @@
+"""The import rules of the code base, and who may spell what.
+
+Rules 1 to 5 are contracts of import-linter in pyproject.toml. What it cannot say stands here.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from importlinter.cli import lint_imports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+OURS = ("services", "shared", "client", "bench")
+
+# What talks to the world: a file is an adapter when it is named for a product …
+PRODUCTS = ("nats", "together", "minio", "pyav")
+# … or handles files, which are a product of the machine.
+ADAPTERS_BY_NAME = {"services.tts.encode", "services.tts.spool"}
+WIRING = {"app", "__main__"}
+
+# Packages that open sockets or files: only adapters and the wiring of a service import them.
+VENDOR_PACKAGES = {
+    "av",
+    "faststream",
+    "httpx",
+    "minio",
+    "nats",
+    "together",
+    "urllib3",
+    "uvicorn",
+    "websockets",
+}
+
+SUBJECT = re.compile(
+    r"(chat\.(request|cancel|delta|dead|history\.(get|delete))|tts\.(request|audio|dead))(\.|$)"
+)
+STREAM = re.compile(r"(CHAT_REQUESTS|CHAT_DELTAS|TTS_REQUESTS|TTS_AUDIO|DEAD_LETTERS)\b")
+SERVER_API = re.compile(r"\$(KV|JS)\.")
+
+
+@dataclass(frozen=True)
+class Module:
+    name: str
+    tree: ast.Module
+
+    @property
+    def last(self) -> str:
+        return self.name.rpartition(".")[2]
+
+    @property
+    def adapter(self) -> bool:
+        named = self.last.startswith(tuple(f"{product}_" for product in PRODUCTS))
+        return self.name in ADAPTERS_BY_NAME or named
+
+    def imports(self) -> Iterator[str]:
+        """Every module that is imported anywhere in this one, also for types alone."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{self.name}: a relative import"
+                yield str(node.module)
+                # `from services.chat import conversation` imports a module, too
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+    def texts(self) -> Iterator[str]:
+        """Every string in the code, the fixed parts of f-strings included, docstrings not."""
+        docstrings = {
+            id(node.value)
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Constant) and id(node) not in docstrings:
+                if isinstance(node.value, str):
+                    yield node.value
+                elif isinstance(node.value, bytes):
+                    yield node.value.decode("latin-1")
+
+
+def read(*packages: str) -> list[Module]:
+    files = [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
+    return [
+        Module(
+            ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"),
+            ast.parse(path.read_text(encoding="utf-8"), str(path)),
+        )
+        for path in files
+    ]
+
+
+SERVICES = read("services")
+ALL = read(*OURS)
+
+
+def ids(module: Module) -> str:
+    return module.name
+
+
+def contracts() -> list[dict[str, Any]]:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        found: list[dict[str, Any]] = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    return found
+
+
+def pure() -> set[str]:
+    """The nouns, verbs and ports, as pyproject.toml lists them."""
+    (contract,) = [c for c in contracts() if "nouns and verbs" in c["name"]]
+    return set(contract["source_modules"])
+
+
+# ---------------------------------------------------------------- rules 1 to 5
+
+
+def test_the_import_contracts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+    assert lint_imports(no_cache=True) == 0
+
+
+def test_there_is_a_contract_for_each_of_the_five_rules() -> None:
+    told = [(c["type"], sorted(c.get("source_modules", c.get("modules", [])))) for c in contracts()]
+
+    assert ("forbidden", ["shared"]) in told
+    assert ("independence", ["services.chat", "services.tts"]) in told
+    assert ("forbidden", ["local"]) in told
+    assert ("forbidden", ["services", "shared"]) in told
+    assert len(pure()) > 20
+
+
+def test_every_file_of_a_service_is_wiring_or_an_adapter_or_does_no_io() -> None:
+    rest = {
+        module.name
+        for module in SERVICES
+        if not module.adapter
+        and module.last not in WIRING | {"config"}
+        and module.name.count(".") > 1
+    }
+
+    assert rest == {name for name in pure() if name.startswith("services.")}
+
+
+# ---------------------------------------------------------------- rule 6: adapters
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in SERVICES if not m.adapter and m.last not in WIRING], ids=ids
+)
+def test_only_the_wiring_and_other_adapters_import_adapters(module: Module) -> None:
+    adapters = {each.name for each in SERVICES if each.adapter}
+
+    assert adapters.isdisjoint(module.imports())
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in SERVICES if not m.adapter and m.last not in WIRING], ids=ids
+)
+def test_only_the_wiring_and_adapters_import_a_vendor_s_package(module: Module) -> None:
+    assert not {name for name in module.imports() if name.partition(".")[0] in VENDOR_PACKAGES}
+
+
+@pytest.mark.parametrize("module", [m for m in SERVICES if m.adapter], ids=ids)
+def test_no_adapter_imports_the_wiring(module: Module) -> None:
+    assert not {name for name in module.imports() if name.rpartition(".")[2] in WIRING}
+
+
+def test_the_adapters_are_found() -> None:
+    names = {module.name for module in SERVICES if module.adapter}
+
+    assert {
+        "services.chat.together_chat",
+        "services.chat.nats_conversations",
+        "services.tts.minio_store",
+        "services.tts.together_speech",
+    } <= names
+
+
+# ---------------------------------------------------------------- rule 6: names on the wire
+
+
+@pytest.mark.parametrize("module", [m for m in ALL if m.name != "shared.contract"], ids=ids)
+def test_only_the_contract_spells_a_subject_or_a_stream(module: Module) -> None:
+    assert not [text for text in module.texts() if SUBJECT.match(text) or STREAM.match(text)]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [m for m in ALL if m.name not in {"shared.nats_bus", "shared.provision"}],
+    ids=ids,
+)
+def test_only_the_bus_and_provisioning_spell_what_is_the_server_s(module: Module) -> None:
+    assert not [text for text in module.texts() if SERVER_API.search(text)]
+
+
+def test_a_spelled_subject_would_be_found() -> None:
+    source = 'a = f"chat.delta.{c}"\nb = b"$KV.x"\nd = "chat.request"\ne = "tts.turn_spoken"'
+    texts = list(Module("x", ast.parse(source)).texts())
+
+    assert [text for text in texts if SUBJECT.match(text)] == ["chat.delta.", "chat.request"]
+    assert [text for text in texts if SERVER_API.search(text)] == ["$KV.x"]
+
+
+# ---------------------------------------------------------------- the environment
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in ALL if m.name.startswith(("services", "shared"))], ids=ids
+)
+def test_only_an_entry_point_reads_the_environment(module: Module) -> None:
+    reads = [
+        node
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
+        if isinstance(node.value, ast.Name) and node.value.id == "os"
+    ]
+
+    assert not reads or module.last == "__main__" or module.name == "shared.provision"
