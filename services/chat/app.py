@@ -28,6 +28,7 @@ from services.chat.wait_in_line import Repeated, wait_in_line
 from shared.contract import (
     CHAT_CANCEL,
     CHAT_DEAD,
+    CHAT_REQUEST,
     CHAT_REQUESTS_STREAM,
     CHAT_WORKERS,
     H_ATTEMPT,
@@ -123,6 +124,8 @@ class ChatWorker:
         )
         self.stops: dict[tuple[str, str], Stop] = {}  # of the turns held here, waiting or running
         self.under_way: dict[str, str] = {}  # conversation -> the turn that runs here
+        # Ends without a start, at once: a flood of them must not crowd out those who run.
+        self.ending = asyncio.Semaphore(4)
 
     # ------------------------------------------------------------ life
 
@@ -226,7 +229,8 @@ class ChatWorker:
             await delivery.ack()
             return
         except (Busy, Cancelled) as exc:
-            await self._end_unstarted(delivery, request, exc)
+            async with self.ending:
+                await self._end_unstarted(delivery, request, exc)
             return
         async with self.work.place(delivery):
             self.under_way[conversation_id] = turn_id
@@ -357,7 +361,7 @@ class ChatWorker:
 
     async def _refuse(self, delivery: Delivery, refused: Refused) -> None:
         """A failed event where the conversation is known, a dead letter always."""
-        REFUSED.labels("chat.request", refused.error.code.value).inc()
+        REFUSED.labels(CHAT_REQUEST, refused.error.code.value).inc()
         if refused.conversation_id is not None:
             document, _ = await self.conversations.load(refused.conversation_id)
             # A bad copy of a good request must not end that one's turn.

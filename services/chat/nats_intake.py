@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from services.chat.fairness import in_turns
 from services.chat.request import Refused, understand
 from shared.contract import (
     CHAT_INTAKE,
@@ -19,6 +21,7 @@ from shared.contract import (
     H_CONVERSATION,
     H_TURN,
     MSG_ID,
+    ChatRequest,
     chat_request,
     encode,
 )
@@ -35,8 +38,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_HELD: Final = 1_024
-BATCH: Final = 128
+BATCH: Final = 32  # a few milliseconds: whoever comes next does not wait for a whole flood
 LOOK_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A request as it was taken, and what was understood of it."""
+
+    delivery: Delivery
+    found: ChatRequest | Refused
+
+    @property
+    def conversation_id(self) -> str:
+        return self.found.conversation_id or ""
 
 
 class NatsIntake:
@@ -48,7 +63,7 @@ class NatsIntake:
         refuse: Callable[[Delivery, Refused], Awaitable[None]],
     ) -> None:
         self._bus, self._most_bytes, self._refuse = bus, most_bytes, refuse
-        self._waiting: dict[int, Delivery] = {}
+        self._waiting: dict[int, _Taken] = {}
         self._came = asyncio.Event()
         self._new_pin = True
         self._pull = Pull(
@@ -70,10 +85,20 @@ class NatsIntake:
     def _take(self, delivery: Delivery) -> None:
         known = self._waiting.get(delivery.sequence)
         if known is not None:
-            known.adopt(delivery)
+            known.delivery.adopt(delivery)
         else:
-            self._waiting[delivery.sequence] = delivery
+            self._waiting[delivery.sequence] = _Taken(delivery, self._understand(delivery))
         self._came.set()
+
+    def _understand(self, delivery: Delivery) -> ChatRequest | Refused:
+        return understand(
+            delivery.subject,
+            delivery.data,
+            delivery.headers,
+            delivery.sequence,
+            stamp=delivery.timestamp,
+            most_bytes=self._most_bytes,
+        )
 
     async def _make_consumer(self) -> None:
         for stream, config in consumers():
@@ -97,8 +122,8 @@ class NatsIntake:
     async def hand_over(self) -> None:
         """Lets another replica take over at once instead of after a lease."""
         await self._pull.close()
-        for delivery in tuple(self._waiting.values()):
-            await delivery.nak()
+        for taken in tuple(self._waiting.values()):
+            await taken.delivery.nak()
         self._waiting.clear()
         if self._pull.pin is None:
             return
@@ -117,7 +142,8 @@ class NatsIntake:
                 self._new_pin = False
                 await self._everything_here()
             while self._waiting and not self._new_pin:
-                batch = sorted(self._waiting.values(), key=lambda d: d.sequence)[:BATCH]
+                in_order = [self._waiting[n] for n in sorted(self._waiting)]
+                batch = in_turns(in_order, lambda taken: taken.conversation_id, BATCH)
                 try:
                     await self._forward(batch)
                 except BusError as exc:
@@ -136,36 +162,28 @@ class NatsIntake:
                 return
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _forward(self, batch: list[Delivery]) -> None:
+    async def _forward(self, batch: list[_Taken]) -> None:
         reach("intake.taken")
         outbox = self._bus.outbox()
         try:
-            for delivery in batch:
-                found = understand(
-                    delivery.subject,
-                    delivery.data,
-                    delivery.headers,
-                    delivery.sequence,
-                    stamp=delivery.timestamp,
-                    most_bytes=self._most_bytes,
-                )
+            for taken in batch:
+                delivery, found = taken.delivery, taken.found
                 if isinstance(found, Refused):
                     await self._refuse(delivery, found)
                     continue
-                conversation_id = str(found.conversation_id)
                 headers = {
                     # The same request taken twice is put there once.
                     MSG_ID: f"intake.{delivery.sequence}.{delivery.timestamp}",
-                    H_CONVERSATION: conversation_id,
+                    H_CONVERSATION: taken.conversation_id,
                     H_TURN: str(found.turn_id),
                     **carried(delivery.headers),
                 }
-                await outbox.send(chat_request(conversation_id), encode(found), headers)
+                await outbox.send(chat_request(taken.conversation_id), encode(found), headers)
             await outbox.drained()
         finally:
             outbox.close()
         reach("intake.forwarded")
-        for delivery in batch:
-            await delivery.ack_unconfirmed()
-            self._waiting.pop(delivery.sequence, None)
+        for taken in batch:
+            await taken.delivery.ack_unconfirmed()
+            self._waiting.pop(taken.delivery.sequence, None)
         self._pull.more()

@@ -84,13 +84,18 @@ class _Queue:
             return False
         return True
 
+    def too_late(self, sequence: int) -> list[Older]:
+        """As many older ones as anybody asked for, by a look a moment ago; else empty."""
+        fresh = time.monotonic() - self._looked < LOOK_SECONDS
+        if fresh and self._full and sequence > self._first[-1].sequence:
+            return self._first
+        return []
+
     async def first(self, limit: int, sequence: int) -> list[Older]:
         """The first `limit` requests of the queue, or enough of them to place `sequence`."""
         async with self._lock:
-            fresh = time.monotonic() - self._looked < LOOK_SECONDS
-            if fresh and self._full and self._first and sequence > self._first[-1].sequence:
-                return self._first
-            await self._look(limit)
+            if not self.too_late(sequence):
+                await self._look(limit)
             return self._first
 
     async def _look(self, limit: int) -> None:
@@ -137,6 +142,9 @@ class NatsLine:
         self._bus, self._queue, self._sequence, self._stop = bus, queue, sequence, stop
 
     async def older(self, limit: int) -> Sequence[Older]:
+        # A flood is told off without asking the server each time.
+        if found := self._queue.too_late(self._sequence):
+            return found
         # Whether this is the first is a decision: it is read from the leader.
         first = await self._bus.leader_get(CHAT_REQUESTS_STREAM, after=(1, self._queue.subject))
         if first is None or first.sequence > self._sequence:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from services.tts.prices import Prices
 from shared.provision import Retention
@@ -24,6 +26,7 @@ class MinioSettings:
     secret_key: str = field(repr=False)
     bucket: str
     secure: bool
+    public_secure: bool
     region: str
     presign: float
     patience: float
@@ -89,19 +92,42 @@ class Config:
         )
 
 
+_HOST_AND_PORT = re.compile(r"[A-Za-z0-9._\[\]:-]+")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_REGION = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def _matching(env: Env, name: str, default: str, form: re.Pattern[str], what: str) -> str:
+    value = env.text(name, default)
+    if not form.fullmatch(value):
+        raise BadSetting(f"{name}: {value!r} is not {what}")
+    return value
+
+
+def _host_and_port(env: Env, name: str, default: str) -> str:
+    value = _matching(env, name, default, _HOST_AND_PORT, "host:port, without a scheme or a path")
+    try:
+        port = urlsplit(f"//{value}").port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise BadSetting(f"{name}: {value!r} has no port between 1 and 65535")
+    return value
+
+
 def _minio(env: Env) -> MinioSettings:
-    endpoint = env.text("MINIO_ENDPOINT", "127.0.0.1:9000")
-    if "/" in endpoint or "@" in endpoint:
-        raise BadSetting("MINIO_ENDPOINT: give host:port, without a scheme or a path")
+    secure = env.flag("MINIO_SECURE", default=False)
+    public = env.optional("MINIO_PUBLIC_ENDPOINT")
     return MinioSettings(
-        endpoint=endpoint,
-        public_endpoint=env.optional("MINIO_PUBLIC_ENDPOINT"),
+        endpoint=_host_and_port(env, "MINIO_ENDPOINT", "127.0.0.1:9000"),
+        public_endpoint=_host_and_port(env, "MINIO_PUBLIC_ENDPOINT", "") if public else None,
+        public_secure=env.flag("MINIO_PUBLIC_SECURE", default=secure),
         access_key=env.text("MINIO_ACCESS_KEY"),
         secret_key=env.text("MINIO_SECRET_KEY"),
-        bucket=env.text("MINIO_BUCKET", "parley-audio"),
-        secure=env.flag("MINIO_SECURE", default=False),
-        region=env.text("MINIO_REGION", "us-east-1"),
-        presign=env.seconds("MINIO_PRESIGN_SECONDS", 300, least=1),
+        bucket=_matching(env, "MINIO_BUCKET", "parley-audio", _BUCKET, "the name of a bucket"),
+        secure=secure,
+        region=_matching(env, "MINIO_REGION", "us-east-1", _REGION, "the name of a region"),
+        presign=env.number("MINIO_PRESIGN_SECONDS", 300, least=1, most=604_800),
         patience=env.seconds("MINIO_PATIENCE", 20),
     )
 

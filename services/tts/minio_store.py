@@ -89,19 +89,23 @@ class MinioStore:
             maxsize=THREADS,
             retries=False,  # put() repeats, with a limit and in sight of the turn
         )
-        self._client = self._connect(settings, settings.endpoint)
-        self._signer = self._connect(settings, settings.public_endpoint or settings.endpoint)
+        self._client = self._connect(settings, settings.endpoint, secure=settings.secure)
+        self._signer = self._client
+        if settings.public_endpoint:  # what links name, where users reach the store elsewhere
+            self._signer = self._connect(
+                settings, settings.public_endpoint, secure=settings.public_secure
+            )
         self._presign = timedelta(seconds=settings.presign)
         self._patience = settings.patience
         self._threads = ThreadPoolExecutor(THREADS, "store")
         self._coders = ThreadPoolExecutor(os.cpu_count() or 1, "encode")
 
-    def _connect(self, settings: MinioSettings, endpoint: str) -> Minio:
+    def _connect(self, settings: MinioSettings, endpoint: str, *, secure: bool) -> Minio:
         return Minio(
             endpoint,
             access_key=settings.access_key,
             secret_key=settings.secret_key,
-            secure=settings.secure,
+            secure=secure,
             region=settings.region,  # given, so that signing a link asks nobody
             http_client=self._pool,
         )

@@ -343,7 +343,7 @@ class TogetherSpeech:
             self.changed()
 
     def _give_up(self, socket: TogetherSocket, error: ProviderError) -> None:
-        self.counts.dead += 1
+        self.counts.dead += socket.open  # else it was merely closed
         socket.lose(error)
         socket.abort()
 

@@ -46,6 +46,7 @@ def settings(endpoint: str, **changes: object) -> MinioSettings:
         secret_key=S3Server.secret_key,
         bucket=BUCKET,
         secure=False,
+        public_secure=False,
         region="us-east-1",
         presign=60,
         patience=2,

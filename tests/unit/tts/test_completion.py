@@ -464,50 +464,29 @@ def test_when_a_turn_may_be_left_without_consequences() -> None:
 # ---------------------------------------------------------------- whole turns, every kind
 
 
-def dones_of(kind: str, number: int) -> list[Happening]:
-    """One commit as a provider of this kind answers it: 0.12 s to the first audio."""
-    first, second = f"{number}a", f"{number}b"
-    match kind:
-        case "commit":
-            return item(first, 0.12, 0.6)
-        case "two":
-            return item(first, 0.12, 0.4) + item(second, 0.5, 0.9)
-        case "binary":
-            return item(None, 0.12, 0.6)
-        case "binary two":
-            return item(None, 0.12, 0.4) + item(None, 0.5, 0.9)
-        case "last of two":
-            return item(first, 0.12, 0.4, done=False) + item(second, 0.5, 0.9)
-        case "none":
-            return item(first, 0.12, 0.6, done=False)
-        case "none, two":
-            return item(first, 0.12, 0.4, done=False) + item(second, 0.55, 0.9, done=False)
-        case "binary none":
-            return item(None, 0.12, 0.6, done=False)
-        case "slow":
-            slow: list[Happening] = [(0.3 + i * 0.3, "audio", first) for i in range(8)]
-            return [*slow, (2.7, "done", first)]
-        case "slow none":
-            return [(0.3 + i * 0.3, "audio", first) for i in range(8)]
-        case "one word":
-            return [(0.12, "audio", first), (0.12, "done", first)]
-        case _:
-            raise AssertionError(kind)
+def slow(name: str) -> list[Happening]:
+    return [(0.3 + i * 0.3, "audio", name) for i in range(8)]
 
 
-KINDS = (
-    "commit",
-    "two",
-    "binary",
-    "binary two",
-    "last of two",
-    "none",
-    "none, two",
-    "binary none",
-    "slow",
-    "slow none",
-    "one word",
-)
+# One commit as a provider of each kind answers it; "#" in a name is the number of the commit.
+KINDS: dict[str, list[Happening]] = {
+    "commit": item("#a", 0.12, 0.6),
+    "two": item("#a", 0.12, 0.4) + item("#b", 0.5, 0.9),
+    "binary": item(None, 0.12, 0.6),
+    "binary two": item(None, 0.12, 0.4) + item(None, 0.5, 0.9),
+    "last of two": item("#a", 0.12, 0.4, done=False) + item("#b", 0.5, 0.9),
+    "none": item("#a", 0.12, 0.6, done=False),
+    "none, two": item("#a", 0.12, 0.4, done=False) + item("#b", 0.55, 0.9, done=False),
+    "binary none": item(None, 0.12, 0.6, done=False),
+    "slow": [*slow("#a"), (2.7, "done", "#a")],
+    "slow none": slow("#a"),
+    "one word": [(0.12, "audio", "#a"), (0.12, "done", "#a")],
+    "one item a context": item("a", 0.12, 0.6),
+}
+
+
+def numbered(happenings: list[Happening], number: int) -> list[Happening]:
+    return [(at, what, name and name.replace("#", str(number))) for at, what, name in happenings]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -516,7 +495,7 @@ def test_every_piece_ends_after_its_last_audio_and_before_the_next_commit(kind: 
     for turn in range(3):
         context = Context(habits)
         for number in range(5):
-            happenings = dones_of(kind, number)
+            happenings = numbered(KINDS[kind], number)
             last = max(at for at, what, _ in happenings if what == "audio")
             ended = context.piece(*happenings, text="Hello! How are you?")
             assert last <= ended < last + 2.0, (turn, number)
