@@ -32,6 +32,17 @@ MOST_WAITING: Final = 100_000  # events not yet taken; then the reader is too sl
 _decode = msgspec.json.Decoder(Delta).decode
 
 
+class _Later(msgspec.Struct):
+    """An event of a type that a later version has: it has its place, and says nothing to us."""
+
+    turn_id: str
+    attempt: int
+    seq: int
+
+
+_decode_later = msgspec.json.Decoder(_Later).decode
+
+
 def decode_delta(data: bytes) -> Delta | None:
     """None for what this version does not know."""
     try:
@@ -39,6 +50,13 @@ def decode_delta(data: bytes) -> Delta | None:
     except msgspec.MsgspecError:
         return None
     return event
+
+
+def _later(data: bytes) -> _Later | None:
+    try:
+        return _decode_later(data)
+    except msgspec.MsgspecError:
+        return None
 
 
 async def follow(
@@ -69,7 +87,7 @@ class _Follower:
         self._turn_id = turn_id
         self._subject = chat_delta(conversation_id)
         self._start = start
-        self._timeline: Timeline[Delta] = Timeline()
+        self._timeline: Timeline[Delta | _Later] = Timeline()
         self._ready: asyncio.Queue[Delta | None] = asyncio.Queue(MOST_WAITING)  # None: look
         self._look = True  # read back at the next turn of the loop
 
@@ -94,10 +112,12 @@ class _Follower:
             self._add(msg.data)
 
     def _add(self, data: bytes) -> None:
-        event = decode_delta(data)
+        event = decode_delta(data) or _later(data)
         if event is None or event.turn_id != self._turn_id:
             return
         for ready in self._timeline.add(event.attempt, event.seq, event):
+            if isinstance(ready, _Later):
+                continue
             self._ready.put_nowait(ready)  # QueueFull ends the subscription's task; `idle` tells
 
     async def _read_back(self) -> None:

@@ -549,6 +549,7 @@ class Delivery:
         "data",
         "deliveries",
         "headers",
+        "lapsed",
         "sequence",
         "settled",
         "subject",
@@ -569,14 +570,22 @@ class Delivery:
         self.sequence = int(tokens[at + 3])
         self.timestamp = int(tokens[at + 5])  # ns since the epoch, when the stream took it
         self.confirmed = time.monotonic()  # when the lease was last known to be ours
+        self.lapsed = False  # once it has been longer than a lease, for good
         self.settled = False
 
     def adopt(self, other: Delivery) -> None:
         """The same message came again (a heartbeat was lost): go on under its lease."""
         self._reply, self.deliveries = other._reply, other.deliveries
-        self.confirmed = max(self.confirmed, other.confirmed)
+        self._confirm(other.confirmed, 0)
 
-    async def heartbeat(self) -> None:
+    def _confirm(self, asked: float, lease: float) -> None:
+        # The server says yes to anybody who ever held the message: a lease that ran out in
+        # between may have been somebody else's, and only a look at the work itself can tell.
+        if lease and asked - self.confirmed > lease:
+            self.lapsed = True
+        self.confirmed = max(self.confirmed, asked)
+
+    async def heartbeat(self, lease: float) -> None:
         """Asks the server to keep the lease, and notes when it said yes."""
         if self.settled:
             return
@@ -584,7 +593,7 @@ class Delivery:
 
         def confirm(_msg: Msg) -> None:
             self._bus.forget(token)
-            self.confirmed = max(self.confirmed, asked)
+            self._confirm(asked, lease)
 
         token, reply = self._bus.expect(confirm)
         # Forgotten in any case: an answer after this long would confirm nothing.
@@ -770,7 +779,7 @@ async def keep_leases(held: Callable[[], list[Delivery]], lease: float) -> None:
     while True:
         await asyncio.sleep(lease / 3)
         for delivery in held():
-            await delivery.heartbeat()
+            await delivery.heartbeat(lease)
 
 
 # ---------------------------------------------------------------- documents

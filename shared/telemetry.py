@@ -58,7 +58,7 @@ class _Json(logging.Formatter):
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{k}={v}" for k, v in _fields(record).items())
+        fields = " ".join(f"{k}={v}" for k, v in _fields(record).items()).replace("\n", "\\n")
         clock = time.strftime("%H:%M:%S", time.gmtime(record.created))
         line = f"{clock} {record.levelname.lower():7} {record.getMessage()} {fields}".rstrip()
         if record.exc_info:

@@ -28,20 +28,25 @@ HOPELESS: Final = 25  # deliveries of one message; its own counting should have 
 
 
 class LeaseFence:
-    """Fresh while the lease was confirmed recently; else `look` tells whether the work is ours."""
+    """Fresh while the lease was never lost sight of; then `look` tells whether the work is ours.
+
+    A worker that was frozen, or cut off from NATS, for longer than a lease looks before each
+    publish from then on: somebody else may take the work over at any moment.
+    """
 
     def __init__(self, delivery: Delivery, look: Callable[[], Awaitable[None]]) -> None:
         self._delivery, self._look = delivery, look
 
     @property
     def fresh(self) -> bool:
-        return time.monotonic() - self._delivery.confirmed < LEASE_SECONDS
+        delivery = self._delivery
+        if time.monotonic() - delivery.confirmed > LEASE_SECONDS:
+            delivery.lapsed = True
+        return not delivery.lapsed
 
     async def verify(self) -> None:
         """Raises Replaced, or BusError while nobody can tell."""
-        asked = time.monotonic()
         await self._look()
-        self._delivery.confirmed = max(self._delivery.confirmed, asked)
 
 
 class Work:

@@ -168,6 +168,7 @@ class ScriptedVoice:
 
     def __init__(self, *plans: Sequence[Part] | None) -> None:
         self.plans = list(plans)
+        self.late: list[Sequence[Part]] = []  # what comes after the last piece, each time
         self.said: list[tuple[str, str]] = []  # model, text
         self.open = 0
         self.opened: list[VoiceParams] = []
@@ -190,6 +191,12 @@ class _ScriptedTurn:
         self.voice.said.append((self.params.model, text))
         plan = self.voice.plans.pop(0) if self.voice.plans else None
         for part in _halves(audio_of(text)) if plan is None else plan:
+            if isinstance(part, Exception):
+                raise part
+            yield part
+
+    async def finish(self) -> AsyncGenerator[bytes | SpokenWord, None]:
+        for part in self.voice.late.pop(0) if self.voice.late else ():
             if isinstance(part, Exception):
                 raise part
             yield part

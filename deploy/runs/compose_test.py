@@ -27,8 +27,9 @@ STANDINS = {
     "NATS_IMAGE": "localhost/parley-standin-nats:1",
     "STORE_IMAGE": "localhost/parley-standin-store:1",
 }
-# How each is restarted in the middle of a turn: in order, and without a goodbye.
-HOW = (("restart",), ("kill", "start"))
+# How each is restarted in the middle of a turn: in order, and without a goodbye. (`podman restart`
+# refuses a container that depends on one that has done its work and ended.)
+HOW = (("stop", "start"), ("kill", "start"))
 
 COMPOSE = shlex.split(os.environ.get("COMPOSE", str(ROOT / ".venv/bin/podman-compose")))
 CONTAINER = os.environ.get("CONTAINER", "podman")

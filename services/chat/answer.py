@@ -178,9 +178,11 @@ class _Answer:
                 if next_model is None:
                     return await self._end(self._failed(exc))
                 said, changed = not self.turn.silent, next_model != model
-                model = next_model
+                model, number = next_model, 1 if changed else number
                 try:
-                    await self._pause(number, exc, changed=changed)
+                    if not changed:
+                        now = self.world.now
+                        await now.pause(pause_before(number, exc.wait, uniform=now.uniform))
                     if said or changed:
                         await self._restart(model)
                 except Cancelled:
@@ -191,21 +193,14 @@ class _Answer:
                 return await self._end(self._failed(exc))
 
     def _next_model(self, model: str, exc: ProviderError, number: int) -> str | None:
-        """The model to try next; None when nothing is left to try."""
+        """The model for try `number`; None when nothing is left to try."""
         left = self.until - self.world.now.monotonic()
-        fallback = self.rules.fallback_model
-        if left <= 0:
+        if left <= 0 or not exc.retryable:
             return None
-        if exc.retryable and number <= self.rules.tries and worth_waiting(exc.wait, left):
+        if number <= self.rules.tries and worth_waiting(exc.wait, left):
             return model
-        if exc.retryable and fallback and fallback != model:
-            return fallback if number <= 2 * self.rules.tries else None
-        return None
-
-    async def _pause(self, number: int, exc: ProviderError, *, changed: bool) -> None:
-        if not changed:
-            now = self.world.now
-            await now.pause(pause_before(number, exc.wait, uniform=now.uniform))
+        fallback = self.rules.fallback_model
+        return None if fallback == model else fallback
 
     async def _start(self, model: str) -> None:
         record = conversation.owned(self.document, self.job.turn_id, self.job.execution)

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+IDS_BYTES = 512
 EXECUTIONS = 5  # workers that may begin a turn before it is given up
 
 
@@ -204,7 +205,8 @@ class ChatWorker:
             delivery.headers,
             delivery.sequence,
             stamp=delivery.timestamp,
-            most_bytes=self.config.max_request_bytes,
+            # The intake has added ids and spelled out what was plain text.
+            most_bytes=self.config.max_request_bytes + IDS_BYTES,
         )
         if isinstance(found, Refused):
             await self._refuse(delivery, found)
@@ -276,9 +278,7 @@ class ChatWorker:
     def _deltas(self, delivery: Delivery, job: Job) -> NatsDeltas:
         async def look() -> None:
             document, _ = await self.conversations.load(job.conversation_id)
-            last = document.last_end
-            if last is not None and last.turn_id == job.turn_id:
-                return  # committed: only its end is left to be told, by whoever can
+            # Not even the end of a turn that we committed: whoever has the work now tells it.
             conversation.owned(document, job.turn_id, job.execution)
 
         return NatsDeltas(

@@ -57,7 +57,7 @@ class Config:
             max_turns=env.integer("CHAT_MAX_TURNS", 64, least=1),
             max_queued=env.integer("CHAT_MAX_QUEUED", 20),
             max_request_bytes=env.integer(
-                "CHAT_MAX_REQUEST_BYTES", 262_144, least=1_024, most=900_000
+                "CHAT_MAX_REQUEST_BYTES", 262_144, least=1_024, most=262_144
             ),
             first_token_timeout=env.seconds("CHAT_FIRST_TOKEN_TIMEOUT", 15),
             token_timeout=env.seconds("CHAT_TOKEN_TIMEOUT", 10),

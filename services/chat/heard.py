@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shared.contract import SAMPLE_RATE
 
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.contract import Word
+
+
+MS_PER_CHAR: Final = 65.0  # about how fast people speak, while no piece tells
 
 
 @dataclass(slots=True)
@@ -36,6 +39,10 @@ def heard_text(pieces: Sequence[SpokenPiece], heard_ms: int, text: str) -> str:
     """
     if heard_ms <= 0:
         return ""
+    whole = [p for p in pieces if p.whole]
+    pace = MS_PER_CHAR
+    if spoken := sum(p.end - p.start for p in whole):
+        pace = sum(p.ms for p in whole) / spoken
     at = 0.0
     end = 0
     for piece in pieces:
@@ -43,11 +50,11 @@ def heard_text(pieces: Sequence[SpokenPiece], heard_ms: int, text: str) -> str:
             at += piece.ms
             end = piece.end
             continue
-        return text[: max(end, _inside(piece, at, heard_ms, text))].rstrip()
+        return text[: max(end, _inside(piece, at, heard_ms, text, pace))].rstrip()
     return text[:end].rstrip()
 
 
-def _inside(piece: SpokenPiece, began_ms: float, heard_ms: int, text: str) -> int:
+def _inside(piece: SpokenPiece, began_ms: float, heard_ms: int, text: str, pace: float) -> int:
     said = text[piece.start : piece.end]
     if piece.words:
         count = sum(1 for w in piece.words if w.end_ms <= heard_ms)
@@ -58,7 +65,9 @@ def _inside(piece: SpokenPiece, began_ms: float, heard_ms: int, text: str) -> in
         return piece.start + at
     if not piece.samples:
         return piece.start
-    share = min(1.0, (heard_ms - began_ms) / piece.ms)
+    # What came so far may be a part of the piece only.
+    length = piece.ms if piece.whole else max(piece.ms, len(said) * pace)
+    share = min(1.0, (heard_ms - began_ms) / length)
     cut = int(len(said) * share)
     if cut < len(said) and cut and not said[cut].isspace():
         space = max(said.rfind(" ", 0, cut), said.rfind("\n", 0, cut))

@@ -24,7 +24,6 @@ async def wait_in_line(line: Line, turn_id: str, on_busy: OnBusy, most_waiting: 
         Cancelled: it was stopped while it waited.
         Replaced: its message is gone from the queue, so somebody else has dealt with it.
     """
-    told = ""
     while True:
         # One is under way, the others wait; this one must be among the first `most_waiting`.
         older = await line.older(most_waiting + 1)
@@ -36,7 +35,7 @@ async def wait_in_line(line: Line, turn_id: str, on_busy: OnBusy, most_waiting: 
             raise Busy("a turn of this conversation is under way")
         if len(older) > most_waiting:
             raise Busy(f"{most_waiting} requests of this conversation wait already")
-        if on_busy is OnBusy.INTERRUPT and older[0].turn_id != told:
-            told = older[0].turn_id
-            await line.interrupt(told)
+        if on_busy is OnBusy.INTERRUPT:
+            # Each time: nobody may have heard it, and whoever has stopped does not mind.
+            await line.interrupt(older[0].turn_id)
         await line.changed()

@@ -36,6 +36,7 @@ from shared.contract import (
     HISTORY_DELETE,
     MSG_ID,
     TTS_DEAD,
+    TTS_REQUEST,
     TTS_REQUESTS_STREAM,
     TTS_WORKERS,
     Alignment,
@@ -97,6 +98,10 @@ class _StoppableTurn:
 
     async def say(self, text: str) -> AsyncGenerator[bytes | SpokenWord, None]:
         async for part in self.stop.items(self.turn.say(text)):
+            yield part
+
+    async def finish(self) -> AsyncGenerator[bytes | SpokenWord, None]:
+        async for part in self.stop.items(self.turn.finish()):
             yield part
 
 
@@ -257,8 +262,8 @@ class TtsWorker:
 
         async def look() -> None:
             found, _ = await records.load()
-            if found.execution != job.execution:
-                record.owned(found, job.execution)
+            # Not even an end that we committed: whoever has the work now tells it.
+            record.owned(found, job.execution)
 
         audio = NatsAudio(
             self.bus,
@@ -384,7 +389,7 @@ class TtsWorker:
 
     async def _refuse(self, delivery: Delivery, refused: Refused) -> None:
         """A failed event where the conversation is known, a dead letter always."""
-        REFUSED.labels("tts.request", refused.error.code.value).inc()
+        REFUSED.labels(TTS_REQUEST, refused.error.code.value).inc()
         if refused.conversation_id is not None:
             records = NatsRecords(self.bus, refused.conversation_id, refused.turn_id)
             # A bad copy of a good request must not end that one's voice.

@@ -48,6 +48,10 @@ class VoiceTurn(Protocol):
         """
         ...
 
+    def finish(self) -> AsyncGenerator[bytes | SpokenWord, None]:
+        """After the last piece: what still comes of it, until it has been quiet for a while."""
+        ...
+
 
 class Voice(Protocol):
     """A speech model, ready to speak."""

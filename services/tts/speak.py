@@ -6,7 +6,7 @@ never said again. The record's compare-and-set is the commit: only who owns it s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from services.tts import pcm, record
@@ -96,6 +96,16 @@ async def speak(
     return await _Speaker(job, rules, world, script).run(text)
 
 
+@dataclass(slots=True)
+class _UnderWay:
+    """A piece as far as it was said; `before`: samples of the pieces before it."""
+
+    piece: Piece
+    before: int
+    samples: int = 0
+    words: list[Word] = field(default_factory=list)
+
+
 class _Speaker:
     def __init__(self, job: Job, rules: Rules, world: World, script: Script) -> None:
         self.job, self.rules, self.world, self.script = job, rules, world, script
@@ -105,6 +115,7 @@ class _Speaker:
         self.params = job.params
         self.on_fallback = 0  # pieces said by the fallback model in a row
         self.cost: float | None = None
+        self.held: _UnderWay | None = None  # said, and not yet told that it is done
         self.open_voice: tuple[AbstractAsyncContextManager[VoiceTurn], VoiceTurn] | None = None
 
     # ------------------------------------------------------------ life
@@ -132,6 +143,7 @@ class _Speaker:
         except (Replaced, StorageUnavailable):
             raise
         except ParleyError as exc:
+            await self._release()
             return await self._end(self._failed(exc.as_error()))
 
     async def _follow(self, text: AsyncIterator[Delta]) -> Finish:
@@ -147,10 +159,12 @@ class _Speaker:
                 said = piece.index + 1
             if self.script.ending is not Ending.OPEN:
                 break
+        await self._hear_the_rest()
         if self.script.error is not None:
             raise _TextFailed(self.script.error)
         if self.script.ending is Ending.CANCELLED:
             return Finish.CANCELLED
+        await self._release()
         if said < len(self.done):
             await self._forget_from(said)  # it was answered anew, and shorter
         return Finish.COMPLETE
@@ -209,6 +223,7 @@ class _Speaker:
     # ------------------------------------------------------------ pieces
 
     async def _say(self, piece: Piece) -> None:
+        await self._release()
         if piece.index < len(self.done):
             known = self.done[piece.index]
             if (known.text, known.start, known.end) == (piece.text, piece.start, piece.end):
@@ -261,28 +276,58 @@ class _Speaker:
                 self.params, self.on_fallback = self.job.params, 0
 
     async def _say_once(self, piece: Piece) -> None:
-        publish, recording = self.world.publish, self.world.recording
-        said = sum(p.samples for p in self.done)
-        samples = 0
-        words: list[Word] = []
-        await publish.piece(piece)
+        under_way = _UnderWay(piece, sum(p.samples for p in self.done))
+        await self.world.publish.piece(piece)
         reach("tts.piece")
         self._count(self.params.model, len(piece.text))
         try:
             voice = await self._open_voice()
             async for part in voice.say(piece.text):
-                if isinstance(part, SpokenWord):
-                    words.append(_word(part, said))
-                    continue
-                recording.append(part)
-                samples += pcm.samples(len(part))
-                await publish.chunk(piece.index, part)
-                reach("tts.chunk")
+                await self._take(under_way, part)
         except Cancelled:
-            if samples:  # what was heard of it is kept
-                await self._piece_done(piece, samples, words)
+            if under_way.samples:  # what was heard of it is kept
+                self.held = under_way
             raise
-        await self._piece_done(piece, samples, words)
+        self.held = under_way
+
+    async def _take(self, under_way: _UnderWay, part: bytes | SpokenWord) -> None:
+        if isinstance(part, SpokenWord):
+            under_way.words.append(_word(part, under_way.before))
+            return
+        self.world.recording.append(part)
+        under_way.samples += pcm.samples(len(part))
+        await self.world.publish.chunk(under_way.piece.index, part)
+        reach("tts.chunk")
+
+    async def _hear_the_rest(self) -> None:
+        """The last piece is over when it has been quiet: nothing else tells that no more comes."""
+        while self.held is not None and self.open_voice is not None:
+            one, before = self.held, self.held.samples
+            try:
+                async for part in self.open_voice[1].finish():
+                    await self._take(one, part)
+            except ProviderError as exc:
+                if one.samples == before:
+                    return  # all that was promised had come: what broke is the silence after it
+                self.held = None
+                await self._before_next_try(2, exc)
+                await self._say(one.piece)
+            else:
+                return
+
+    async def _release(self) -> None:
+        """The piece that was said last is done; told when the next begins or the turn ends."""
+        if self.held is None:
+            return
+        one, self.held = self.held, None
+        piece = one.piece
+        self.done.append(
+            DonePiece(
+                piece.index, piece.text, piece.start, piece.end, one.samples, tuple(one.words)
+            )
+        )
+        await self.world.publish.piece_done(piece.index, one.samples, one.words)
+        reach("tts.piece_done")
 
     async def _open_voice(self) -> VoiceTurn:
         """The turn's own context, opened by its first piece and kept for the others."""
@@ -296,13 +341,6 @@ class _Speaker:
         if self.open_voice is not None:
             manager, self.open_voice = self.open_voice[0], None
             await manager.__aexit__(None, None, None)
-
-    async def _piece_done(self, piece: Piece, samples: int, words: list[Word]) -> None:
-        self.done.append(
-            DonePiece(piece.index, piece.text, piece.start, piece.end, samples, tuple(words))
-        )
-        await self.world.publish.piece_done(piece.index, samples, words)
-        reach("tts.piece_done")
 
     def _count(self, model: str, characters: int) -> None:
         self.characters += characters
@@ -318,6 +356,7 @@ class _Speaker:
         )
 
     async def _store(self, finish: Finish) -> Stored:
+        await self._release()
         await self.world.publish.drained()
         reach("tts.drained")
         label = Label(

@@ -128,9 +128,9 @@ async def test_events_of_other_turns_are_passed_over(stream: TextStream) -> None
 
 async def test_what_this_version_does_not_know_is_passed_over(stream: TextStream) -> None:
     unknown = encode(text(1)).replace(b'"text"', b'"video"', 1)
-    stream.store(started(), unknown, b"", b"not JSON", text(1), done(2))
+    stream.store(started(), unknown, b"", b"not JSON", text(2), done(3))
 
-    assert await whole(stream) == [started(), text(1), done(2)]
+    assert await whole(stream) == [started(), text(2), done(3)]
     assert decode_delta(unknown) is None
 
 

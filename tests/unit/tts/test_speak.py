@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.tts import pcm
-from services.tts.ports import SpokenWord, VoiceParams
+from services.tts.ports import Label, Recording, SpokenWord, Stowed, VoiceParams
 from services.tts.record import SpeechRecord
 from services.tts.script import Script
 from services.tts.speak import GivenUp, Job, Rules, World, speak
@@ -334,6 +334,39 @@ class Crash(Exception):
     """The process is gone."""
 
 
+class DyingStore(MemoryStore):
+    """The worker dies while it stores."""
+
+    async def put(self, recording: Recording, captions: str, label: Label) -> Stowed:
+        raise Crash
+
+
+async def test_what_comes_late_belongs_to_the_last_piece() -> None:
+    worker = Worker()
+    worker.voice.late = [[b"\x01\x00" * 50]]
+    end = await worker.speak(answer(TEXT))
+    assert worker.store.audio == {"c/t/1.wav": A + B + C + b"\x01\x00" * 50}
+    assert worker.chunks_of_done_pieces() == A + B + C + b"\x01\x00" * 50
+    assert isinstance(end, Stored)
+    assert end.pieces == 3
+
+
+async def test_late_audio_that_breaks_off_has_its_piece_said_again() -> None:
+    worker = Worker()
+    worker.voice.late = [[b"\x01\x00" * 50, ProviderBroken("cut")]]
+    await worker.speak(answer(TEXT))
+    assert worker.said() == [*LINES, LINES[2]]
+    assert worker.store.audio == {"c/t/2.wav": A + B + C}
+
+
+async def test_a_socket_that_breaks_when_all_was_said_costs_nothing() -> None:
+    worker = Worker()
+    worker.voice.late = [[ProviderBroken("gone")]]
+    await worker.speak(answer(TEXT))
+    assert worker.said() == LINES
+    assert worker.store.audio == {"c/t/1.wav": A + B + C}
+
+
 async def crash(worker: Worker, events: Iterable[Delta | Exception] = ()) -> None:
     with pytest.raises(Crash):
         await worker.speak(events or answer(TEXT))
@@ -362,9 +395,10 @@ async def test_another_worker_says_only_what_was_not_done() -> None:
 
 
 async def test_a_worker_that_died_after_the_last_piece_leaves_only_the_storing() -> None:
-    first = Worker()
-    await crash(first, [*answer(TEXT, finish=None), Text("c", "t", 1, 2, text="\n"), Crash()])
+    first = Worker(store=DyingStore())
+    await crash(first)
     second = first.next(name="w2")
+    second.store = MemoryStore()
     end = await second.speak(answer(TEXT))
     assert second.said() == []
     assert second.voice.opened == []

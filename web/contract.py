@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Writes src/contract.ts from shared/contract.py; `--check` only says whether it is stale."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+WEB = Path(__file__).resolve().parent
+sys.path.insert(0, str(WEB.parent))
+
+from msgspec import NODEFAULT, Struct, inspect  # noqa: E402
+
+from shared import contract  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TARGET = WEB / "src" / "contract.ts"
+HEAD = """\
+// Generated from shared/contract.py by web/contract.py (`make web`): do not edit.
+"""
+_PLAIN = {
+    inspect.StrType: "string",
+    inspect.IntType: "number",
+    inspect.FloatType: "number",
+    inspect.BoolType: "boolean",
+    inspect.NoneType: "null",
+}
+
+
+def constants() -> Iterable[str]:
+    for name, value in vars(contract).items():
+        if name.isupper() and not name.startswith("_") and isinstance(value, str | int):
+            yield f"export const {name} = {literal(value)};"
+
+
+def literal(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def members(module: object, base: type) -> list[type]:
+    return [
+        found
+        for found in vars(module).values()
+        if isinstance(found, type)
+        and issubclass(found, base)
+        and found.__module__ == contract.__name__
+    ]
+
+
+def enums() -> Iterable[str]:
+    for kind in members(contract, enum.StrEnum):
+        values = [literal(str(member)) for member in kind]  # type: ignore[attr-defined]
+        yield f"export type {kind.__name__} =\n" + "\n".join(f"  | {v}" for v in values) + ";"
+
+
+def structs() -> Iterable[str]:
+    for info in inspect.multi_type_info(members(contract, Struct)):
+        assert isinstance(info, inspect.StructType)
+        lines = [f"export interface {info.cls.__name__} {{"]
+        if info.tag is not None:
+            lines.append(f"  {info.tag_field}: {literal(info.tag)};")
+        for field in info.fields:
+            has_default = (field.default, field.default_factory) != (NODEFAULT, NODEFAULT)
+            mark = "?" if has_default else ""
+            lines.append(f"  {field.encode_name}{mark}: {typescript(field.type)};")
+        yield "\n".join([*lines, "}"])
+
+
+def typescript(kind: Any) -> str:
+    """The TypeScript of what msgspec knows of a type."""
+    if type(kind) in _PLAIN:
+        return _PLAIN[type(kind)]
+    match kind:
+        case inspect.EnumType() | inspect.StructType():
+            return str(kind.cls.__name__)
+        case inspect.UnionType():
+            return " | ".join(typescript(t) for t in kind.types)
+        case inspect.LiteralType():
+            return " | ".join(literal(v) for v in kind.values)
+        case inspect.ListType():
+            inner = typescript(kind.item_type)
+            return f"({inner})[]" if "|" in inner else f"{inner}[]"
+        case inspect.TupleType():
+            return "[" + ", ".join(typescript(t) for t in kind.item_types) + "]"
+        case inspect.DictType():
+            return f"Record<string, {typescript(kind.value_type)}>"
+    raise TypeError(f"no TypeScript for {kind}")
+
+
+def unions() -> Iterable[str]:
+    names = " | ".join(kind.__name__ for kind in get_args(contract.Delta))
+    yield f"export type Delta = {names};"
+
+
+def generated() -> str:
+    parts = ["\n".join(constants()), *enums(), *structs(), *unions()]
+    return HEAD + "\n" + "\n\n".join(parts) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    if "--check" in arguments:
+        if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == generated():
+            return 0
+        sys.stderr.write("web/src/contract.ts is stale: run `python web/contract.py`\n")
+        return 1
+    TARGET.write_text(generated(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
