@@ -52,8 +52,8 @@ class Asked:
 class Client:
     """The trusted client of a deployment."""
 
-    def __init__(self, bus: Bus, fetch: Callable[[str], str]) -> None:
-        self.bus, self._link = bus, fetch
+    def __init__(self, bus: Bus, link: Callable[[str], urllib.request.Request]) -> None:
+        self.bus, self._link = bus, link
 
     async def ask(self, content: str, conversation_id: str | None = None) -> Asked:
         asked = Asked(conversation_id or f"c{uuid.uuid4().hex[:10]}", f"t{uuid.uuid4().hex[:10]}")
@@ -153,9 +153,11 @@ def check(asked: Asked, turn: Turn, body: bytes) -> str:
 
 @contextlib.asynccontextmanager
 async def client(
-    url: str, password: str, link: Callable[[str], str] = lambda url: url
+    url: str,
+    password: str,
+    link: Callable[[str], urllib.request.Request] = urllib.request.Request,
 ) -> AsyncIterator[Client]:
-    """Connected as the user `client`; `link` makes of a link what is reached from here."""
+    """Connected as the user `client`; `link` makes of a link the request that reaches it from here."""
     settings = NatsSettings(servers=(url,), user="client", password=password, replicas=1)
     holder: list[Bus] = []
 
@@ -163,8 +165,10 @@ async def client(
         for bus in holder:
             await bus.reconnected()
 
+    async def on_error(_exc: Exception) -> None: ...  # it goes away on purpose, and comes back
+
     connection = await nats.connect(
-        **connect_options(settings, "parley-runs"), reconnected_cb=on_reconnect
+        **connect_options(settings, "parley-runs"), reconnected_cb=on_reconnect, error_cb=on_error
     )
     bus = Bus(connection)
     holder.append(bus)

@@ -109,6 +109,7 @@ class ChatWorker:
         self.model = TogetherChat(
             base_url=config.base_url,
             api_key=config.api_key,
+            connect_timeout=config.connect_timeout,
             first_token_timeout=config.first_token_timeout,
             token_timeout=config.token_timeout,
         )

@@ -33,6 +33,7 @@ class Config:
     max_turns: int
     max_queued: int
     max_request_bytes: int
+    connect_timeout: float
     first_token_timeout: float
     token_timeout: float
     turn_timeout: float
@@ -59,6 +60,7 @@ class Config:
             max_request_bytes=env.integer(
                 "CHAT_MAX_REQUEST_BYTES", 262_144, least=1_024, most=262_144
             ),
+            connect_timeout=env.seconds("CHAT_CONNECT_TIMEOUT", 5),
             first_token_timeout=env.seconds("CHAT_FIRST_TOKEN_TIMEOUT", 15),
             token_timeout=env.seconds("CHAT_TOKEN_TIMEOUT", 10),
             turn_timeout=env.seconds("CHAT_TURN_TIMEOUT", 90),

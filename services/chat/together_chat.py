@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from shared.errors import ProviderError
     from shared.stop import Stop
 
-CONNECT_SECONDS: Final = 5.0
 CONNECTIONS: Final = 256
 
 
@@ -39,7 +38,13 @@ class TogetherChat:
     """One for the process. `model_for` binds it to a turn."""
 
     def __init__(
-        self, *, base_url: str, api_key: str, first_token_timeout: float, token_timeout: float
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        connect_timeout: float,
+        first_token_timeout: float,
+        token_timeout: float,
     ) -> None:
         self.first_token_timeout, self.token_timeout = first_token_timeout, token_timeout
         # The SDK adds /v1 by itself to a base URL; the setting has it, as the endpoint is written.
@@ -47,7 +52,7 @@ class TogetherChat:
             api_key=api_key,
             base_url=base_url.rstrip("/").removesuffix("/v1"),
             max_retries=0,  # the turn retries: it knows what was said, and for how long it may
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+            timeout=httpx.Timeout(None, connect=connect_timeout, pool=connect_timeout),
             http_client=together.DefaultAsyncHttpxClient(
                 limits=httpx.Limits(
                     max_connections=CONNECTIONS,

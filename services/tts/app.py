@@ -146,6 +146,7 @@ class TtsWorker:
             model=config.model,
             voice=config.voice,
             sockets=config.sockets,
+            connect_timeout=config.connect_timeout,
             first_audio_timeout=config.first_audio_timeout,
             audio_timeout=config.audio_timeout,
         )

@@ -47,6 +47,7 @@ class Config:
     speed: float
     max_turns: int
     sockets: int
+    connect_timeout: float
     first_audio_timeout: float
     audio_timeout: float
     text_timeout: float
@@ -82,6 +83,7 @@ class Config:
             speed=env.number("TTS_SPEED", 1.0, least=0.25, most=4),
             max_turns=env.integer("TTS_MAX_TURNS", 64, least=1),
             sockets=env.integer("TTS_SOCKETS", 4, least=1, most=1000),
+            connect_timeout=env.seconds("TTS_CONNECT_TIMEOUT", 5),
             first_audio_timeout=env.seconds("TTS_FIRST_AUDIO_TIMEOUT", 10),
             audio_timeout=env.seconds("TTS_AUDIO_TIMEOUT", 5),
             text_timeout=env.seconds("TTS_TEXT_TIMEOUT", 120),

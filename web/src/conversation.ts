@@ -1,0 +1,178 @@
+import type { Delta, Error as Failure, History, Message } from "./contract.ts";
+import { Timeline } from "./timeline.ts";
+
+/** `sending`: not yet acknowledged; `waiting`: nobody has begun to answer. */
+export type State = "sending" | "waiting" | "answering" | "complete" | "interrupted" | "failed";
+
+export class Turn {
+  question: string | null = null;
+  text = "";
+  /** Of an interrupted answer: how many UTF-16 units of `text` the history keeps; null: all. */
+  kept: number | null = null;
+  state: State = "waiting";
+  error: Failure | null = null;
+  cutShort = false; // the model reached its limit
+  /** RFC 3339, by the service's clock; null until it is known. */
+  createdAt: string | null = null;
+  /** Whether a voice was asked for; null where it is not known. */
+  voiced: boolean | null = null;
+  /** Asked in this window. */
+  own = false;
+  readonly timeline = new Timeline<Delta>();
+
+  constructor(readonly id: string) {}
+
+  get ended(): boolean {
+    return this.state === "complete" || this.state === "interrupted" || this.state === "failed";
+  }
+}
+
+/**
+ * The turns of one conversation, from its history and from the events that come live.
+ *
+ * Both may be told in any order and any number of times.
+ */
+export class Conversation {
+  turns: Turn[] = [];
+  private readonly byId = new Map<string, Turn>();
+
+  constructor(readonly id: string) {}
+
+  get(turnId: string): Turn | undefined {
+    return this.byId.get(turnId);
+  }
+
+  /** Those of which more is to come. */
+  get open(): Turn[] {
+    return this.turns.filter((turn) => !turn.ended);
+  }
+
+  /** True while an event is held back because one before it is missing. */
+  get gap(): boolean {
+    return this.turns.some((turn) => !turn.ended && turn.timeline.gap);
+  }
+
+  /** True while a question is not known: somebody else asked it. */
+  get needsHistory(): boolean {
+    return this.turns.some((turn) => turn.question === null);
+  }
+
+  /** The last moment of the service's clock that is known. */
+  get lastKnown(): string | null {
+    const times = this.turns.flatMap((turn) => turn.createdAt ?? []);
+    return times.length ? times.reduce((a, b) => (a > b ? a : b)) : null;
+  }
+
+  ask(turnId: string, question: string, voiced: boolean): Turn {
+    const turn = this.turn(turnId);
+    Object.assign(turn, { question, voiced, own: true, state: "sending" });
+    return turn;
+  }
+
+  /** The service has the request. */
+  accepted(turnId: string): void {
+    const turn = this.byId.get(turnId);
+    if (turn?.state === "sending") turn.state = "waiting";
+  }
+
+  add(event: Delta): void {
+    const turn = this.turn(event.turn_id);
+    if (turn.ended) return;
+    for (const ready of turn.timeline.add(event.attempt, event.seq, event)) apply(turn, ready);
+  }
+
+  history(found: History): void {
+    const order: Turn[] = [];
+    const asked = new Set<string>();
+    for (const message of found.messages) {
+      const turn = this.of(message, asked);
+      if (turn && !order.includes(turn)) order.push(turn);
+    }
+    this.arrange(order);
+    const answered = new Set(found.messages.flatMap((m) => (m.role === "assistant" ? m.turn_id : [])));
+    for (const turn of order) if (!answered.has(turn.id)) turn.kept = 0;
+    const running = found.turn;
+    if (running === null) return;
+    const turn = this.turn(running.turn_id);
+    if (turn.ended) return;
+    if (turn.state !== "answering") turn.state = "answering";
+    const behind =
+      running.attempt > turn.timeline.attempt ||
+      (running.attempt === turn.timeline.attempt && running.seq >= turn.timeline.expected);
+    if (!behind) return;
+    turn.text = running.text;
+    for (const ready of turn.timeline.jump(running.attempt, running.seq + 1)) apply(turn, ready);
+  }
+
+  /** Begun and ended, and what ended it is kept nowhere. */
+  lost(turn: Turn): void {
+    if (!turn.ended) turn.state = "failed";
+  }
+
+  /** Takes in one message of the history; the turn that it belongs to. */
+  private of(message: Message, asked: Set<string>): Turn | null {
+    if (message.role === "system") return null;
+    // A request may bring several exchanges at once: only its last question is the turn's own.
+    const earlier = message.role === "user" && asked.has(message.turn_id);
+    const turn = this.turn(earlier ? `~${message.id}` : message.turn_id);
+    turn.createdAt ??= message.created_at;
+    if (message.role === "user") {
+      asked.add(message.turn_id);
+      turn.question = message.content;
+      if (earlier) turn.state = "complete";
+      return turn;
+    }
+    if (turn.question === null) turn.question = "";
+    const interrupted = message.status === "interrupted";
+    if (!turn.ended || !turn.text.startsWith(message.content)) turn.text = message.content;
+    turn.kept = interrupted ? message.content.length : null;
+    turn.state = interrupted ? "interrupted" : "complete";
+    return turn;
+  }
+
+  /** The history's order; what it does not know stays behind what it followed. */
+  private arrange(order: Turn[]): void {
+    const known = new Set(order);
+    this.turns.forEach((turn, at) => {
+      if (known.has(turn)) return;
+      const before = this.turns[at - 1];
+      const place = before ? order.indexOf(before) + 1 : order.length;
+      order.splice(place || order.length, 0, turn);
+      known.add(turn);
+    });
+    this.turns = order;
+  }
+
+  private turn(turnId: string): Turn {
+    let turn = this.byId.get(turnId);
+    if (!turn) {
+      turn = new Turn(turnId);
+      this.byId.set(turnId, turn);
+      this.turns.push(turn);
+    }
+    return turn;
+  }
+}
+
+function apply(turn: Turn, event: Delta): void {
+  switch (event.type) {
+    case "started":
+      turn.text = "";
+      turn.state = "answering";
+      turn.createdAt ??= event.created_at;
+      turn.voiced = event.speech !== false;
+      return;
+    case "text":
+      turn.text += event.text;
+      turn.state = "answering";
+      return;
+    case "done":
+      turn.text = event.text;
+      turn.cutShort = event.finish_reason === "length";
+      turn.state = event.finish_reason === "cancelled" ? "interrupted" : "complete";
+      return;
+    case "failed":
+      turn.state = "failed";
+      turn.error = event.error;
+  }
+}
