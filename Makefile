@@ -21,7 +21,7 @@ setup: $(VENV)/.ready  ## the virtual environment .venv with everything locked
 $(VENV)/.ready: requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=")'
 	@echo "Setting up $(VENV) (once; about 20 seconds with a warm package cache) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null \
 	  || echo "uv is not to be had; pip does the same, more slowly."
 	@if [ -x $(BIN)/uv ]; then \

@@ -185,13 +185,14 @@ async def _both(bench: Bench, rounds: int, turns: int, at_once: int) -> tuple[Re
     return floor, parley
 
 
-def _row(name: str, floor: float, parley: float, unit: str, goal: str) -> str:
+def _row(name: str, figures: tuple[float, float], unit: str, goal: str = "") -> str:
+    floor, parley = figures
     ratio = parley / floor if floor else float("nan")
-    return f"{name:<52} {floor:>9.1f} {parley:>9.1f} {unit:<3} {ratio:>6.2f}   {goal}"
+    return f"{name:<52} {floor:>9.1f} {parley:>9.1f} {unit:<3} {ratio:>6.2f}   {goal}".rstrip()
 
 
-def _ms(values: list[float]) -> float:
-    return statistics.median(values) * 1000
+def _ms(floor: list[float], parley: list[float]) -> tuple[float, float]:
+    return statistics.median(floor) * 1000, statistics.median(parley) * 1000
 
 
 async def run(rounds: int) -> None:
@@ -226,20 +227,16 @@ def _print(
     one: tuple[Result, Result], fast: Result, made: float, many: tuple[Result, Result]
 ) -> None:
     received = sum(fast.received) / 48_000
-    turns = [len(result.whole) for result in many]
+    (floor, parley), (floors, parleys) = one, many
+    cpu = (floors.cpu * 1000 / len(floors.whole), parleys.cpu * 1000 / len(parleys.whole))
     print(f"{'median':<52} {'direct':>9} {'Parley':>9} {'':3} {'ratio':>6}   goal")
     rows = [
-        _row("first audio", *(_ms(r.first_audio) for r in one), "ms", "<= 0.75"),
-        _row("whole turn, voice stored", *(_ms(r.whole) for r in one), "ms", ""),
-        _row("first audio, 16 at once", *(_ms(r.first_audio) for r in many), "ms", ""),
-        _row("whole turn, 16 at once", *(_ms(r.whole) for r in many), "ms", ""),
-        _row(
-            "CPU per turn, 16 at once (chat + tts)",
-            *(r.cpu * 1000 / n for r, n in zip(many, turns, strict=True)),
-            "ms",
-            "",
-        ),
-        _row("audio received / made, 200 tokens/s, slow voice", made, received, "s", "1.00"),
+        _row("first audio", _ms(floor.first_audio, parley.first_audio), "ms", "<= 0.75"),
+        _row("whole turn, voice stored", _ms(floor.whole, parley.whole), "ms"),
+        _row("first audio, 16 at once", _ms(floors.first_audio, parleys.first_audio), "ms"),
+        _row("whole turn, 16 at once", _ms(floors.whole, parleys.whole), "ms"),
+        _row("CPU per turn, 16 at once (chat + tts)", cpu, "ms"),
+        _row("audio made and received, 200 tokens/s, slow voice", (made, received), "s", "1.00"),
     ]
     print("\n".join(rows))
 

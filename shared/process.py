@@ -20,7 +20,7 @@ from faststream.asgi import get as http_get
 from faststream.nats import NatsBroker
 from prometheus_client import make_asgi_app
 
-from shared import asyncapi
+from shared import asyncapi, tracing
 from shared.nats_bus import Bus, BusError, connect_options
 from shared.provision import Mismatch, Retention, provision
 from shared.settings import BadSetting, NatsSettings, ProcessSettings
@@ -163,6 +163,7 @@ async def serve(
         BadSetting, Mismatch: the start is stopped by a setting.
     """
     configure_logging(process.log_level, process.log_format)
+    tracing.configure(process.otlp_endpoint, name)
     return await _Process(name, worker, process, nats_settings, retention).run()
 
 
@@ -228,6 +229,7 @@ class _Process:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(5):
                     await http
+            await asyncio.to_thread(tracing.stop)
             log.info("process.stopped", extra={"service": self._name})
 
     async def _live(self) -> int:

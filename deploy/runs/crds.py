@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 PUBLISHED = {
     "KEDA": (
         "github.com/kedacore/keda/v2",
-        "v2.18.1",
+        "v2.21.0",
         "config/crd/bases/keda.sh_scaledobjects.yaml",
     ),
     "Prometheus operator": (
         "github.com/prometheus-operator/prometheus-operator",
-        "v0.86.1",
+        "v0.85.0",
         "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
     ),
     "External Secrets": (
         "github.com/external-secrets/external-secrets",
-        "v0.20.4",
+        "v1.3.2",
         "config/crds/bases/external-secrets.io_externalsecrets.yaml",
     ),
 }

@@ -65,6 +65,7 @@ from shared.telemetry import (
     WAITING,
     carried,
 )
+from shared.tracing import Span, span
 from shared.work import LeaseFence, Work
 
 if TYPE_CHECKING:
@@ -238,11 +239,14 @@ class ChatWorker:
         async with self.work.place(delivery):
             self.under_way[conversation_id] = turn_id
             try:
-                await self._answer(delivery, request, stop)
+                with span("chat.turn", delivery.headers) as traced:
+                    await self._answer(delivery, request, stop, traced)
             finally:
                 self.under_way.pop(conversation_id, None)
 
-    async def _answer(self, delivery: Delivery, request: ChatRequest, stop: Stop) -> None:
+    async def _answer(
+        self, delivery: Delivery, request: ChatRequest, stop: Stop, traced: Span
+    ) -> None:
         conversation_id, turn_id = str(request.conversation_id), str(request.turn_id)
         job = Job(
             conversation_id=conversation_id,
@@ -251,7 +255,7 @@ class ChatWorker:
             execution=uuid.uuid4().hex,
             voice=self._speaks(request),
         )
-        deltas = self._deltas(delivery, job)
+        deltas = self._deltas(delivery, job, traced.headers)
         began, wall = time.monotonic(), utc_now()
         world = World(
             conversations=self.conversations,
@@ -270,13 +274,23 @@ class ChatWorker:
             deltas.close()
         await delivery.ack()
         self._count(end, time.monotonic() - began)
+        if end is not None:
+            traced.note(
+                parley__conversation=conversation_id,
+                parley__turn=turn_id,
+                parley__attempt=end.attempt,
+                gen_ai__request__model=request.model or self.rules.model,
+                gen_ai__usage__output_tokens=(
+                    end.usage.completion_tokens if isinstance(end, Done) else 0
+                ),
+            )
 
     def _speaks(self, request: ChatRequest) -> bool:
         if request.speech is None:
             return self.config.speech
         return isinstance(request.speech, Speech)
 
-    def _deltas(self, delivery: Delivery, job: Job) -> NatsDeltas:
+    def _deltas(self, delivery: Delivery, job: Job, trace: dict[str, str]) -> NatsDeltas:
         async def look() -> None:
             document, _ = await self.conversations.load(job.conversation_id)
             # Not even the end of a turn that we committed: whoever has the work now tells it.
@@ -287,7 +301,7 @@ class ChatWorker:
             job.conversation_id,
             job.turn_id,
             LeaseFence(delivery, look),
-            carried(delivery.headers),
+            trace,
         )
 
     def _count(self, end: Done | Failed | None, seconds: float) -> None:

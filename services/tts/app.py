@@ -71,6 +71,7 @@ from shared.telemetry import (
     TURNS_UNDER_WAY,
     carried,
 )
+from shared.tracing import Span, span
 from shared.work import LeaseFence, Work
 
 if TYPE_CHECKING:
@@ -242,14 +243,17 @@ class TtsWorker:
             self.stops[key] = stop
             self.newest[conversation_id] = turn_id
             try:
-                await self._speak(delivery, found, stop)
+                with span("tts.turn", delivery.headers) as traced:
+                    await self._speak(delivery, found, stop, traced)
             finally:
                 if self.stops.get(key) is stop:
                     del self.stops[key]
                 if self.newest.get(conversation_id) == turn_id:
                     del self.newest[conversation_id]
 
-    async def _speak(self, delivery: Delivery, request: SpeechRequest, stop: Stop) -> None:
+    async def _speak(
+        self, delivery: Delivery, request: SpeechRequest, stop: Stop, traced: Span
+    ) -> None:
         conversation_id, turn_id = str(request.conversation_id), str(request.turn_id)
         records = NatsRecords(self.bus, conversation_id, turn_id)
         job = Job(
@@ -271,7 +275,7 @@ class TtsWorker:
             conversation_id,
             turn_id,
             LeaseFence(delivery, look),
-            carried(delivery.headers),
+            traced.headers,
         )
         script = Script(
             max_chars=request.speech.max_partial_length or MOST_PIECE,
@@ -304,6 +308,14 @@ class TtsWorker:
             spool.close()
         await delivery.ack()
         self._count(end, time.monotonic() - began)
+        if end is not None:
+            traced.note(
+                parley__conversation=conversation_id,
+                parley__turn=turn_id,
+                parley__attempt=end.attempt,
+                gen_ai__request__model=job.params.model,
+                parley__characters=end.characters if isinstance(end, Stored) else 0,
+            )
 
     async def _store_later(
         self,

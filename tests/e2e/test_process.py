@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import web
 
 from tests.e2e.whole import FAST, fetch
 
 if TYPE_CHECKING:
     from tests.system import System
+
+GZIP = b"\x1f\x8b"
 
 
 async def test_a_second_start_on_the_same_data_goes_on_where_the_first_ended(
@@ -41,6 +45,45 @@ async def test_the_key_is_in_no_log_and_no_url(system: System) -> None:
         assert "key-that-must-not-leak" not in service.log.read_text()
         assert system.s3.secret_key not in service.log.read_text()
         assert "key-that-must-not-leak" not in fetch(service.url("/metrics")).decode()
+
+
+async def test_a_trace_goes_through_both_services(system: System) -> None:
+    sent: list[bytes] = []
+
+    async def take(request: web.Request) -> web.Response:
+        sent.append(gzip.decompress(body) if (body := await request.read())[:2] == GZIP else body)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/v1/traces", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        system.settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = (
+            f"http://127.0.0.1:{runner.addresses[0][1]}"
+        )
+        system.emulator.change(FAST)
+        await system.up()
+        trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+        await system.client.jetstream().publish(
+            "chat.request",
+            json.dumps({"turn_id": "traced", "content": "Hello!"}).encode(),
+            headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"},
+        )
+        await system.ears.whole("traced")
+        for service in system.services:
+            service.signal(signal.SIGTERM)
+            assert await service.ended() == 0
+    finally:
+        await runner.cleanup()
+    spans = b"".join(sent)
+    assert b"chat.turn" in spans
+    assert b"tts.turn" in spans
+    assert spans.count(bytes.fromhex(trace)) == 2
+    carried = {h["traceparent"].split("-")[1] for h, _ in system.ears.turn("traced").audio}
+    assert carried == {trace}
 
 
 async def test_probes_metrics_and_the_document_are_there(system: System) -> None:

@@ -27,6 +27,14 @@ SCRIPT: dict[str, Any] = {
     "chat": {"first_token_ms": 40, "tokens_per_second": 120},
     "speech": {"realtime_factor": 40, "first_audio_ms": 30, "char_samples": 400},
 }
+SETTINGS = {
+    # Shorter than the defaults, so that a run ends; the same code waits.
+    "CHAT_FIRST_TOKEN_TIMEOUT": "3",
+    "CHAT_TOKEN_TIMEOUT": "2",
+    "TTS_FIRST_AUDIO_TIMEOUT": "3",
+    "TTS_AUDIO_TIMEOUT": "2",
+    "MINIO_PATIENCE": "3",
+}
 FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "chat.status", "status": 429, "retry_after": 0.2},
     {"kind": "chat.status", "status": 503},

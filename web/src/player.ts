@@ -165,7 +165,8 @@ export class Player {
     for (const piece of voice.inOrder()) {
       const offset = this.taken.get(identity(piece)) ?? 0;
       if (offset < piece.samples) {
-        return { piece, offset, pcm: cut(piece.chunks, offset, this.timing.part) };
+        const pcm = cut(piece.chunks, offset, this.timing.part);
+        return pcm.length ? { piece, offset, pcm } : null;
       }
       if (!piece.done) return null;
     }

@@ -58,6 +58,21 @@ export class Voice {
     return [...this.pieces.values()].sort((a, b) => a.index - b.index);
   }
 
+  /** Forgets the samples themselves; what was said where stays known. */
+  release(): void {
+    for (const piece of this.pieces.values()) piece.chunks = [];
+  }
+
+  /** The piece that is heard after so many samples of the whole. */
+  pieceAt(heard: number): Spoken | null {
+    let before = 0;
+    for (const piece of this.inOrder()) {
+      before += piece.samples;
+      if (heard < before) return piece;
+    }
+    return null;
+  }
+
   add(event: VoiceEvent): void {
     if (this.ended || event.attempt < this.attempt) return;
     if (event.attempt > this.attempt) this.nextAttempt(event.attempt);
