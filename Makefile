@@ -35,7 +35,7 @@ demo: setup  ## everything on this machine, one spoken turn, then it stays up (A
 	@$(BIN)/python -m local.demo $(ARGS)
 
 test: setup  ## the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
 
 faults: setup  ## kills, freezes and restarts, seeded (RUNS=30 SEED=…)
 	$(BIN)/python -m tests.faults $(ARGS)

@@ -26,8 +26,8 @@ async def system() -> AsyncIterator[System]:
 
 
 @pytest.fixture
-def run(system: System) -> Run:
-    return Run(system, random.Random(2026))
+def run(system: System, request: pytest.FixtureRequest) -> Run:
+    return Run(system, random.Random(request.node.name))
 
 
 async def test_a_chat_worker_killed_after_its_commit_is_only_finished(run: Run) -> None:
@@ -36,10 +36,6 @@ async def test_a_chat_worker_killed_after_its_commit_is_only_finished(run: Run) 
 
 async def test_a_speech_worker_killed_between_pieces_is_continued(run: Run) -> None:
     await scenarios.killed_at_a_point(run, "tts.piece_done")
-
-
-async def test_a_chat_worker_frozen_beyond_its_lease_changes_nothing(run: Run) -> None:
-    await scenarios.frozen_at_a_point(run, "chat.begun")
 
 
 async def test_nats_killed_and_restarted_loses_nothing(run: Run) -> None:

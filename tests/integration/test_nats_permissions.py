@@ -11,16 +11,16 @@ import sys
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import nats
+import nkeys
 import pytest
 
 from local.nats_server import NatsServer, binary
-from shared.nats_bus import Bus, connect_options
+from shared.nats_bus import Bus
 from shared.provision import Retention, provision
-from shared.settings import NatsSettings
-from tests.system import ROOT, System
+from tests.system import ROOT, Service, System
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 DEPLOY = ROOT / "deploy"
 VIOLATION = re.compile(
-    r"permissions violation for (?:publish|subscription) to \"([^\"]+)\"(?: using queue \"([^\"]+)\")?",
-    re.I,
+    r"permissions violation for (?:publish|subscription) to \"([^\"]+)\""
+    r"(?: using queue \"([^\"]+)\")?",
+    re.IGNORECASE,
 )
 USERS = ("chat", "tts", "client")
 CONSUMERS = {
@@ -265,7 +266,7 @@ class Guarded(System):
             folder / "nats", websocket=False, config=configuration(folder / "deploy")
         )
 
-    async def __aenter__(self) -> Guarded:
+    async def __aenter__(self) -> Self:
         try:
             await asyncio.gather(self.nats.start(), self.s3.start(), self.emulator.start())
             self._client = await nats.connect(
@@ -333,7 +334,9 @@ async def test_services_start_provision_and_work_under_their_own_users(tmp_path:
 async def test_the_operator_may_provision_and_change(tmp_path: Path, server: NatsServer) -> None:
     environ = {
         **os.environ,
-        **{"NATS_URL": server.url, "NATS_USER": "operator", "NATS_PASSWORD": "operator-local"},
+        "NATS_URL": server.url,
+        "NATS_USER": "operator",
+        "NATS_PASSWORD": "operator-local",
     }
     for changed, told in (({}, "as it should be"), ({"RETENTION_DELTAS": "600"}, "max_age")):
         ended = await asyncio.to_thread(
@@ -350,31 +353,38 @@ async def test_the_operator_may_provision_and_change(tmp_path: Path, server: Nat
         assert told in ended.stdout
 
 
-async def test_users_may_be_nkeys(tmp_path: Path) -> None:
-    import nkeys  # noqa: PLC0415  a part of nats-py's extra; without it there are no nkeys
-
-    pairs = {user: nkeys.from_seed(_seed()) for user in ("chat", "tts", "client", "operator")}
+async def test_services_log_in_by_nkey_and_over_tls(tmp_path: Path) -> None:
+    """What users-nkeys.conf and nats-tls.conf are for; the server then holds no secret of a user."""
+    pairs = {user: nkeys.from_seed(_seed()) for user in (*USERS, "operator")}
     lines = [f'{user.upper()}_NKEY: "{pair.public_key.decode()}"' for user, pair in pairs.items()]
     config = configuration(tmp_path / "deploy", "users-nkeys.conf", "\n".join(lines) + "\n")
-    async with NatsServer(websocket=False, config=config) as server:
-        settings = NatsSettings(
-            servers=(server.url,), nkey_seed=pairs["tts"].seed.decode(), replicas=1
-        )
-        client = await nats.connect(**connect_options(settings, "parley-tts"))
-        assert client.is_connected
-        await client.close()
+    certificate, key = _certificate(tmp_path)
+    tls = f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}'
+    async with NatsServer(websocket=False, config=f"{config}\n{tls}") as server:
+        environ = {
+            "NATS_URL": server.url.replace("nats://", "tls://"),
+            "NATS_CA": str(certificate),
+            "NATS_NKEY_SEED": pairs["chat"].seed.decode(),
+            "TOGETHER_API_KEY": "none",
+            "HTTP_PORT": "0",
+        }
+        chat = Service("chat", environ, tmp_path)
+        chat.start()
+        try:
+            await chat.ready()
+            assert not VIOLATION.search(chat.log.read_text())
+        finally:
+            await chat.kill()
 
 
 def _seed() -> bytes:
-    import nkeys  # noqa: PLC0415
-
     return bytes(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER))
 
 
-@pytest.mark.parametrize("file", ["nats.conf", "nats-tls.conf"])
-def test_the_files_as_they_are_deployed_are_valid(tmp_path: Path, file: str) -> None:
-    configuration(tmp_path)
-    (tmp_path / "tls").mkdir()
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """Of this machine's own address, signed by itself."""
+    folder.mkdir(exist_ok=True)
+    certificate, key = folder / "tls.crt", folder / "tls.key"
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
@@ -384,13 +394,20 @@ def test_the_files_as_they_are_deployed_are_valid(tmp_path: Path, file: str) -> 
                 "1",
                 "-subj",
                 "/CN=nats",
-                "-keyout",
-                str(tmp_path / "tls/tls.key"),
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
             ),
-            *("-out", str(tmp_path / "tls/tls.crt")),
+            *("-keyout", str(key), "-out", str(certificate)),
         ],
         check=True,
         capture_output=True,
     )
+    return certificate, key
+
+
+@pytest.mark.parametrize("file", ["nats.conf", "nats-tls.conf"])
+def test_the_files_as_they_are_deployed_are_valid(tmp_path: Path, file: str) -> None:
+    configuration(tmp_path)
+    _certificate(tmp_path / "tls")
     # A certificate's path is relative to the folder that the server is started in.
     subprocess.run([binary(), "-t", "-c", file], cwd=tmp_path, check=True, capture_output=True)

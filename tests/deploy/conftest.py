@@ -1,0 +1,37 @@
+"""The manifests as kustomize builds them, once for all tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.deploy.manifests import Overlay
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _builder() -> list[str]:
+    if shutil.which("kubectl"):
+        return ["kubectl", "kustomize"]
+    if shutil.which("kustomize"):
+        return ["kustomize", "build"]
+    text = "neither kubectl nor kustomize is here: what an overlay builds cannot be looked at"
+    if os.environ.get("CI"):
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+@pytest.fixture(scope="session", params=["local", "production"])
+def overlay(request: pytest.FixtureRequest) -> Overlay:
+    folder = ROOT / "k8s" / "overlays" / request.param
+    built = subprocess.run(
+        [*_builder(), str(folder)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert built.returncode == 0, built.stderr
+    objects = [found for found in yaml.safe_load_all(built.stdout) if found]
+    return Overlay(str(request.param), objects)

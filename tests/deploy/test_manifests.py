@@ -1,0 +1,323 @@
+"""Facts that no schema knows: what one field says about another, here and in the code."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from services.chat.config import Config as ChatConfig
+from services.tts.config import Config as TtsConfig
+from shared.provision import consumers
+from tests.deploy.conftest import ROOT
+from tests.deploy.manifests import NAME, Overlay, Workload, selects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+KUBERNETES = "1.34"
+CUSTOM = {"ScaledObject", "PodMonitor", "ExternalSecret"}
+CLOSING_SECONDS = 15  # shared/process.py: the broker 10, the HTTP server 5
+CONFIGS: dict[str, type[ChatConfig | TtsConfig]] = {"chat": ChatConfig, "tts": TtsConfig}
+
+
+class Recording(dict[str, str]):
+    """An environment that knows what was looked up in it."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        super().__init__(given)
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.add(name)
+        return super().get(name, default)
+
+
+def settings_of(service: str) -> set[str]:
+    """Every variable that a service's Config reads."""
+    needed = {"TOGETHER_API_KEY": "k", "MINIO_ACCESS_KEY": "a", "MINIO_SECRET_KEY": "s"}
+    environ = Recording(needed)
+    CONFIGS[service].from_env(environ)
+    return environ.asked
+
+
+def config_map(overlay: Overlay) -> dict[str, str]:
+    return dict(overlay.one("ConfigMap", "parley-config")["data"])
+
+
+def environment(workload: Workload) -> dict[str, str]:
+    return {e["name"]: e["value"] for c in workload.containers for e in c.get("env", [])}
+
+
+def mounted(workload: Workload) -> dict[str, str]:
+    """Where each volume is mounted."""
+    return {
+        mount["name"]: mount["mountPath"]
+        for container in workload.containers
+        for mount in container.get("volumeMounts", [])
+    }
+
+
+def sources(workload: Workload) -> Iterator[tuple[str, str, list[str], str]]:
+    """Every ConfigMap and Secret that a pod mounts: kind, name, keys (none: all), volume."""
+    for volume in workload.spec.get("volumes", []):
+        found = volume.get("projected", {}).get("sources", [volume])
+        for source in found:
+            for field, kind in (("configMap", "ConfigMap"), ("secret", "Secret")):
+                if field in source:
+                    what = source[field]
+                    name = what.get("name") or what["secretName"]
+                    yield kind, name, [i["key"] for i in what.get("items", [])], volume["name"]
+
+
+def test_every_object_is_valid_to_the_letter(overlay: Overlay) -> None:
+    for found in overlay.objects:
+        if found["kind"] not in CUSTOM:
+            kubernetes_validate.validate(found, KUBERNETES, strict=True)
+
+
+def test_everything_is_in_one_namespace_with_enforced_restrictions(overlay: Overlay) -> None:
+    namespace = overlay.all("Namespace")[0]
+    labels = namespace["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    for found in overlay.objects:
+        if found is not namespace:
+            assert found["metadata"]["namespace"] == namespace["metadata"]["name"], found
+
+
+def test_every_selector_selects_its_own_pods(overlay: Overlay) -> None:
+    for workload in overlay.workloads():
+        if workload.kind != "Job":
+            assert selects(workload.whole["spec"]["selector"], workload.labels), workload.name
+        for constraint in workload.spec.get("topologySpreadConstraints", []):
+            assert selects(constraint["labelSelector"], workload.labels), workload.name
+    for budget in overlay.all("PodDisruptionBudget"):
+        chosen = [
+            w.name for w in overlay.workloads() if selects(budget["spec"]["selector"], w.labels)
+        ]
+        assert chosen == [budget["metadata"]["name"]]
+
+
+def test_every_port_of_a_service_is_one_of_its_pods(overlay: Overlay) -> None:
+    for service in overlay.all("Service"):
+        selector = {"matchLabels": service["spec"]["selector"]}
+        chosen = [w for w in overlay.workloads() if selects(selector, w.labels)]
+        assert len(chosen) == 1, service["metadata"]["name"]
+        for port in service["spec"]["ports"]:
+            assert port["targetPort"] in chosen[0].ports
+            assert port["port"] == chosen[0].ports[port["targetPort"]]
+
+
+# Pods that somebody else runs: the official chart's, and what a user labels.
+OUTSIDE: dict[str, set[int]] = {"nats": {4222, 6222, 8080, 8222}}
+
+
+def test_policies_name_peers_that_exist_and_ports_that_are_open(overlay: Overlay) -> None:
+    workloads = list(overlay.workloads())
+    for policy in overlay.all("NetworkPolicy"):
+        name, spec = policy["metadata"]["name"], policy["spec"]
+        own = _ports(spec["podSelector"], workloads)
+        assert own is not None or not spec["podSelector"], f"{name} selects nothing"
+        for rule in spec.get("ingress", []):
+            assert rule["from"], f"{name} lets everybody in"
+            for port in rule["ports"]:
+                assert port["port"] in (own or set()), f"{name}: nobody listens on {port}"
+            for peer in rule["from"]:
+                if "namespaceSelector" not in peer and "parley/" not in str(peer):
+                    assert _ports(peer["podSelector"], workloads) is not None, f"{name}: {peer}"
+        for rule in spec.get("egress", []):
+            assert rule["to"], f"{name} lets out to everywhere"
+            for peer in rule["to"]:
+                assert rule["ports"], name
+                if "namespaceSelector" in peer or "ipBlock" in peer:
+                    continue
+                theirs = _ports(peer["podSelector"], workloads)
+                assert theirs is not None, f"{name}: no pod is {peer}"
+                assert {port["port"] for port in rule["ports"]} <= theirs, f"{name}: {peer}"
+
+
+def _ports(selector: dict[str, Any], workloads: list[Workload]) -> set[int] | None:
+    """The ports of all pods that a selector selects; none when it selects none."""
+    if not selector:
+        return None
+    found = [set(w.ports.values()) for w in workloads if selects(selector, w.labels)]
+    found += [ports for name, ports in OUTSIDE.items() if selects(selector, {NAME: name})]
+    return set().union(*found) if found else None
+
+
+def test_every_way_out_has_a_way_in(overlay: Overlay) -> None:
+    """An egress to pods of ours is of use only if their own policy lets it in."""
+    policies = overlay.all("NetworkPolicy")
+    for policy in policies:
+        for rule in policy["spec"].get("egress", []):
+            for peer in rule["to"]:
+                if "namespaceSelector" in peer or "ipBlock" in peer:
+                    continue
+                target = peer["podSelector"]["matchLabels"]
+                senders = [
+                    w
+                    for w in overlay.workloads()
+                    if selects(policy["spec"]["podSelector"], w.labels)
+                ]
+                for sender in senders:
+                    assert any(
+                        selects(other["spec"]["podSelector"], target)
+                        and any(
+                            "podSelector" in source
+                            and "namespaceSelector" not in source
+                            and selects(source["podSelector"], sender.labels)
+                            for inward in other["spec"].get("ingress", [])
+                            if {p["port"] for p in rule["ports"]}
+                            <= {p["port"] for p in inward["ports"]}
+                            for source in inward["from"]
+                        )
+                        for other in policies
+                    ), f"{sender.name} may not reach {target} after all"
+
+
+def test_nothing_is_let_in_or_out_without_a_policy(overlay: Overlay) -> None:
+    deny = overlay.one("NetworkPolicy", "default-deny")["spec"]
+    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    for workload in overlay.workloads():
+        assert any(
+            policy["spec"]["podSelector"]
+            and selects(policy["spec"]["podSelector"], workload.labels)
+            for policy in overlay.all("NetworkPolicy")
+        ), workload.name
+
+
+def test_a_pod_is_given_time_for_the_turns_in_hand(overlay: Overlay) -> None:
+    grace = float(config_map(overlay)["SHUTDOWN_GRACE"])
+    needed = {"TOGETHER_API_KEY": "k"}
+    assert grace > ChatConfig.from_env({**needed, **config_map(overlay)}).turn_timeout
+    for workload in overlay.services():
+        sleep = workload.spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+        given = workload.spec["terminationGracePeriodSeconds"]
+        assert given > sleep + grace + CLOSING_SECONDS, workload.name
+        strategy = workload.whole["spec"]["strategy"]["rollingUpdate"]
+        assert strategy["maxUnavailable"] == 0
+        assert workload.whole["spec"].get("replicas", 2) >= 2
+
+
+def test_every_setting_is_one_that_a_service_reads(overlay: Overlay) -> None:
+    """A name with a slip of the pen would be passed over in silence."""
+    known = {service: settings_of(service) for service in CONFIGS}
+    unknown = set(config_map(overlay)) - known["chat"] - known["tts"]
+    assert not unknown
+    for workload in overlay.services():
+        assert not set(environment(workload)) - known[workload.name], workload.name
+
+
+def test_every_service_starts_with_what_its_manifest_says(overlay: Overlay, tmp_path: Any) -> None:
+    for workload in overlay.services():
+        environ = {**config_map(overlay), "HTTP_HOST": "0.0.0.0", **environment(workload)}
+        for name, path in environ.items():
+            if name.endswith("_FILE"):
+                file = tmp_path / path.rpartition("/")[2]
+                file.write_text("secret")
+                environ[name] = str(file)
+        CONFIGS[workload.name].from_env(environ)
+
+
+def test_every_mounted_and_named_key_exists(overlay: Overlay) -> None:
+    for workload in overlay.workloads():
+        where = mounted(workload)
+        files = set()
+        for kind, name, keys, volume in sources(workload):
+            there = overlay.data(kind, name)
+            assert set(keys) <= there, f"{workload.name}: {name} has {there}"
+            files |= {f"{where[volume]}/{key}" for key in keys or there}
+        for name, value in environment(workload).items():
+            if name.endswith("_FILE"):
+                assert value in files, f"{workload.name}: {name} names {value}, there are {files}"
+        for container in workload.containers:
+            for source in container.get("envFrom", []):
+                assert overlay.data("ConfigMap", source["configMapRef"]["name"])
+
+
+def test_no_service_is_given_a_secret_that_it_does_not_need(overlay: Overlay) -> None:
+    given = {
+        w.name: {n for kind, n, _, _ in sources(w) if kind == "Secret"} for w in overlay.workloads()
+    }
+    for workload, secrets in given.items():
+        for secret in secrets:
+            name = re.sub(r"-[a-z0-9]{10}$", "", secret)
+            assert name == f"parley-{workload.removesuffix('-setup')}", f"{workload}: {secret}"
+
+
+def test_every_pod_meets_the_restricted_standard(overlay: Overlay) -> None:
+    for workload in overlay.workloads():
+        pod = workload.spec["securityContext"]
+        assert pod["runAsNonRoot"] is True
+        assert pod["runAsUser"] > 0
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert workload.spec["automountServiceAccountToken"] is False
+        for container in workload.containers:
+            own = container["securityContext"]
+            assert own["readOnlyRootFilesystem"] is True, workload.name
+            assert own["allowPrivilegeEscalation"] is False
+            assert own["capabilities"] == {"drop": ["ALL"]}
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+            assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
+            if workload.kind != "Job":
+                for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                    assert container[probe]["httpGet"]["port"] in workload.ports, workload.name
+
+
+def images(overlay: Overlay) -> dict[str, str]:
+    return {c["image"]: w.name for w in overlay.workloads() for c in w.containers}
+
+
+def test_images_are_pinned(overlay: Overlay) -> None:
+    for image, workload in images(overlay).items():
+        assert ":latest" not in image
+        if image.startswith("localhost/parley-"):  # built here; a registry gives a digest
+            assert re.fullmatch(r"localhost/parley-[a-z]+:\d+\.\d+\.\d+", image), workload
+        else:
+            assert re.search(r"@sha256:[0-9a-f]{64}$", image), f"{workload}: {image}"
+
+
+def test_autoscaling_looks_at_consumers_that_exist(overlay: Overlay) -> None:
+    known = {(stream, config["durable_name"]) for stream, config in consumers()}
+    for scaled in overlay.all("ScaledObject"):
+        target = scaled["spec"]["scaleTargetRef"]["name"]
+        deployment = overlay.one("Deployment", target)
+        assert "replicas" not in deployment["spec"], "KEDA and an apply would fight for it"
+        (trigger,) = scaled["spec"]["triggers"]
+        facts = trigger["metadata"]
+        assert (facts["stream"], facts["consumer"]) in known
+        assert facts["consumer"] == f"{target}-workers"
+        assert facts["activationLagThreshold"] == "0"
+        assert scaled["spec"]["cooldownPeriod"] == 300
+        namespace = scaled["metadata"]["namespace"]
+        host, port = facts["natsServerMonitoringEndpoint"].split(":")
+        assert host == f"nats-headless.{namespace}.svc.cluster.local"
+        ingress = overlay.one("NetworkPolicy", "keda-to-nats")["spec"]["ingress"]
+        assert int(port) in {p["port"] for rule in ingress for p in rule["ports"]}
+
+
+def test_monitoring_finds_the_metrics(overlay: Overlay) -> None:
+    for monitor in overlay.all("PodMonitor"):
+        chosen = [w for w in overlay.workloads() if selects(monitor["spec"]["selector"], w.labels)]
+        assert {w.name for w in chosen} == {"chat", "tts"}
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+            assert all(endpoint["port"] in w.ports for w in chosen)
+
+
+def test_a_cluster_of_three_keeps_streams_on_three() -> None:
+    folder = ROOT / "k8s" / "components" / "nats-cluster"
+    values = yaml.safe_load((folder / "values.yaml").read_text())
+    component = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    literals = [line for g in component["configMapGenerator"] for line in g.get("literals", [])]
+    assert f"STREAM_REPLICAS={values['config']['cluster']['replicas']}" in literals
+    assert values["config"]["jetstream"]["merge"]["sync_interval"] == "always"
+    assert values["config"]["merge"]["$include"] == "../parley/users.conf"
+
+
+@pytest.mark.parametrize("service", sorted(CONFIGS))
+def test_the_recording_finds_settings(service: str) -> None:
+    """Else the tests above would agree with anything."""
+    assert {"NATS_URL", "NATS_PASSWORD_FILE", "LOG_LEVEL", "HTTP_PORT"} <= settings_of(service)
