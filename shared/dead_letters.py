@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -71,5 +71,5 @@ async def bury(
     if len(data) > most:
         marks[H_ORIGINAL_BYTES] = str(len(data))
         data = data[:most]
-    marks[MSG_ID] = unique or hashlib.sha256(subject.encode() + data).hexdigest()
+    marks[MSG_ID] = unique or uuid.uuid4().hex
     await bus.publish(grave, data, marks)

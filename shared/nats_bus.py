@@ -63,10 +63,12 @@ class ApiError(BusError):
 
 
 def connect_options(settings: NatsSettings, name: str) -> dict[str, Any]:
-    """Keyword arguments for nats-py (and FastStream's broker, which hands them on)."""
-    options: dict[str, Any] = {
+    """Keyword arguments for nats-py, and for FastStream's broker, which hands them on."""
+    return {
         "servers": list(settings.servers),
         "name": name,
+        # Of its own, so that a user may be allowed to read its own answers and no other's.
+        "inbox_prefix": f"_INBOX.{name}",
         # nats-py gives up for ever after 60 attempts by default.
         "max_reconnect_attempts": -1,
         "reconnect_time_wait": 0.25,
@@ -75,15 +77,23 @@ def connect_options(settings: NatsSettings, name: str) -> dict[str, Any]:
         "ping_interval": 10,
         "max_outstanding_pings": 2,
     }
-    if settings.user:
-        options |= {"user": settings.user, "password": settings.password}
+
+
+def login_options(settings: NatsSettings) -> dict[str, Any]:
+    """Who we are, for nats-py; FastStream's broker has objects of its own for that."""
+    options: dict[str, Any] = {"tls": tls_context(settings)}
     if settings.creds:
         options["user_credentials"] = settings.creds
-    if settings.nkey_seed:
+    elif settings.nkey_seed:
         options["nkeys_seed_str"] = settings.nkey_seed
-    if settings.ca:
-        options["tls"] = ssl.create_default_context(cafile=settings.ca)
-    return options
+    elif settings.user:
+        options |= {"user": settings.user, "password": settings.password}
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def tls_context(settings: NatsSettings) -> ssl.SSLContext | None:
+    """None leaves it to the scheme of the URL."""
+    return ssl.create_default_context(cafile=settings.ca) if settings.ca else None
 
 
 async def settle(client: Client) -> None:
@@ -848,5 +858,7 @@ __all__ = [
     "StoredMessage",
     "connect_options",
     "keep_leases",
+    "login_options",
     "settle",
+    "tls_context",
 ]

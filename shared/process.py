@@ -18,10 +18,16 @@ import uvicorn
 from faststream.asgi import AsgiFastStream, AsgiResponse
 from faststream.asgi import get as http_get
 from faststream.nats import NatsBroker
+from faststream.nats.security import (
+    NatsCredentials,
+    NatsNKey,
+    NatsSecurity,
+    NatsUserPassword,
+)
 from prometheus_client import make_asgi_app
 
 from shared import asyncapi, tracing
-from shared.nats_bus import Bus, BusError, connect_options
+from shared.nats_bus import Bus, BusError, connect_options, tls_context
 from shared.provision import Mismatch, Retention, provision
 from shared.settings import BadSetting, NatsSettings, ProcessSettings
 from shared.telemetry import configure_logging
@@ -108,6 +114,17 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _security(settings: NatsSettings) -> NatsSecurity:
+    tls = tls_context(settings)
+    if settings.creds:
+        return NatsCredentials.from_file(settings.creds, ssl_context=tls)
+    if settings.nkey_seed:
+        return NatsNKey.from_seed(settings.nkey_seed, ssl_context=tls)
+    if settings.user and settings.password:
+        return NatsUserPassword(settings.user, settings.password, ssl_context=tls)
+    return NatsSecurity(ssl_context=tls)
+
+
 def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -183,6 +200,7 @@ class _Process:
         self._bus: Bus | None = None
         self._broker = NatsBroker(
             **connect_options(nats_settings, f"parley-{name}"),
+            security=_security(nats_settings),
             closed_cb=self._on_closed,
             reconnected_cb=self._on_reconnect,
             disconnected_cb=self._on_disconnect,
@@ -233,8 +251,11 @@ class _Process:
             log.info("process.stopped", extra={"service": self._name})
 
     async def _live(self) -> int:
-        if not await _unless_stopped(self._broker.connect(), self._stop):
-            return EXIT_OK
+        try:
+            if not await _unless_stopped(self._broker.connect(), self._stop):
+                return EXIT_OK
+        except nats.errors.Error as exc:  # what no patience mends; the rest is tried again
+            raise BadSetting(f"NATS_URL or its login: refused by the server: {exc}") from None
         client = self._broker.connection
         self._bus = Bus(client)
         await self._bus.start()

@@ -33,7 +33,7 @@ from shared.contract import (
     TTS_REQUESTS_STREAM,
     TTS_WORKERS,
 )
-from shared.nats_bus import ApiError, Bus, BusError, connect_options
+from shared.nats_bus import ApiError, Bus, BusError, connect_options, login_options
 from shared.settings import BadSetting, Env, NatsSettings
 
 if TYPE_CHECKING:
@@ -285,7 +285,8 @@ async def _main(arguments: list[str], environ: Mapping[str, str]) -> int:
         return 2
     try:
         client = await nats.connect(
-            **connect_options(settings, "provision") | {"allow_reconnect": False}
+            **connect_options(settings, "parley-provision") | {"allow_reconnect": False},
+            **login_options(settings),
         )
     except (OSError, nats.errors.Error) as exc:
         print(f"NATS_URL: cannot connect: {exc}", file=sys.stderr)  # noqa: T201

@@ -41,9 +41,7 @@ def decode_request(data: bytes, kind: type[T]) -> T:
         raise InvalidRequest(str(exc)) from None
 
 
-async def answer_with(
-    bus: Bus, msg: Msg, work: Awaitable[Any], *, grave: str | None = None
-) -> None:
+async def answer_with(bus: Bus, msg: Msg, work: Awaitable[Any], *, grave: str) -> None:
     """Answers with what `work` returns or why it failed; what nobody could understand is buried.
 
     Only to `_INBOX`: any other reply subject would let a sender make us publish there.
@@ -54,7 +52,7 @@ async def answer_with(
     except ParleyError as exc:
         reply = Refusal(exc.as_error())
         REFUSED.labels(msg.subject, exc.code.value).inc()
-        if grave is not None and isinstance(exc, InvalidRequest):
+        if isinstance(exc, InvalidRequest):
             with contextlib.suppress(BusError):
                 await bury(
                     bus,

@@ -69,6 +69,8 @@ from shared.tracing import Span, span
 from shared.work import LeaseFence, Work
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from services.chat.config import Config
     from shared.errors import Internal
     from shared.nats_bus import Bus, Delivery
@@ -141,11 +143,11 @@ class ChatWorker:
 
         @broker.subscriber(HISTORY_GET, queue="chat", no_reply=True, decoder=as_bytes)
         async def on_history(body: bytes, message: NatsMessage) -> None:
-            await answer_with(self.bus, message.raw_message, self.history.get(body))
+            await self._reply(message, self.history.get(body))
 
         @broker.subscriber(HISTORY_DELETE, queue="chat", no_reply=True, decoder=as_bytes)
         async def on_delete(body: bytes, message: NatsMessage) -> None:
-            await answer_with(self.bus, message.raw_message, self.history.delete(body))
+            await self._reply(message, self.history.delete(body))
 
         # Every replica hears a cancel; the one that holds the turn stops it.
         @broker.subscriber(CHAT_CANCEL, no_reply=True, decoder=as_bytes)
@@ -156,9 +158,10 @@ class ChatWorker:
         # One replica answers, refuses, and amends the history of a turn that has ended.
         @broker.subscriber(CHAT_CANCEL, queue="chat", no_reply=True, decoder=as_bytes)
         async def on_cancel_once(body: bytes, message: NatsMessage) -> None:
-            await answer_with(
-                self.bus, message.raw_message, self.history.cancelled(body), grave=CHAT_DEAD
-            )
+            await self._reply(message, self.history.cancelled(body))
+
+    async def _reply(self, message: NatsMessage, work: Awaitable[object]) -> None:
+        await answer_with(self.bus, message.raw_message, work, grave=CHAT_DEAD)
 
     async def start(self, bus: Bus) -> None:
         self.bus = bus

@@ -23,7 +23,7 @@ from shared.contract import (
 from shared.errors import Replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
@@ -123,7 +123,10 @@ class Lines:
             queue.wake()
 
     @contextlib.asynccontextmanager
-    async def place(self, conversation_id: str, sequence: int, stop: Stop):  # type: ignore[no-untyped-def]  # noqa: ANN201  an async context manager of NatsLine
+    async def place(
+        self, conversation_id: str, sequence: int, stop: Stop
+    ) -> AsyncIterator[NatsLine]:
+        """The line as one request sees it, for as long as it waits."""
         queue = self._queues.setdefault(conversation_id, _Queue(self._bus, conversation_id))
         queue.users += 1
         try:
