@@ -54,6 +54,10 @@ class Conflict(BusError):
     """A compare-and-set met another revision than it expected."""
 
 
+class NoStream(BusError):
+    """There is no stream of that name, or nobody answers for it at this moment."""
+
+
 class ApiError(BusError):
     """The JetStream API refused a request."""
 
@@ -385,7 +389,8 @@ class Bus:
                     ended.set_result(None)
                 else:
                     text = headers.get("Description", "no answer")
-                    ended.set_exception(BusError(f"{stream}: {status} {text}"))
+                    kind = NoStream if status == "503" else BusError
+                    ended.set_exception(kind(f"{stream}: {status} {text}"))
 
         token, reply = self.expect(take)
         try:
@@ -852,6 +857,7 @@ __all__ = [
     "Delivery",
     "Document",
     "Fence",
+    "NoStream",
     "Outbox",
     "PubAck",
     "Pull",

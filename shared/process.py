@@ -154,11 +154,11 @@ async def _unless_stopped(work: Awaitable[Any], stop: asyncio.Event) -> bool:
                     await each
 
 
-async def _provision(bus: Bus, settings: NatsSettings, retention: Retention) -> None:
+async def _provision(bus: Bus, settings: NatsSettings, retention: Retention, service: str) -> None:
     """Tries again while JetStream is not there yet; Mismatch ends it."""
     while True:
         try:
-            await provision(bus, settings.replicas, retention)
+            await provision(bus, settings.replicas, retention, service)
         except BusError as exc:
             log.warning("process.provision_retried", extra={"reason": str(exc)})
             await asyncio.sleep(1)
@@ -259,7 +259,7 @@ class _Process:
         client = self._broker.connection
         self._bus = Bus(client)
         await self._bus.start()
-        provisioned = _provision(self._bus, self._nats, self._retention)
+        provisioned = _provision(self._bus, self._nats, self._retention, self._name)
         if not await _unless_stopped(provisioned, self._stop):
             return EXIT_OK
         await self._worker.start(self._bus)

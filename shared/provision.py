@@ -240,12 +240,31 @@ async def ensure_consumer(bus: Bus, stream: str, config: Mapping[str, Any]) -> N
     )
 
 
-async def provision(bus: Bus, replicas: int, retention: Retention) -> None:
-    """Makes what is missing, verifies what is there. Raises Mismatch, BusError."""
+# What a service has nothing to do with, and need not be allowed to look at.
+_NOT_OF: Final[dict[str, frozenset[str]]] = {
+    "chat": frozenset({f"KV_{SPEECH_BUCKET}"}),
+    "tts": frozenset({CHAT_REQUESTS_STREAM, f"KV_{CONVERSATIONS_BUCKET}"}),
+}
+_CONSUMERS_OF: Final = {"chat": CHAT_REQUESTS_STREAM, "tts": TTS_REQUESTS_STREAM}
+
+
+async def provision(bus: Bus, replicas: int, retention: Retention, service: str) -> None:
+    """Makes what a service needs and is missing, verifies what is there.
+
+    Raises Mismatch, BusError.
+    """
     for config in streams(replicas, retention):
-        await ensure_stream(bus, config)
+        if config["name"] not in _NOT_OF[service]:
+            await ensure_stream(bus, config)
     for stream, config in consumers():
-        await ensure_consumer(bus, stream, config)
+        if stream == _CONSUMERS_OF[service]:
+            await ensure_consumer(bus, stream, config)
+
+
+async def verify(bus: Bus, replicas: int, retention: Retention) -> None:
+    """The same for everything there is."""
+    for service in _NOT_OF:
+        await provision(bus, replicas, retention, service)
 
 
 async def apply(bus: Bus, replicas: int, retention: Retention) -> list[str]:
@@ -297,7 +316,7 @@ async def _main(arguments: list[str], environ: Mapping[str, str]) -> int:
         if change:
             lines = await apply(bus, settings.replicas, retention)
         else:
-            await provision(bus, settings.replicas, retention)
+            await verify(bus, settings.replicas, retention)
             lines = []
     except (Mismatch, BusError) as exc:
         print(exc, file=sys.stderr)  # noqa: T201

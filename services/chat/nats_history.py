@@ -24,6 +24,7 @@ from shared.contract import (
 )
 from shared.errors import Busy, Internal, StorageUnavailable
 from shared.follow import decode_delta
+from shared.nats_bus import NoStream
 from shared.reply import decode_request
 from shared.wait import wait_until
 
@@ -94,8 +95,11 @@ class NatsHistory:
         return last is None or isinstance(decode_delta(last.data), Done | Failed | None)
 
     async def _has_no_voice(self, conversation_id: str) -> bool:
-        async for _ in self._bus.bucket(SPEECH_BUCKET).entries(f"{conversation_id}.*"):
-            return False
+        try:
+            async for _ in self._bus.bucket(SPEECH_BUCKET).entries(f"{conversation_id}.*"):
+                return False
+        except NoStream:
+            return True  # no speech worker was ever here
         return True
 
     async def cancelled(self, body: bytes) -> CancelRequest:
