@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 REQUEST_TIMEOUT: Final = 5.0
 ACK_TIMEOUT: Final = 2.0  # then a publish is sent once more
 PUBLISH_DEADLINE: Final = 30.0  # then it has failed: NATS has been away for too long
+DRAIN_TIMEOUT: Final = 2.0
 WINDOW: Final = 256  # publishes of one outbox un-acked at once
 
 _WRONG_LAST_SEQUENCE: Final = 10071  # the server's error code for a lost compare-and-set
@@ -713,12 +714,18 @@ class Pull:
         self._reply = self._bus.client.new_inbox()
         self._sub = await self._bus.client.subscribe(self._reply, cb=self._on_message)
 
-    async def close(self) -> None:
-        """Nothing that still comes is taken; its lease runs out."""
+    async def drain(self) -> None:
+        """Ends what was asked for; what the server had sent already is still handed over.
+
+        To be done before anything is handed back: it would come straight to us again.
+        """
+        self.stop()
         for sub in (self._sub, self._old):
-            if sub is not None and not self._bus.client.is_closed:
-                with contextlib.suppress(nats.errors.Error):
-                    await sub.unsubscribe()
+            if sub is not None and self._bus.client.is_connected:
+                with contextlib.suppress(nats.errors.Error, TimeoutError):
+                    async with asyncio.timeout(DRAIN_TIMEOUT):
+                        await sub.drain()  # type: ignore[no-untyped-call]  # of nats-py
+        self._sub = self._old = None
 
     def stop(self) -> None:
         """Asks for nothing more; what was asked for may still come and must be handled."""

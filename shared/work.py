@@ -156,10 +156,9 @@ class Work:
 
     async def drain(self, grace: float) -> None:
         """What runs may finish within `grace` seconds; what waits is handed back at once."""
-        self._pull.stop()
         until = time.monotonic() + grace
+        await self._pull.drain()
         told: set[int] = set()  # a second cancel would cut off the handing back
-        # What was asked for may still come for a moment; it is handed back as well.
         while self._tasks:
             for sequence, task in tuple(self._tasks.items()):
                 waits = sequence not in self._running
@@ -172,4 +171,3 @@ class Work:
                 break
         for loop in self._loops:
             loop.cancel()
-        await self._pull.close()

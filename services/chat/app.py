@@ -193,7 +193,7 @@ class ChatWorker:
             work.cancel()
 
     async def drain(self, grace: float) -> None:
-        self.intake.stop()
+        await self.intake.drain()
         self._intake.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await self._intake

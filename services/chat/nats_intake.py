@@ -29,6 +29,7 @@ from shared.fault_points import reach
 from shared.nats_bus import BusError, Delivery, Pull
 from shared.provision import INTAKE_GROUP, INTAKE_LEASE_SECONDS, consumers, ensure_consumer
 from shared.telemetry import carried
+from shared.wait import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 MOST_HELD: Final = 1_024
 BATCH: Final = 32  # a few milliseconds: whoever comes next does not wait for a whole flood
 LOOK_SECONDS: Final = 0.05
+DRAIN_SECONDS: Final = 2.0  # to forward what was taken; the rest is handed back
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +117,16 @@ class NatsIntake:
             group.create_task(self._pull.run())
             group.create_task(self._forward_all())
 
-    def stop(self) -> None:
-        """Asks for nothing more; what was taken and not forwarded goes to another replica."""
-        self._pull.stop()
+    async def drain(self) -> None:
+        """Takes nothing more, and forwards what was taken."""
+        await self._pull.drain()
+        await wait_until(self._is_empty, DRAIN_SECONDS)
+
+    async def _is_empty(self) -> bool:
+        return not self._waiting
 
     async def hand_over(self) -> None:
         """Lets another replica take over at once instead of after a lease."""
-        await self._pull.close()
         for taken in tuple(self._waiting.values()):
             await taken.delivery.nak()
         self._waiting.clear()

@@ -34,7 +34,7 @@ STORY = (
     "Well, the weather is fine today, and it will stay like that. Dr. Smith paid 3.14 dollars "
     "at 5 p.m. for it! **Sunshine** 🌞 costs nothing, though. Is there anything else? No."
 )
-LONG = " ".join(f"This is sentence number {n} of a long answer." for n in range(1, 31))
+LONG = " ".join(f"This is sentence number {n} of a long answer." for n in range(1, 13))
 PACE: dict[str, Any] = {
     "chat": {"first_token_ms": 20, "tokens_per_second": 200, "answers": {}},
     # Twice as fast as it is heard, so that a turn lasts long enough to be interrupted.
@@ -45,6 +45,8 @@ SECONDS = 20.0
 # Before the page's own code: every start and stop of a piece of sound.
 RECORDER = """
 window.sounds = [];
+addEventListener("securitypolicyviolation",
+                 (e) => console.error(e.violatedDirective, e.blockedURI));
 const rate = 24000, start = AudioBufferSourceNode.prototype.start,
       stop = AudioBufferSourceNode.prototype.stop;
 AudioBufferSourceNode.prototype.start = function (when = 0) {
@@ -173,7 +175,7 @@ class Browser:
 
 
 class Tab:
-    """One page, driven as a user would: by keys and clicks."""
+    """One page, driven as a user would, by keys."""
 
     def __init__(self, browser: Browser, target: str, session: str) -> None:
         self._browser, self._target, self.session = browser, target, session
@@ -217,16 +219,17 @@ class Tab:
         """Waits until it is true in the page."""
         try:
             async with asyncio.timeout(seconds):
-                while not (found := await self.evaluate(script)):
+                while not (found := await self.evaluate(script)):  # noqa: ASYNC110
                     await asyncio.sleep(0.03)
         except TimeoutError:
-            state = await self.evaluate("JSON.stringify([window.parley, document.body.innerText])")
+            state = await self.evaluate(
+                "JSON.stringify([window.parley?.state, document.body.innerText])"
+            )
             raise AssertionError(f"never true: {script}\n{state}\n{self.complaints}") from None
         return found
 
     async def press(self, key: str) -> None:
-        text = {"text": "\r"} if key == "Enter" else {}
-        code = {"Enter": 13, "Escape": 27}[key]
+        code, text = {"Enter": (13, "\r"), "Escape": (27, ""), " ": (32, " ")}[key]
         for kind in ("keyDown", "keyUp"):
             await self.send(
                 "Input.dispatchKeyEvent",
@@ -234,7 +237,7 @@ class Tab:
                 key=key,
                 code=key,
                 windowsVirtualKeyCode=code,
-                **(text if kind == "keyDown" else {}),
+                **({"text": text} if text and kind == "keyDown" else {}),
             )
 
     async def ask(self, question: str) -> str:
@@ -246,18 +249,11 @@ class Tab:
         await self.until(f"window.parley.state.turns.length > {known}")
         return str((await self.turns())[-1]["id"])
 
-    async def click(self, selector: str) -> None:
+    async def use(self, selector: str) -> None:
+        """Goes to a control by the keyboard and uses it: words that stream in move a button."""
         await self.until(f"document.querySelector({selector!r})?.checkVisibility()")
-        box = await self.evaluate(
-            f"(() => {{ const e = document.querySelector({selector!r});"
-            "e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect();"
-            "return [b.x + b.width / 2, b.y + b.height / 2]; })()"
-        )
-        for kind in ("mousePressed", "mouseReleased"):
-            await self.send(
-                "Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left",
-                clickCount=1,
-            )  # fmt: skip
+        await self.evaluate(f"document.querySelector({selector!r}).focus()")
+        await self.press(" " if "#" in selector else "Enter")
 
     async def turns(self) -> list[dict[str, Any]]:
         return list(await self.evaluate("window.parley?.state?.turns ?? []"))
@@ -382,9 +378,9 @@ async def test_a_typed_question_is_answered_in_words_voice_and_marks_and_survive
     assert await tab.shown() == before
     assert await tab.sounds() == []
 
-    await tab.click("[data-does=play]")
+    await tab.use("[data-does=play]")
     await tab.until("window.parley.state.sounding?.how === 'object'")
-    await tab.until("document.querySelector('mark')")
+    await tab.until("document.querySelector('mark') !== null")
     assert any(turn_id in url and "X-Amz-Signature" in url for url in tab.requests)
 
 
@@ -401,7 +397,7 @@ async def test_a_second_window_sees_the_turn_live_and_can_listen_to_it(
     assert "Tell me something long." in await second.shown()
     assert await second.sounds() == []
 
-    await second.click("[data-does=listen]")
+    await second.use("[data-does=listen]")
     await second.until("window.sounds.length > 0")
     await system.ears.whole(turn_id, seconds=60)
     for window in (tab, second):
@@ -418,10 +414,13 @@ async def test_a_second_window_sees_the_turn_live_and_can_listen_to_it(
     await second.close()
 
 
-async def test_stop_ends_voice_and_turn_at_once_and_keeps_what_was_heard(
-    system: WebSystem, tab: Tab
+@pytest.mark.parametrize(
+    ("tokens_per_second", "finish"), [(15, "cancelled"), (0, "stop")], ids=["text", "voice alone"]
+)
+async def test_stop_ends_what_is_under_way_at_once_and_keeps_what_was_heard(
+    system: WebSystem, tab: Tab, tokens_per_second: int, finish: str
 ) -> None:
-    system.emulator.change({"chat": {"replies": [LONG], "tokens_per_second": 60}})
+    system.emulator.change({"chat": {"replies": [LONG], "tokens_per_second": tokens_per_second}})
     turn_id = await tab.ask("Tell me something long.")
     await tab.until("window.parley.state.heard > 24000 * 3")
     await tab.press("Escape")
@@ -430,7 +429,7 @@ async def test_stop_ends_voice_and_turn_at_once_and_keeps_what_was_heard(
     await system.ears.whole(turn_id)
     turn = system.ears.turn(turn_id)
     assert turn.end is not None
-    assert turn.end["finish_reason"] == "cancelled"
+    assert turn.end["finish_reason"] == finish
     assert turn.voice_end is not None
     assert turn.voice_end["finish"] == "cancelled"
 
@@ -502,6 +501,22 @@ async def test_after_a_lost_connection_words_and_voice_go_on_without_gap_or_repe
     assert same.all(), f"differs from sample {same.argmin()}"
 
 
+async def test_when_the_speech_worker_dies_nothing_is_heard_twice_or_lost(
+    system: WebSystem, tab: Tab
+) -> None:
+    system.emulator.change({"chat": {"replies": [LONG]}, "speech": {"realtime_factor": 2}})
+    worker = next(s for s in system.services if s.name == "tts" and s.running)
+    turn_id = await tab.ask("Tell me something long.")
+    await tab.until("window.parley.state.heard > 24000")
+    await worker.kill()
+    await system.add("tts").ready()
+    await system.ears.whole(turn_id, seconds=60)
+    await tab.until("window.parley.state.sounding === null", 60)
+    turn = system.ears.turn(turn_id)
+    assert max(int(headers["Parley-Attempt"]) for headers, _ in turn.audio) > 1
+    assert b"".join(s["pcm"] for s in await tab.sounds()) == turn.voice()
+
+
 async def test_a_failure_is_told_in_plain_words_and_can_be_tried_again(
     system: WebSystem, tab: Tab
 ) -> None:
@@ -514,7 +529,7 @@ async def test_a_failure_is_told_in_plain_words_and_can_be_tried_again(
     assert "provider_auth" in shown
     await tab.reload()
     await tab.until_state(turn_id, "failed")
-    await tab.click(".error button")
+    await tab.use(".error button")
     await tab.until("window.parley.state.turns.at(-1).text === 'Sure!'")
 
 
@@ -523,8 +538,8 @@ async def test_text_only_asks_for_no_voice_and_hostile_text_stays_text(
 ) -> None:
     hostile = 'A <img src=x onerror="window.hit=1"> and [x](javascript:window.hit=2) <b>c</b>'
     system.emulator.change({"chat": {"replies": [hostile]}})
-    await tab.click("summary")
-    await tab.click("#speak")
+    await tab.use("summary")
+    await tab.use("#speak")
     turn_id = await tab.ask("<script>window.hit=3</script>")
     await tab.until_state(turn_id, "complete")
     await system.ears.whole(turn_id, voice=False)
@@ -534,8 +549,8 @@ async def test_text_only_asks_for_no_voice_and_hostile_text_stays_text(
     assert "<script>window.hit=3</script>" in await tab.shown()
     assert await tab.evaluate("window.hit ?? null") is None
     assert await tab.evaluate("document.querySelectorAll('main img, main b').length") == 0
-    await tab.click("summary")
-    await tab.click("#speak")
+    await tab.use("summary")
+    await tab.use("#speak")
 
 
 async def test_it_fits_a_telephone_and_a_new_conversation_is_empty(
@@ -551,7 +566,7 @@ async def test_it_fits_a_telephone_and_a_new_conversation_is_empty(
     await tab.until_state(turn_id, "complete")
     assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     address = await tab.evaluate("location.href")
-    await tab.click("header button")
+    await tab.use("header button")
     await tab.until("document.querySelector('.welcome').checkVisibility()")
     assert await tab.evaluate("location.href") != address
     await tab.evaluate("history.back()")

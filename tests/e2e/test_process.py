@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,6 +33,29 @@ async def test_a_second_start_on_the_same_data_goes_on_where_the_first_ended(
     await system.answered(conversation_id="c", content="What is my name?", speech=False)
     prompt = [m["content"] for m in system.emulator.record.chats[-1].messages]
     assert "My name is Ada." in prompt
+
+
+async def test_what_a_stopping_worker_cannot_finish_is_taken_over_at_once(
+    system: System,
+) -> None:
+    system.emulator.change({"chat": {"tokens_per_second": 20, "replies": ["So it is. " * 30]}})
+    system.settings["SHUTDOWN_GRACE"] = "0.3"
+    await system.up(tts=0)
+    old = system.services[0]
+    turn_id = await system.ask(content="Tell me.", speech=False)
+    turn = system.ears.turn(turn_id)
+    await system.ears.until(lambda: len(turn.deltas) > 5)
+    new = system.add("chat")
+    await new.ready()
+    old.signal(signal.SIGTERM)
+    assert await old.ended(5) == 0
+    ended = time.monotonic()
+    await system.ears.until(lambda: turn.deltas[-1]["attempt"] == 2, 5)
+    assert time.monotonic() - ended < 1
+    system.emulator.change({"chat": {"tokens_per_second": 0}})
+    await system.ears.whole(turn_id, voice=False)
+    assert turn.end is not None
+    assert turn.end["text"] == "So it is. " * 30
 
 
 async def test_the_key_is_in_no_log_and_no_url(system: System) -> None:
