@@ -1,7 +1,26 @@
+import { createHash } from "node:crypto";
+import { readFileSync, readdirSync } from "node:fs";
 import { defineConfig } from "vite";
+
+/** What the page is built from; tests/unit/web says, without Node, whether dist is of these. */
+function sources(): string {
+  const files = ["index.html", "package-lock.json", "vite.config.ts"];
+  files.push(...readdirSync("src").map((name) => `src/${name}`));
+  const hash = createHash("sha256");
+  for (const name of files.sort()) hash.update(`${name}\n`).update(readFileSync(name));
+  return hash.digest("hex");
+}
 
 export default defineConfig({
   base: "./",
+  plugins: [
+    {
+      name: "sources",
+      transformIndexHtml: () => [
+        { tag: "meta", attrs: { name: "sources", content: sources() }, injectTo: "head" },
+      ],
+    },
+  ],
   // One script, one style sheet, nothing inline: the page's own policy allows no more.
   build: {
     target: "es2022",

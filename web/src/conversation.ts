@@ -82,15 +82,26 @@ export class Conversation {
   }
 
   history(found: History): void {
-    const order: Turn[] = [];
-    const asked = new Set<string>();
+    const answered = new Set<Turn>();
+    const order = new Set<Turn>();
+    // A request may bring several exchanges at once: only its last question is the turn's own.
+    const questions = new Map<string, Message>();
     for (const message of found.messages) {
-      const turn = this.of(message, asked);
-      if (turn && !order.includes(turn)) order.push(turn);
+      if (message.role === "user") questions.set(message.turn_id, message);
     }
-    this.arrange(order);
-    const answered = new Set(found.messages.flatMap((m) => (m.role === "assistant" ? m.turn_id : [])));
-    for (const turn of order) if (!answered.has(turn.id)) turn.kept = 0;
+    let asked: Message | null = null;
+    for (const message of found.messages) {
+      if (message.role === "system") continue;
+      if (message.role === "user") asked = message;
+      const earlier = asked?.turn_id === message.turn_id && asked !== questions.get(message.turn_id);
+      const turn = this.turn(earlier ? `~${(asked as Message).id}` : message.turn_id);
+      order.add(turn);
+      if (message.role === "assistant") answered.add(turn);
+      take(turn, message);
+      if (earlier) turn.state = "complete";
+    }
+    this.arrange([...order]);
+    for (const turn of order) if (!answered.has(turn)) turn.kept = 0;
     const running = found.turn;
     if (running === null) return;
     const turn = this.turn(running.turn_id);
@@ -107,27 +118,6 @@ export class Conversation {
   /** Begun and ended, and what ended it is kept nowhere. */
   lost(turn: Turn): void {
     if (!turn.ended) turn.state = "failed";
-  }
-
-  /** Takes in one message of the history; the turn that it belongs to. */
-  private of(message: Message, asked: Set<string>): Turn | null {
-    if (message.role === "system") return null;
-    // A request may bring several exchanges at once: only its last question is the turn's own.
-    const earlier = message.role === "user" && asked.has(message.turn_id);
-    const turn = this.turn(earlier ? `~${message.id}` : message.turn_id);
-    turn.createdAt ??= message.created_at;
-    if (message.role === "user") {
-      asked.add(message.turn_id);
-      turn.question = message.content;
-      if (earlier) turn.state = "complete";
-      return turn;
-    }
-    if (turn.question === null) turn.question = "";
-    const interrupted = message.status === "interrupted";
-    if (!turn.ended || !turn.text.startsWith(message.content)) turn.text = message.content;
-    turn.kept = interrupted ? message.content.length : null;
-    turn.state = interrupted ? "interrupted" : "complete";
-    return turn;
   }
 
   /** The history's order; what it does not know stays behind what it followed. */
@@ -152,6 +142,20 @@ export class Conversation {
     }
     return turn;
   }
+}
+
+/** One message of the history, which is older or newer than what came live. */
+function take(turn: Turn, { role, content, created_at, status }: Message): void {
+  turn.createdAt ??= created_at;
+  if (role === "user") {
+    turn.question = content;
+    return;
+  }
+  turn.question ??= "";
+  const interrupted = status === "interrupted";
+  if (!turn.ended || !turn.text.startsWith(content)) turn.text = content;
+  turn.kept = interrupted ? content.length : null;
+  turn.state = interrupted ? "interrupted" : "complete";
 }
 
 function apply(turn: Turn, event: Delta): void {

@@ -79,6 +79,11 @@ export class Recording {
     return this.element.src !== "" && !this.element.paused && !this.element.ended;
   }
 
+  /** It has come to its end. */
+  get over(): boolean {
+    return this.element.ended || this.element.error !== null;
+  }
+
   /** How much was heard. */
   get samples(): number {
     return Math.floor(this.element.currentTime * SAMPLE_RATE);

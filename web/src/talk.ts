@@ -97,7 +97,7 @@ export class Talk {
       on_busy: "interrupt",
       speech,
     };
-    for (let pause = 500; !this.closed; pause = Math.min(pause * 2, 5_000)) {
+    for (let pause = 500; ; pause = Math.min(pause * 2, 5_000)) {
       try {
         const ack = await this.bus.request<{ seq?: number; error?: { description: string } }>(
           CHAT_REQUEST, request, { id: turn.id, ms: 3_000 },
@@ -166,10 +166,13 @@ export class Talk {
   private async syncOnce(): Promise<void> {
     const { conversation, bus } = this;
     await bus.settle();
+    const unknown = conversation.turns.filter((turn) => turn.question === null);
     const found = await bus.request<History | Refusal>(HISTORY_GET, { conversation_id: conversation.id });
     if ("error" in found) throw new Error(found.error.message);
     conversation.history(found);
     this.loading = false;
+    // It is in the history before the first event is published, unless it is never kept.
+    for (const turn of unknown) turn.question ??= "";
     const open = conversation.open.filter((turn) => turn.state !== "sending");
     if (!open.length) return;
     const times = open.map((turn) => turn.createdAt ?? conversation.lastKnown);
@@ -190,7 +193,7 @@ export class Talk {
 
   /** Now and then: what has been silent for a while may have been missed. */
   private look(): void {
-    if (this.bus.connection !== "connected" || document.visibilityState === "hidden") return;
+    if (this.bus.connection !== "connected") return;
     const quiet = (since: number): boolean => Date.now() - since > QUIET_MS;
     const open = this.conversation.open.some((turn) => turn.state !== "sending");
     if ((this.loading || open) && quiet(this.heardAt)) void this.sync();

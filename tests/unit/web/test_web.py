@@ -1,0 +1,93 @@
+"""What of the page is generated is of what it is generated from; its own tests, where Node is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WEB = Path(__file__).resolve().parents[3] / "web"
+DIST = WEB / "dist"
+
+
+def test_the_contract_in_typescript_is_that_of_the_services() -> None:
+    made = subprocess.run(
+        [sys.executable, str(WEB / "contract.py"), "--check"], capture_output=True, check=False
+    )
+    assert made.returncode == 0, made.stderr.decode()
+
+
+def sources() -> str:
+    """As vite.config.ts counts them."""
+    names = ["index.html", "package-lock.json", "vite.config.ts"]
+    names += [f"src/{path.name}" for path in (WEB / "src").iterdir()]
+    found = hashlib.sha256()
+    for name in sorted(names):
+        found.update(f"{name}\n".encode())
+        found.update((WEB / name).read_bytes())
+    return found.hexdigest()
+
+
+def test_the_page_that_is_served_was_built_from_these_sources() -> None:
+    built = re.search(r'<meta name="sources" content="(\w+)"', (DIST / "index.html").read_text())
+    assert built is not None
+    assert built[1] == sources(), "web/dist is stale: `npm run build` in web/"
+
+
+def test_the_page_is_small_and_loads_nothing_from_elsewhere() -> None:
+    files = {path.name for path in DIST.iterdir()}
+    assert files == {"index.html", "parley.css", "parley.js"}
+    assert sum((DIST / name).stat().st_size for name in files) < 300_000
+    page = (DIST / "index.html").read_text()
+    assert re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page) == ["./parley.js", "./parley.css"]
+    assert "url(" not in (DIST / "parley.css").read_text()
+    assert "@import" not in (DIST / "parley.css").read_text()
+
+
+def test_the_page_may_run_only_its_own_script_and_write_no_markup() -> None:
+    page = (DIST / "index.html").read_text()
+    policy = re.search(r'Content-Security-Policy"\s+content="([^"]+)"', page)
+    assert policy is not None
+    rules = dict(rule.strip().split(" ", 1) for rule in policy[1].split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"] == "'self'"
+    assert rules["require-trusted-types-for"] == "'script'"
+    for path in (WEB / "src").glob("*.ts"):
+        assert not re.search(r"\.(inner|outer)HTML|insertAdjacentHTML", path.read_text()), path
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    assert '"resolved"' not in (WEB / "package-lock.json").read_text()
+
+
+def node() -> str:
+    """Where npm is, with what it has to install already there; skips without, but not in CI."""
+    npm = shutil.which("npm")
+    if npm and (WEB / "node_modules").is_dir():
+        return npm
+    why = f"{'npm ci was not run in web/' if npm else 'no Node on this machine'}: see `make web`"
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@pytest.mark.parametrize("script", ["check", "test"])
+def test_the_types_and_the_logic_of_the_page_hold(script: str) -> None:
+    run = subprocess.run(
+        [node(), "run", script], cwd=WEB, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, (run.stdout + run.stderr)[-5000:]
+
+
+def test_a_build_gives_the_very_bytes_that_are_committed(tmp_path: Path) -> None:
+    command = [node(), "exec", "--", "vite", "build", "--outDir", str(tmp_path / "dist")]
+    run = subprocess.run(command, cwd=WEB, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    for path in DIST.iterdir():
+        assert (tmp_path / "dist" / path.name).read_bytes() == path.read_bytes(), path.name
