@@ -11,7 +11,7 @@ MINIO_MODULE := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 GROUPS := chat tts local dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check format bench minio lock clean
+.PHONY: help setup demo test faults check format bench minio lock web page clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,13 @@ check: setup  ## format, lint, types, import rules
 
 format: setup
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+web: setup  ## the page: its contract, types, tests and web/dist (needs Node 20)
+	$(BIN)/python web/contract.py
+	cd web && npm ci && npm run check && npm test && npm run build
+
+page: setup  ## the page in a real browser (needs Chromium)
+	$(BIN)/python -m pytest -m page tests/e2e/test_page.py $(ARGS)
 
 bench: setup  ## Parley against the floor, in one run; one table
 	@$(BIN)/python -m bench $(ARGS)

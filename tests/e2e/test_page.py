@@ -28,7 +28,11 @@ from tests.system import System
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.page,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(180),
+]
 
 STORY = (
     "Well, the weather is fine today, and it will stay like that. Dr. Smith paid 3.14 dollars "
