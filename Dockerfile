@@ -2,10 +2,12 @@
 # The base image stands here and nowhere else; replace it with --build-arg PYTHON_IMAGE=….
 ARG PYTHON_IMAGE=docker.io/library/python:3.13.16-slim-trixie@sha256:70729b46c69b4f1e97c4822c1af3df53a1476cf5ddc6c087c0c10bc3a5678c2f
 
-# ---- what is installed: from locked versions with hashes, wheels only, outside any environment
+# ---- what is installed: from locked versions with hashes, into a folder of its own
 FROM ${PYTHON_IMAGE} AS build
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends binutils
-RUN python3 -m venv /pip
+COPY images/build.txt /build.txt
+RUN python3 -m venv /pip && \
+    /pip/bin/pip install --quiet --no-cache-dir --require-hashes --only-binary :all: -r /build.txt
 COPY images/install.sh /install.sh
 
 FROM build AS build-chat

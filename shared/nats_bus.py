@@ -43,8 +43,13 @@ ACK_TIMEOUT: Final = 2.0  # then a publish is sent once more
 PUBLISH_DEADLINE: Final = 30.0  # then it has failed: NATS has been away for too long
 DRAIN_TIMEOUT: Final = 2.0
 WINDOW: Final = 256  # publishes of one outbox un-acked at once
+# Of one batch that is read back: it must arrive within a request's time, and the server throws out
+# a client that is slower to take than it is to give.
+BATCH_BYTES: Final = 4 * 1024 * 1024
 
-_WRONG_LAST_SEQUENCE: Final = 10071  # the server's error code for a lost compare-and-set
+# The server's error codes.
+_WRONG_LAST_SEQUENCE: Final = 10071  # a lost compare-and-set
+_NO_MESSAGE: Final = 10037  # another 404 is a stream that is not there
 
 
 class BusError(Exception):
@@ -57,6 +62,10 @@ class Conflict(BusError):
 
 class NoStream(BusError):
     """There is no stream of that name, or nobody answers for it at this moment."""
+
+
+class Unsendable(BusError):
+    """NATS would never take this message."""
 
 
 class ApiError(BusError):
@@ -167,7 +176,11 @@ class Bus:
         self._prefix = ""
         self._inbox: Subscription | None = None
         self._reconnected: list[Callable[[], None]] = []
-        self.epoch = 0  # counts up with each reconnect
+
+    @property
+    def epoch(self) -> int:
+        """Counts up with each reconnect, before anything else can be sent."""
+        return int(self.client.stats["reconnects"])
 
     async def start(self) -> None:
         self._prefix = self.client.new_inbox() + "."
@@ -208,9 +221,17 @@ class Bus:
 
     async def reconnected(self) -> None:
         """To be given to nats-py as `reconnected_cb`."""
-        self.epoch += 1
         for call in tuple(self._reconnected):
             call()
+
+    async def disconnected(self) -> None:
+        """To be given to nats-py as `disconnected_cb`: what it has not yet written, it forgets.
+
+        After a reconnect that would overtake what was lost on its way, and it may come from a
+        worker that was replaced meanwhile.
+        """
+        self.client._pending.clear()  # noqa: SLF001
+        self.client._pending_data_size = 0  # noqa: SLF001
 
     async def request(
         self,
@@ -248,6 +269,8 @@ class Bus:
             raise BusError("not connected to NATS")
         try:
             await self.client.publish(subject, payload, reply=reply, headers=headers)
+        except (nats.errors.MaxPayloadError, nats.errors.BadHeaderError) as exc:
+            raise Unsendable(f"{subject}: {exc}") from exc
         except (nats.errors.Error, OSError) as exc:
             raise BusError(f"{subject}: {exc}") from exc
 
@@ -272,6 +295,7 @@ class Bus:
         Raises:
             Conflict: it expected another last sequence.
             ApiError: the stream refused it.
+            Unsendable: NATS would never take it.
         """
         until = time.monotonic() + deadline
         pause = 0.05
@@ -280,7 +304,7 @@ class Bus:
                 return _read_ack(
                     await self.request(subject, payload, headers=headers, timeout=ACK_TIMEOUT)
                 )
-            except (Conflict, ApiError):
+            except (Conflict, ApiError, Unsendable):
                 raise
             except BusError:
                 if time.monotonic() + pause > until:
@@ -332,7 +356,7 @@ class Bus:
         try:
             answer = await self.api(f"STREAM.MSG.GET.{stream}", body)
         except ApiError as exc:
-            if exc.code == 404:
+            if exc.err_code == _NO_MESSAGE:
                 return None
             raise
         message = answer["message"]
@@ -364,7 +388,8 @@ class Bus:
         if since is not None:
             where = {"start_time": since}
         while True:
-            got = await self._batch(stream, {"next_by_subj": subject, "batch": batch, **where})
+            body = {"next_by_subj": subject, "batch": batch, "max_bytes": BATCH_BYTES, **where}
+            got = await self._batch(stream, body)
             for message in got:
                 yield message
             # A batch may end early, at a limit of bytes; only this header says what is left.
@@ -533,8 +558,10 @@ class Outbox:
         """
         now = time.monotonic()
         oldest = next(iter(self._unacked.values()), None)
-        if oldest is None or not self._bus.client.is_connected:
+        if oldest is None:
             self._epoch = self._bus.epoch
+            return
+        if not self._bus.client.is_connected:
             return
         if self._epoch == self._bus.epoch and now - oldest.sent < ACK_TIMEOUT:
             return

@@ -9,13 +9,17 @@ takes more for what it writes than for what it reads:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 
+from shared.settings import BadSetting
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+
+    from shared.settings import Env
 
 _Dollars: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -52,6 +56,15 @@ class Prices:
     @classmethod
     def default(cls) -> Prices:
         return cls(_PER_MILLION)
+
+    @classmethod
+    def from_env(cls, env: Env, name: str) -> Prices:
+        """From the file that the setting names; raises BadSetting."""
+        path = env.optional(name)
+        try:
+            return cls.default() if path is None else cls.read(Path(path))
+        except (OSError, ValueError) as exc:
+            raise BadSetting(f"{name}: {type(exc).__name__}: {exc}") from None
 
     @classmethod
     def read(cls, path: Path) -> Prices:

@@ -221,6 +221,8 @@ class _Process:
 
     async def _on_disconnect(self) -> None:
         log.warning("nats.disconnected")
+        if self._bus is not None:
+            await self._bus.disconnected()
 
     async def _on_error(self, exc: Exception) -> None:
         log.warning("nats.error", extra={"reason": f"{type(exc).__name__}: {exc}"})

@@ -93,7 +93,9 @@ def wait_until_healthy(*services: str) -> None:
     while waiting:
         waiting -= {service for service in waiting if healthy(service)}
         if waiting and time.monotonic() > until:
-            logs = "\n".join(f"--- {s}\n{run(CONTAINER, 'logs', name_of(s))[-2000:]}" for s in waiting)
+            logs = "\n".join(
+                f"--- {s}\n{run(CONTAINER, 'logs', name_of(s))[-2000:]}" for s in waiting
+            )
             raise SystemExit(f"not healthy: {', '.join(sorted(waiting))}\n{logs}")
         time.sleep(0.5)
 

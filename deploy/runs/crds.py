@@ -5,6 +5,7 @@ As published there: for a dry run on a cluster that has none of these operators.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # module, version, the file in it
 PUBLISHED = {
@@ -51,9 +52,27 @@ def published(name: str) -> Path:
     return Path(told["Dir"]) / file
 
 
-def install(kubectl: Callable[..., str]) -> list[str]:
-    for name in PUBLISHED:
-        # By the server: a schema of this size has no room for a copy of itself in an annotation.
-        kubectl("apply", "--server-side", "--force-conflicts", "-f", str(published(name)))
-    kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-    return list(PUBLISHED)
+def names() -> list[str]:
+    """Of the custom resource definitions, as they are called in a cluster."""
+    return [
+        "scaledobjects.keda.sh",
+        "podmonitors.monitoring.coreos.com",
+        "externalsecrets.external-secrets.io",
+    ]
+
+
+@contextlib.contextmanager
+def installed(kubectl: Callable[..., str]) -> Iterator[list[str]]:
+    """Those that the cluster lacks, for a while; what an operator brought is left alone."""
+    made = []
+    try:
+        for name, resource in zip(PUBLISHED, names(), strict=True):
+            if "NotFound" in kubectl("get", "crd", resource, check=False):
+                # By the server: it has no room for a copy of itself in an annotation.
+                kubectl("apply", "--server-side", "-f", str(published(name)))
+                made.append(resource)
+                kubectl("wait", "--for=condition=Established", f"crd/{resource}", "--timeout=60s")
+        yield made
+    finally:
+        for resource in made:
+            kubectl("delete", "crd", resource, check=False)

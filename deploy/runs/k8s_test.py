@@ -30,7 +30,15 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "parley"
 KUBECTL = shlex.split(os.environ.get("KUBECTL", "kubectl"))
 READY_SECONDS = 240
+# Turns of ten seconds: longer than preStop, so that a pod is told to stop in the middle of some.
+SCRIPT = json.dumps(
+    {
+        "chat": {"tokens_per_second": 4},
+        "speech": {"sound": "computable", "realtime_factor": 5},
+    }
+)
 AT_ONCE = 6
+SERVICES = ("chat", "tts")
 
 
 def kubectl(*arguments: str, given: str | None = None, check: bool = True) -> str:
@@ -52,10 +60,8 @@ def say(text: str) -> None:
 
 
 def manifests() -> str:
-    """The overlay as it is, with other images where IMAGES says so, and a voice that can be read."""
-    patch = json.dumps(
-        [{"op": "replace", "path": "/data/EMULATOR_SCRIPT", "value": turns.SCRIPT}]
-    )
+    """The overlay, with other images where IMAGES says so, and a voice that a test can read."""
+    patch = json.dumps([{"op": "replace", "path": "/data/EMULATOR_SCRIPT", "value": SCRIPT}])
     images = []
     named = {
         "nats": "docker.io/library/nats",
@@ -116,20 +122,36 @@ def must_refuse_root() -> None:
         raise SystemExit(f"a pod without restrictions was not refused: {told}")
 
 
-async def _together(client: turns.Client, what: str, *work: list[str]) -> None:
-    """Turns in hand while the commands are done, and turns asked for meanwhile."""
+def _settled(services: tuple[str, ...]) -> bool:
+    """All that runs is new and ready, all that was is gone."""
+    for service in services:
+        wanted = json.loads(inside("get", "deployment", service, "--output=json"))["spec"][
+            "replicas"
+        ]
+        pods = json.loads(
+            inside("get", "pods", f"--selector=app.kubernetes.io/name={service}", "--output=json")
+        )["items"]
+        if len(pods) != wanted or any("deletionTimestamp" in p["metadata"] for p in pods):
+            return False
+    return True
+
+
+async def _meanwhile(client: turns.Client, what: str, *commands: list[str]) -> None:
+    """Turns in hand when it begins, and turns asked for until the last old pod is gone."""
     asked = [await client.ask(f"Tell me about number {i}.") for i in range(AT_ONCE)]
     await asyncio.gather(*(client.speaking(a) for a in asked))
-    done = asyncio.gather(*(asyncio.to_thread(inside, *command) for command in work))
-    while not done.done():
-        asked.append(await client.ask("And meanwhile?"))
-        await asyncio.sleep(1.5)
-    await done
-    for service in ("chat", "tts"):
+    began = time.monotonic()
+    for command in commands:
+        await asyncio.to_thread(inside, *command)
+    for service in SERVICES:
         await asyncio.to_thread(ready, f"deployment/{service}")
+    while not await asyncio.to_thread(_settled, SERVICES):
+        asked.append(await client.ask("And meanwhile?"))
+        await asyncio.sleep(0.5)
+    seconds = time.monotonic() - began
     lines = await asyncio.gather(*(client.whole(a) for a in asked))
     again = sum("attempt 1)" not in line.split(",")[0] for line in lines)
-    say(f"{what}: {len(lines)} turns whole ({again} of them with a text begun again)")
+    say(f"{what} in {seconds:.0f} s: {len(lines)} turns, all whole, {again} texts begun again")
 
 
 async def rehearse() -> None:
@@ -138,16 +160,14 @@ async def rehearse() -> None:
 
         def link(url: str) -> urllib.request.Request:
             here = url.replace("//store:9000/", f"//127.0.0.1:{store_port}/")
-            return urllib.request.Request(here, headers={"Host": "store:9000"})
+            return urllib.request.Request(here, headers={"Host": "store:9000"})  # noqa: S310  ours
 
         async with turns.client(f"nats://127.0.0.1:{nats_port}", password, link) as client:
             say("one turn: " + await client.whole(await client.ask("Tell me about the sea.")))
-            restart = [["rollout", "restart", f"deployment/{s}"] for s in ("chat", "tts")]
-            status = [["rollout", "status", f"deployment/{s}"] for s in ("chat", "tts")]
-            await _together(client, "chat and tts restarted", *restart)
-            await asyncio.gather(*(asyncio.to_thread(inside, *command) for command in status))
+            restart = [["rollout", "restart", f"deployment/{s}"] for s in SERVICES]
+            await _meanwhile(client, "chat and tts restarted", *restart)
             for count in ("3", "2"):
-                await _together(
+                await _meanwhile(
                     client,
                     f"scaled to {count}",
                     ["scale", "deployment/chat", "deployment/tts", f"--replicas={count}"],
@@ -156,12 +176,12 @@ async def rehearse() -> None:
 
 def dry_runs() -> None:
     """`production` and every component, as this API server sees them."""
-    for name in crds.install(kubectl):
-        say(f"schemas of {name} installed")
-    for overlay in ("local", "production"):
-        rendered = kubectl("kustomize", str(ROOT / "k8s/overlays" / overlay))
-        told = kubectl("apply", "--dry-run=server", "-f", "-", given=rendered)
-        say(f"{overlay}: {len(told.splitlines())} objects accepted by the server")
+    with crds.installed(kubectl) as made:
+        say(f"schemas installed for the dry run: {', '.join(made) or 'none, they are there'}")
+        for overlay in ("local", "production"):
+            rendered = kubectl("kustomize", str(ROOT / "k8s/overlays" / overlay))
+            told = kubectl("apply", "--dry-run=server", "-f", "-", given=rendered)
+            say(f"{overlay}: {len(told.splitlines())} objects accepted by the server")
 
 
 def main() -> int:
@@ -175,7 +195,8 @@ def main() -> int:
         inside("wait", "--for=condition=Complete", "job/store-setup", f"--timeout={READY_SECONDS}s")
         ready("deployment/chat", "deployment/tts")
         must_refuse_root()
-        say(f"local: all ready after {time.monotonic() - began:.0f} s, under restricted pod security")
+        seconds = time.monotonic() - began
+        say(f"local: all ready after {seconds:.0f} s, under restricted pod security")
         asyncio.run(rehearse())
         dry_runs()
     except BaseException:

@@ -1,6 +1,6 @@
 """Makes the bucket, the rule that removes old audio, and the user of the speech service.
 
-    python setup.py            for MinIO and its forks; repeated: changes the key, the policy, the days
+    python setup.py            for MinIO and its forks; repeated, it changes key, policy and days
     python setup.py --policy   prints the policy, for any other S3
 
 The user may put, get and delete objects of its bucket. It may see the names in it, because who
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from minio import Minio
 from minio.commonconfig import ENABLED, Filter
-from minio.credentials import StaticProvider
+from minio.credentials.providers import StaticProvider
 from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 from minio.minioadmin import MinioAdmin
 
@@ -60,7 +60,7 @@ def wait_for(url: str) -> None:
     until = time.monotonic() + WAIT_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=2):
+            with urllib.request.urlopen(url, timeout=2):  # noqa: S310  http or https
                 return
         except (OSError, urllib.error.URLError) as exc:
             if time.monotonic() > until:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from services.chat import conversation
 from services.chat.conversation import Begin
 from services.chat.ports import Conflict, Finished, Prompt, Said
@@ -30,6 +32,7 @@ from shared.errors import (
     ParleyError,
     ProviderBroken,
     ProviderError,
+    ProviderRefused,
     Replaced,
 )
 from shared.fault_points import reach
@@ -77,6 +80,7 @@ class World:
     heard: Heard
     now: Now
     heard_ms: Callable[[], int | None]
+    price: Callable[[str, int, int], float | None]  # model, tokens given and made -> dollars
 
 
 class GivenUp(Internal):
@@ -169,7 +173,7 @@ class _Answer:
         while True:
             try:
                 finished = await self._speak(model)
-                return await self._end(self._done(finished.reason, finished.usage))
+                return await self._end(self._done(finished.reason, finished.usage, model))
             except Cancelled:
                 return await self._end(self._done(FinishReason.CANCELLED, Usage(0, 0)))
             except ProviderError as exc:
@@ -195,9 +199,10 @@ class _Answer:
     def _next_model(self, model: str, exc: ProviderError, number: int) -> str | None:
         """The model for try `number`; None when nothing is left to try."""
         left = self.until - self.world.now.monotonic()
-        if left <= 0 or not exc.retryable:
+        # A request that this model refuses another one may take; a key is refused by all.
+        if left <= 0 or not (exc.retryable or isinstance(exc, ProviderRefused)):
             return None
-        if number <= self.rules.tries and worth_waiting(exc.wait, left):
+        if exc.retryable and number <= self.rules.tries and worth_waiting(exc.wait, left):
             return model
         fallback = self.rules.fallback_model
         return None if fallback == model else fallback
@@ -282,14 +287,22 @@ class _Answer:
 
     # ------------------------------------------------------------ the end
 
-    def _done(self, reason: FinishReason, usage: Usage) -> Callable[[], Done]:
-        return lambda: self.turn.done(
-            finish_reason=reason,
-            usage=usage,
-            first_token_ms=self.first_token_ms,
-            duration_ms=round((self.world.now.monotonic() - self.began) * 1000),
-            metadata=self.job.request.metadata,
-        )
+    def _done(self, reason: FinishReason, usage: Usage, model: str = "") -> Callable[[], Done]:
+        # Where the provider did not tell the tokens, nobody knows what they cost.
+        given, made = usage.prompt_tokens, usage.completion_tokens
+        cost = self.world.price(model, given, made) if given or made else None
+
+        def done() -> Done:
+            end = self.turn.done(
+                finish_reason=reason,
+                usage=usage,
+                first_token_ms=self.first_token_ms,
+                duration_ms=round((self.world.now.monotonic() - self.began) * 1000),
+                metadata=self.job.request.metadata,
+            )
+            return replace(end, cost_usd=cost)
+
+        return done
 
     def _failed(self, error: ParleyError) -> Callable[[], Failed]:
         late = self.world.now.monotonic() >= self.until

@@ -267,6 +267,7 @@ class ChatWorker:
             heard=NatsHeard(self.bus, wall),
             now=_Clock(stop),
             heard_ms=lambda: stop.heard_ms,
+            price=self.config.prices.of,
         )
         try:
             end = await answer(job, self.rules, world)

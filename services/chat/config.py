@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from shared.prices import Prices
 from shared.provision import Retention
 from shared.settings import Env, NatsSettings, ProcessSettings
 
@@ -39,6 +40,7 @@ class Config:
     turn_timeout: float
     tries: int
     speech: bool
+    prices: Prices
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Config:
@@ -66,4 +68,5 @@ class Config:
             turn_timeout=env.seconds("CHAT_TURN_TIMEOUT", 90),
             tries=env.integer("CHAT_TRIES", 4, least=1, most=20),
             speech=env.flag("CHAT_SPEECH", default=True),
+            prices=Prices.from_env(env, "CHAT_PRICES_FILE"),
         )

@@ -32,11 +32,10 @@ class NatsConversations:
 
     async def save(self, conversation_id: str, document: Conversation, revision: int) -> int:
         data = conversation.encode(document)
-        count = conversation.overflow(document, len(data))
-        if count:
-            document = await self._page_out(conversation_id, document, count)
-            data = conversation.encode(document)
         try:
+            while count := conversation.overflow(document, len(data)):
+                document = await self._page_out(conversation_id, document, count, revision)
+                data = conversation.encode(document)
             return await self._bucket.put(conversation_id, data, revision)
         except nats_bus.Conflict as exc:
             # The ack of our own write may have been lost on its way, and the write repeated.
@@ -46,13 +45,19 @@ class NatsConversations:
             raise Conflict(str(exc)) from exc
 
     async def _page_out(
-        self, conversation_id: str, document: Conversation, count: int
+        self, conversation_id: str, document: Conversation, count: int, revision: int
     ) -> Conversation:
         page = document.pages + 1
         key = f"{conversation_id}.{page}"
-        found = await self._bucket.get(key)  # left over by a save that lost its race
-        data = msgspec.json.encode(document.messages[:count])
-        if found.data != data:
+        found = await self._bucket.get(key)
+        there = [] if found.data is None else _decode_page(found.data)
+        if there and there == document.messages[: len(there)]:
+            # Put there by an earlier save of the same messages: it may be in use as it stands.
+            count = len(there)
+        else:
+            if there and (await self._bucket.get(conversation_id)).revision != revision:
+                raise nats_bus.Conflict("the document has moved on, and may need its page")
+            data = msgspec.json.encode(document.messages[:count])
             await self._bucket.put(key, data, found.revision)
         return msgspec.structs.replace(document, messages=document.messages[count:], pages=page)
 

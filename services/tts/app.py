@@ -25,7 +25,7 @@ from services.tts.ports import Conflict, VoiceParams
 from services.tts.request import Refused, understand
 from services.tts.script import Script
 from services.tts.speak import GivenUp, Job, Rules, World, speak
-from services.tts.spool import Spool
+from services.tts.spool import Shelf, Spool
 from services.tts.together_speech import TogetherSpeech
 from shared.contract import (
     CHAT_CANCEL,
@@ -41,7 +41,6 @@ from shared.contract import (
     TTS_WORKERS,
     Alignment,
     AudioFailed,
-    AudioFormat,
     CancelRequest,
     Delta,
     Done,
@@ -87,6 +86,7 @@ EXECUTIONS = 5  # workers that may begin a voice before it is given up
 RECOVER_AFTER = 8  # pieces of the fallback model before the first one is tried again
 STORE_AGAIN_SECONDS = 3.0  # before a turn whose object could not be stored is taken up again
 STORE_GIVE_UP_SECONDS = 3600.0  # since the request; then the voice fails
+END_OF_TEXT_SECONDS = 2.0  # after a stop: the chat service heard of it, too
 SLICE = 512  # characters of a given text that are cut into pieces at once
 
 
@@ -147,6 +147,7 @@ class TtsWorker:
             model=config.model,
             voice=config.voice,
             sockets=config.sockets,
+            segment=config.segment,
             connect_timeout=config.connect_timeout,
             first_audio_timeout=config.first_audio_timeout,
             audio_timeout=config.audio_timeout,
@@ -262,7 +263,7 @@ class TtsWorker:
             execution=uuid.uuid4().hex,
             since=_rfc3339(delivery.timestamp),
             params=self._params(request.speech),
-            format=request.speech.format or AudioFormat.WAV,
+            format=request.speech.format or self.config.format,
         )
 
         async def look() -> None:
@@ -270,15 +271,17 @@ class TtsWorker:
             # Not even an end that we committed: whoever has the work now tells it.
             record.owned(found, job.execution)
 
+        shelf = Shelf()
         audio = NatsAudio(
             self.bus,
             conversation_id,
             turn_id,
             LeaseFence(delivery, look),
             traced.headers,
+            shelf,
         )
         script = Script(
-            max_chars=request.speech.max_partial_length or MOST_PIECE,
+            max_chars=job.params.max_partial_length,
             code_blocks="announce" if self.config.code_blocks == "announce" else "skip",
             most_characters=self.config.max_characters,
         )
@@ -292,6 +295,7 @@ class TtsWorker:
             store=self.store,
             now=_Clock(stop),
             price=self.config.prices.of,
+            whole_text=lambda: self._whole_text(request),
         )
         source = self._text(request, turn_id)
         try:
@@ -305,6 +309,7 @@ class TtsWorker:
         finally:
             await source.aclose()
             audio.close()
+            shelf.close()
             spool.close()
         await delivery.ack()
         self._count(end, time.monotonic() - began)
@@ -347,10 +352,26 @@ class TtsWorker:
             voice=speech.voice or config.voice,
             language=speech.language or config.language,
             speed=speech.speed or config.speed,
-            word_timestamps=speech.alignment is Alignment.WORD,
-            pronunciations=tuple((speech.pronunciations or {}).items()),
-            max_partial_length=speech.max_partial_length,
+            word_timestamps=(speech.alignment or config.alignment) is Alignment.WORD,
+            pronunciations=tuple(
+                {**config.pronunciations, **(speech.pronunciations or {})}.items()
+            ),
+            max_partial_length=speech.max_partial_length or config.max_partial_length,
         )
+
+    async def _whole_text(self, request: SpeechRequest) -> str | None:
+        """Of a turn that was stopped while its text came: that ends soon, too."""
+        if request.text is not None:
+            return request.text
+        with contextlib.suppress(TimeoutError, ParleyError, BusError):
+            async with (
+                asyncio.timeout(END_OF_TEXT_SECONDS),
+                contextlib.aclosing(self._text(request, str(request.turn_id))) as events,
+            ):
+                async for event in events:
+                    if isinstance(event, Done):
+                        return event.text
+        return None
 
     async def _text(self, request: SpeechRequest, turn_id: str) -> AsyncGenerator[Delta, None]:
         conversation_id = str(request.conversation_id)
@@ -462,9 +483,6 @@ class TtsWorker:
                 changed = msgspec.structs.replace(found, cancelled=True)
                 await records.save(changed, revision)
                 return
-
-
-MOST_PIECE = 250  # characters; more than this the provider would cut by itself
 
 
 def _rfc3339(nanoseconds: int) -> str:

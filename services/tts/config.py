@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from services.tts.prices import Prices
+import msgspec
+
+from shared.contract import Alignment, AudioFormat, ShortText
+from shared.prices import Prices
 from shared.provision import Retention
 from shared.settings import BadSetting, Env, NatsSettings, ProcessSettings
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+_pronunciations_decoder: msgspec.json.Decoder[dict[str, str]] = msgspec.json.Decoder(
+    Annotated[dict[ShortText, ShortText], msgspec.Meta(max_length=200)]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,11 @@ class Config:
     fallback: tuple[str, str] | None
     language: str | None
     speed: float
+    alignment: Alignment
+    pronunciations: Mapping[str, str]
+    max_partial_length: int
+    format: AudioFormat
+    segment: str
     max_turns: int
     sockets: int
     connect_timeout: float
@@ -81,6 +90,13 @@ class Config:
             else None,
             language=env.optional("TTS_LANGUAGE"),
             speed=env.number("TTS_SPEED", 1.0, least=0.25, most=4),
+            alignment=Alignment(env.choice("TTS_ALIGNMENT", "none", tuple(Alignment))),
+            pronunciations=_pronunciations(env),
+            max_partial_length=env.integer("TTS_MAX_PARTIAL_LENGTH", 250, least=1, most=10_000),
+            format=AudioFormat(env.choice("TTS_FORMAT", "wav", tuple(AudioFormat))),
+            # We cut the text, and a commit ends each piece. The others are for an endpoint that
+            # knows no `never`.
+            segment=env.choice("TTS_SEGMENT", "never", ("never", "sentence", "immediate")),
             max_turns=env.integer("TTS_MAX_TURNS", 64, least=1),
             sockets=env.integer("TTS_SOCKETS", 4, least=1, most=1000),
             connect_timeout=env.seconds("TTS_CONNECT_TIMEOUT", 5),
@@ -90,7 +106,7 @@ class Config:
             max_characters=env.integer("TTS_MAX_CHARACTERS", 50_000, least=1),
             tries=env.integer("TTS_TRIES", 4, least=1, most=20),
             code_blocks=env.choice("TTS_CODE_BLOCKS", "skip", ("skip", "announce")),
-            prices=_prices(env),
+            prices=Prices.from_env(env, "TTS_PRICES_FILE"),
         )
 
 
@@ -134,9 +150,9 @@ def _minio(env: Env) -> MinioSettings:
     )
 
 
-def _prices(env: Env) -> Prices:
-    path = env.optional("TTS_PRICES_FILE")
+def _pronunciations(env: Env) -> Mapping[str, str]:
+    """From JSON, as requests have them: written to spoken."""
     try:
-        return Prices.default() if path is None else Prices.read(Path(path))
-    except (OSError, ValueError) as exc:
-        raise BadSetting(f"TTS_PRICES_FILE: {type(exc).__name__}: {exc}") from None
+        return _pronunciations_decoder.decode(env.long_text("TTS_PRONUNCIATIONS", "{}"))
+    except msgspec.MsgspecError as exc:
+        raise BadSetting(f"TTS_PRONUNCIATIONS: {exc}") from None

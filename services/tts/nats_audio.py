@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from services.tts import pcm
-from services.tts.recalled import Recalled
+from services.tts.recalled import InMemory, Recalled
 from shared.contract import (
     H_ATTEMPT,
     H_CONVERSATION,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from services.tts.pieces import Piece
     from services.tts.ports import VoiceParams
+    from services.tts.recalled import Shelf
     from shared.contract import Word
     from shared.nats_bus import Bus, Fence
 
@@ -43,9 +44,16 @@ class NatsAudio:
     """Publish for one turn; `fence` tells whether the voice is still ours."""
 
     def __init__(
-        self, bus: Bus, conversation_id: str, turn_id: str, fence: Fence, trace: dict[str, str]
+        self,
+        bus: Bus,
+        conversation_id: str,
+        turn_id: str,
+        fence: Fence,
+        trace: dict[str, str],
+        shelf: Shelf | None = None,
     ) -> None:
-        self._bus, self._fence = bus, fence
+        """`shelf` keeps what is recalled; in memory without one."""
+        self._bus, self._fence, self._shelf = bus, fence, shelf
         self._outbox = bus.outbox(fence)
         self._subject = tts_audio(conversation_id)
         self._conversation_id, self._turn_id = conversation_id, turn_id
@@ -125,7 +133,7 @@ class NatsAudio:
         await self._bus.publish(self._subject, encode(event), self._headers(kind, "end"))
 
     async def recall(self, since: str) -> Recalled:
-        recalled = Recalled()
+        recalled = Recalled(InMemory() if self._shelf is None else self._shelf)
         async for message in self._bus.read_back(TTS_AUDIO_STREAM, self._subject, 1, since=since):
             if message.headers.get(H_TURN) == self._turn_id:
                 recalled.add(message.headers, message.data)

@@ -25,7 +25,7 @@ class VoiceParams:
     speed: float = 1.0
     word_timestamps: bool = False
     pronunciations: tuple[tuple[str, str], ...] = ()
-    max_partial_length: int | None = None
+    max_partial_length: int = 250  # more than this the provider cuts by itself
 
 
 @dataclass(frozen=True, slots=True)

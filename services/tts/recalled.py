@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -23,10 +23,31 @@ from shared.contract import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 # What anybody may have put on the subject; deep nesting is a RecursionError.
 _GARBLED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+
+
+class Shelf(Protocol):
+    """Where audio waits until it is known whether its piece is whole: an hour of it, perhaps."""
+
+    def put(self, audio: bytes) -> int:
+        """Returns its place."""
+        ...
+
+    def get(self, place: int) -> bytes: ...
+
+
+class InMemory(list[bytes]):
+    """A shelf for little."""
+
+    def put(self, audio: bytes) -> int:
+        self.append(audio)
+        return len(self) - 1
+
+    def get(self, place: int) -> bytes:
+        return self[place]
 
 
 @dataclass(slots=True)
@@ -46,19 +67,24 @@ class _Heard:
     """What came of one piece in one attempt, in whatever order."""
 
     announced: Piece | None = None
-    chunks: dict[int, bytes] = field(default_factory=dict)
+    chunks: dict[int, tuple[int, int]] = field(default_factory=dict)  # seq -> place, bytes
     done: PieceDone | None = None
 
-    def whole(self) -> tuple[DonePiece, bytes] | None:
+    def whole(self) -> _Whole | None:
         """None while something of it is missing."""
         if self.announced is None or self.done is None:
             return None
-        audio = b"".join(self.chunks[seq] for seq in sorted(self.chunks))
-        if len(audio) != self.done.samples * pcm.SAMPLE_WIDTH:
+        if sum(size for _, size in self.chunks.values()) != self.done.samples * pcm.SAMPLE_WIDTH:
             return None
         said, (start, end) = self.announced, self.announced.chars
         done = DonePiece(said.index, said.text, start, end, self.done.samples, self.done.words)
-        return done, audio
+        return _Whole(done, [place for _, (place, _) in sorted(self.chunks.items())])
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    piece: DonePiece
+    places: list[int]  # of its audio, in order
 
 
 @dataclass(slots=True)
@@ -70,12 +96,13 @@ class Recalled:
     replaced worker; a listener ignores it, and so do we. What cannot be read counts as lost.
     """
 
+    shelf: Shelf = field(default_factory=InMemory)
     attempt: int = 0
     submitted: dict[str, int] = field(default_factory=dict)  # model -> characters
     end: Stored | AudioFailed | None = None
     _model: str = ""
     _heard: dict[int, _Heard] = field(default_factory=dict)  # of this attempt
-    _done: list[tuple[DonePiece, bytes]] = field(default_factory=list)  # in earlier ones
+    _done: list[_Whole] = field(default_factory=list)  # in earlier ones
 
     @property
     def characters(self) -> int:
@@ -111,7 +138,9 @@ class Recalled:
             case Kind.CHUNK:
                 index, seq = _number(headers, H_PIECE), _number(headers, H_SEQ)
                 self._reach(attempt)
-                self._piece(index).chunks[seq] = data
+                chunks = self._piece(index).chunks
+                if seq not in chunks:  # else a repeat
+                    chunks[seq] = (self.shelf.put(data), len(data))
             case Kind.PIECE_DONE:
                 done = msgspec.json.decode(data, type=PieceDone)
                 self._reach(attempt)
@@ -120,7 +149,7 @@ class Recalled:
     def _reach(self, attempt: int) -> None:
         """A higher attempt begins: what is not whole by now will be announced again."""
         if attempt > self.attempt:
-            self._done = self.in_order()
+            self._done = self._in_order()
             self._heard = {}
             self.attempt = attempt
 
@@ -133,8 +162,12 @@ class Recalled:
             self.submitted[self._model] = self.submitted.get(self._model, 0) + len(event.text)
             heard.announced = event
 
-    def in_order(self) -> list[tuple[DonePiece, bytes]]:
-        """The pieces that are done without one missing before them."""
+    def in_order(self) -> Iterator[tuple[DonePiece, bytes]]:
+        """The pieces that are done without one missing before them, with their audio."""
+        for whole in self._in_order():
+            yield whole.piece, b"".join(self.shelf.get(place) for place in whole.places)
+
+    def _in_order(self) -> list[_Whole]:
         # Announced again: what was said before under this index and after it does not count.
         again = [index for index, heard in self._heard.items() if heard.announced is not None]
         done = self._done[: min(again)] if again else list(self._done)

@@ -37,7 +37,7 @@ from shared.fault_points import reach
 from shared.retry import pause_before
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
     from services.tts.pieces import Piece
@@ -77,6 +77,7 @@ class World:
     store: AudioStore
     now: Now
     price: Callable[[str, int], float | None]  # model, characters -> dollars
+    whole_text: Callable[[], Awaitable[str | None]]  # of a turn that was stopped before its end
 
 
 class GivenUp(Internal):
@@ -223,12 +224,16 @@ class _Speaker:
     # ------------------------------------------------------------ pieces
 
     async def _say(self, piece: Piece) -> None:
+        if self.on_fallback > self.rules.recover_after:
+            await self._hear_the_rest()  # its voice is closed after this piece
         await self._release()
         if piece.index < len(self.done):
             known = self.done[piece.index]
             if (known.text, known.start, known.end) == (piece.text, piece.start, piece.end):
                 return
             await self._forget_from(piece.index)
+        if self.on_fallback > self.rules.recover_after:
+            await self._recover()
         number = 1
         while True:
             try:
@@ -236,7 +241,7 @@ class _Speaker:
             except ProviderError as exc:
                 number = await self._before_next_try(number + 1, exc)
             else:
-                await self._count_fallback()
+                self.on_fallback += bool(self.on_fallback)
                 return
 
     async def _forget_from(self, index: int) -> None:
@@ -268,12 +273,11 @@ class _Speaker:
         await self._next_attempt()
         return number
 
-    async def _count_fallback(self) -> None:
-        if self.on_fallback:
-            self.on_fallback += 1
-            if self.on_fallback > self.rules.recover_after:
-                await self._close_voice()
-                self.params, self.on_fallback = self.job.params, 0
+    async def _recover(self) -> None:
+        """Back to the first model, in an attempt of its own: `started` says who speaks."""
+        await self._close_voice()
+        self.params, self.on_fallback = self.job.params, 0
+        await self._next_attempt()
 
     async def _say_once(self, piece: Piece) -> None:
         under_way = _UnderWay(piece, sum(p.samples for p in self.done))
@@ -359,16 +363,19 @@ class _Speaker:
         await self._release()
         await self.world.publish.drained()
         reach("tts.drained")
+        samples = sum(p.samples for p in self.done)
+        shown = None
+        if samples and finish is Finish.CANCELLED:
+            shown = await self.world.whole_text()
         label = Label(
             conversation_id=self.job.conversation_id,
             turn_id=self.job.turn_id,
             attempt=self.record.attempt,
             model=self.params.model,
             voice=self.params.voice,
-            text=self.script.text,
+            text=self.script.text if shown is None else shown,
             format=self.job.format,
         )
-        samples = sum(p.samples for p in self.done)
         stowed = await self._put(label) if samples else self._nothing()
         for earlier in range(1, self.record.attempt):  # of a worker that died before its commit
             await self.world.store.remove(replace(label, attempt=earlier))

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 ItemId: TypeAlias = str | int
 
+MAX_PARTIAL_LENGTH = 250  # the provider's default
+
 # ---------------------------------------------------------------- from the provider
 
 
@@ -300,7 +302,7 @@ def session_of(params: VoiceParams) -> dict[str, Any]:
         "language": params.language or "en",
         "speed": params.speed,
         "alignment": "word" if params.word_timestamps else "none",
-        "max_partial_length": params.max_partial_length or 250,
+        "max_partial_length": params.max_partial_length,
         "extra_params": {
             "pronunciation_dict": [
                 f"{written}/{spoken}" for written, spoken in params.pronunciations
@@ -315,14 +317,14 @@ def changes(params: VoiceParams, current: VoiceParams) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if value != given[name]}
 
 
-def socket_url(url: str, params: VoiceParams) -> str:
+def socket_url(url: str, params: VoiceParams, segment: str = "never") -> str:
     """Where to connect. Model and voice always together: the defaults do not fit each other."""
     query = {
         "model": params.model,
         "voice": params.voice,
         "response_format": "pcm",
         "sample_rate": SAMPLE_RATE,
-        "segment": "never",
+        "segment": segment,
     }
     if params.language is not None:
         query["language"] = params.language
@@ -330,7 +332,7 @@ def socket_url(url: str, params: VoiceParams) -> str:
         query["speed"] = params.speed
     if params.word_timestamps:
         query["alignment"] = "word"
-    if params.max_partial_length is not None:
+    if params.max_partial_length != MAX_PARTIAL_LENGTH:
         query["max_partial_length"] = params.max_partial_length
     # quote, not quote_plus: a "+" in a blend of voices has to arrive as %2B.
     return f"{url}{'&' if '?' in url else '?'}{urlencode(query, quote_via=quote, safe='')}"

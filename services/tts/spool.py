@@ -1,4 +1,4 @@
-"""Recording in memory, and on disk beyond a few megabytes: an article of 20 minutes is 58 MB."""
+"""Audio in memory, and on disk beyond a few megabytes: an article of 20 minutes is 58 MB."""
 
 from __future__ import annotations
 
@@ -10,11 +10,40 @@ from services.tts import pcm
 MOST_IN_MEMORY: Final = 8 * 1024 * 1024  # nearly three minutes
 
 
+def _file() -> IO[bytes]:
+    return tempfile.SpooledTemporaryFile(MOST_IN_MEMORY)
+
+
+class Shelf:
+    """The audio that was recalled, in any order. Close it when the turn is over."""
+
+    def __init__(self) -> None:
+        self._file = _file()
+        self._sizes: list[tuple[int, int]] = []  # where it begins, bytes
+        self._end = 0
+
+    def put(self, audio: bytes) -> int:
+        """Returns its place."""
+        self._file.seek(self._end)
+        self._file.write(audio)
+        self._sizes.append((self._end, len(audio)))
+        self._end += len(audio)
+        return len(self._sizes) - 1
+
+    def get(self, place: int) -> bytes:
+        start, size = self._sizes[place]
+        self._file.seek(start)
+        return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class Spool:
     """The PCM of one turn. Close it when the turn is over."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(MOST_IN_MEMORY)  # noqa: SIM115  close()
+        self._file = _file()
         self._bytes = 0
 
     @property

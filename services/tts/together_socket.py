@@ -33,7 +33,7 @@ NEVER = float("inf")
 IDLE_CHECK, IDLE_CHECK_TIMEOUT = 10.0, 1.0  # seconds; a socket at rest for so long may be dead
 # While a turn waits for audio: asked after so long a silence, given up after so long without an
 # answer. Together less than the two seconds in which a dead socket has to be noticed.
-SILENT, NO_ANSWER = 0.7, 1.2
+SILENT, NO_ANSWER = 0.5, 1.2
 LATE = 0.2  # a look this much after its time: perhaps we stood still, and the answer is not read
 # Where nobody is named, audio may follow a cancellation, and the next turn waits until none does.
 LATE_AUDIO = 0.1
@@ -90,6 +90,7 @@ class TogetherSocket:
         self.turns: dict[str, TogetherTurn] = {}
         self.sharing = Sharing.UNKNOWN
         self.retiring = False
+        self.doubted = False  # a piece failed on it
         self.ended_by_us = False
         self.served = False
         self.task: asyncio.Task[None] | None = None
@@ -194,6 +195,12 @@ class TogetherSocket:
         if contaminated or self.retiring:
             self.retire()
         self._pool.changed()
+
+    def doubt(self) -> None:
+        """A piece failed here: with its last turn it ends, and none comes that can go elsewhere."""
+        self.doubted = True
+        if len(self.turns) == 1:
+            self.retire()
 
     @property
     def _tells_apart(self) -> bool:

@@ -66,6 +66,8 @@ class TogetherSpeech:
         audio_timeout: float = 5.0,
         connect_timeout: float = 5.0,
         place_timeout: float = 10.0,
+        queue_timeout: float = 300.0,
+        segment: str = "never",
         contexts_per_socket: int = 100,
         max_age: float = 1200.0,
         max_waiting: int = MAX_WAITING,
@@ -80,7 +82,9 @@ class TogetherSpeech:
         self._ahead = VoiceParams(model=model, voice=voice)
         self._most = sockets
         self._connect_timeout = connect_timeout
-        self._place_timeout = place_timeout
+        self._place_timeout = place_timeout  # to have a socket at all
+        self._queue_timeout = queue_timeout  # for a place on sockets that others use
+        self._segment = segment
         self._contexts = contexts_per_socket
         self._max_age = max_age
         self._jitter = jitter
@@ -170,28 +174,31 @@ class TogetherSpeech:
         Raises:
             ProviderError: no place could be had in time.
         """
-        deadline = _now() + self._place_timeout
+        began = _now()
         while True:
-            socket = await self._socket_for(turn, deadline)
+            socket = await self._socket_for(turn, began)
             if await socket.ready():
                 return
             turn.detach()
             self._give_up(socket, SocketLost("a socket at rest did not answer"))
 
-    async def _socket_for(self, turn: TogetherTurn, deadline: float) -> TogetherSocket:
+    async def _socket_for(self, turn: TogetherTurn, began: float) -> TogetherSocket:
         if not self._open:
             raise ProviderBroken("the voice is closed")
         waiter = _Waiter(turn, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         try:
             self.changed()
-            async with asyncio.timeout_at(deadline):
-                return await waiter.socket
-        except TimeoutError as exc:
-            error = self._knowledge(turn.params.model).error
-            raise error or ProviderOverloaded(
-                f"no place on a socket within {self._place_timeout:g} s"
-            ) from exc
+            seconds = self._place_timeout
+            await asyncio.wait({waiter.socket}, timeout=began + seconds - _now())
+            if not waiter.socket.done() and any(s.open for s in self._usable(waiter.model)):
+                # Others are being heard, piece by piece: it is only a matter of time.
+                seconds = self._queue_timeout
+                await asyncio.wait({waiter.socket}, timeout=began + seconds - _now())
+            if waiter.socket.done():
+                return waiter.socket.result()
+            error = self._knowledge(waiter.model).error
+            raise error or ProviderOverloaded(f"no place on a socket within {seconds:g} s")
         finally:
             self._waiters.remove(waiter)
 
@@ -210,13 +217,31 @@ class TogetherSpeech:
                 waiter.socket.set_result(socket)
         self._open_ahead()
 
+    def wanted(self, turn: TogetherTurn) -> bool:
+        """True when others wait for a place such as this turn's, and none is about to be there."""
+        model = turn.params.model
+        waits = any(w.model == model and not w.socket.done() for w in self._waiters)
+        return waits and not any(socket.opening for socket in self._usable(model))
+
+    def rests(self, turn: TogetherTurn) -> None:
+        if self.wanted(turn):
+            asyncio.get_running_loop().call_later(turn.quiet, self.changed)
+
     def watch(self) -> None:
         """A turn expects audio: look after its socket."""
         self._stirred.set()
 
     def _least_loaded(self, model: str) -> TogetherSocket | None:
         free = [socket for socket in self._sockets if socket.model == model and socket.has_place]
-        return min(free, key=lambda socket: len(socket.turns), default=None)
+        if all(socket.doubted for socket in free) and self._another_may_open(model):
+            return None
+        return min(free, key=lambda socket: (socket.doubted, len(socket.turns)), default=None)
+
+    def _another_may_open(self, model: str) -> bool:
+        if _now() < self._knowledge(model).not_before:
+            return False
+        mine = self._usable(model)
+        return any(socket.opening for socket in mine) or self._room(has_some=bool(mine))
 
     def _seek_socket(self, waiter: _Waiter) -> None:
         """There is no place for this turn: open a socket, or make room for one."""
@@ -234,6 +259,16 @@ class TogetherSpeech:
             self._open_socket(VoiceParams(model=waiter.model, voice=waiter.turn.params.voice))
         elif not mine:
             self._make_room(waiter.model)
+        else:
+            self._borrow(mine)
+
+    def _borrow(self, sockets: list[TogetherSocket]) -> None:
+        """A turn that waits for its text, or for its consumer, lends its place meanwhile."""
+        for socket in sockets:
+            for turn in socket.turns.values():
+                if turn.lendable:
+                    turn.lend()  # which calls changed(): whoever waits longest has the place
+                    return
 
     def _open_ahead(self) -> None:
         """One socket of the default model is always open, and one at rest while there is room."""
@@ -309,7 +344,7 @@ class TogetherSpeech:
 
     async def _open_connection(self, params: VoiceParams) -> Connection:
         connection = await connect(
-            speech.socket_url(self._url, params),
+            speech.socket_url(self._url, params, self._segment),
             additional_headers={"Authorization": f"Bearer {self._api_key}"},
             compression=None,
             max_size=MAX_FRAME,
@@ -418,8 +453,10 @@ class TogetherSpeech:
             await asyncio.sleep(min(TEND_EVERY, self._max_age / 2))
 
     def _aged(self) -> list[TogetherSocket]:
+        """And those that are doubted."""
         born = _now() - self._max_age
-        return [s for s in self._sockets if s.open and not s.retiring and s.since <= born]
+        usable = [s for s in self._sockets if s.open and not s.retiring]
+        return [s for s in usable if s.doubted or s.since <= born]
 
 
 @dataclass(slots=True, eq=False)

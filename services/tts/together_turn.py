@@ -50,6 +50,9 @@ class Seat(Protocol):
     def remove(self, turn: TogetherTurn, *, spoke: bool, settled: bool) -> None:
         """The turn is over; nothing of it may be heard any more."""
 
+    def doubt(self) -> None:
+        """A piece failed here: it had better be tried elsewhere."""
+
 
 class Places(Protocol):
     """Who gives out places."""
@@ -61,6 +64,13 @@ class Places(Protocol):
 
     async def place(self, turn: TogetherTurn) -> None:
         """Waits until the turn is attached to a socket."""
+
+    def wanted(self, turn: TogetherTurn) -> bool:
+        """True when others wait for a place such as this turn's."""
+        ...
+
+    def rests(self, turn: TogetherTurn) -> None:
+        """The turn says nothing just now: others may have its place when it is quiet."""
 
 
 @dataclass(slots=True)
@@ -74,6 +84,7 @@ class Counts:
     retired: int = 0  # closed by us
     turns: int = 0
     moves: int = 0  # of a turn to another socket
+    lent: int = 0  # places given up between two pieces, for turns that waited
     pieces: int = 0
     characters: int = 0  # submitted: what is paid for
     stale_bytes: int = 0  # audio of turns that are over
@@ -138,10 +149,21 @@ class TogetherTurn:
             return  # nobody knows what an empty commit does
         self._begin()
         try:
+            if self._seat is not None and self._places.wanted(self):
+                self._completion.finish()
+                while (part := await self._next()) is not None:
+                    yield part
+                self.lend()
+            if self._seat is None:
+                await self._places.place(self)
             self._commit(text)
             while (part := await self._next()) is not None:
                 yield part
             self._step(Step.END)
+            self._places.rests(self)
+        except (ProviderBroken, ProviderStalled):
+            self._doubt_seat()
+            raise
         finally:
             if self._state is not State.READY:
                 self.leave()
@@ -158,6 +180,9 @@ class TogetherTurn:
             while (part := await self._next()) is not None:
                 yield part
             self._step(Step.END)
+        except (ProviderBroken, ProviderStalled):
+            self._doubt_seat()
+            raise
         finally:
             if self._state is not State.READY:
                 self.leave()
@@ -192,6 +217,23 @@ class TogetherTurn:
         if seat is not None:
             spoke = self._completion.state is not PieceState.SILENT
             seat.remove(self, spoke=spoke, settled=self._completion.settled(_now()))
+
+    @property
+    def lendable(self) -> bool:
+        """True between two pieces, when nothing is to come any more."""
+        silent = self._completion.state is PieceState.SILENT
+        return self._state is State.READY and not silent and self._completion.settled(_now())
+
+    @property
+    def quiet(self) -> float:
+        """Seconds without a sound after which it is lendable."""
+        return self._completion.quiet
+
+    def lend(self) -> None:
+        """Gives the place to those who wait; the next piece waits for another."""
+        self._places.counts.lent += 1
+        self.detach()
+        self._renew()
 
     def fail(self, error: ProviderError) -> None:
         """The first reason counts."""
@@ -335,9 +377,17 @@ class TogetherTurn:
         self._moves += 1
         self._places.counts.moves += 1
         self.detach()
-        self._completion, self._utterance = self._new_completion(), Utterance()
+        self._renew()
         await self._places.place(self)
         self._commit(self._text)
+
+    def _renew(self) -> None:
+        """A new context knows nothing of the one before."""
+        self._completion, self._utterance = self._new_completion(), Utterance()
+
+    def _doubt_seat(self) -> None:
+        if self._seat is not None:
+            self._seat.doubt()
 
     async def _wait(self, until: float) -> None:
         loop = asyncio.get_running_loop()

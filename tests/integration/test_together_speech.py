@@ -334,7 +334,7 @@ async def test_fewer_contexts_than_expected_are_learned_and_nobody_notices() -> 
 
 async def test_no_place_in_time_is_a_named_error() -> None:
     async with (
-        speaking({"binary": True}, sockets=1, place_timeout=0.3) as (_, voice),
+        speaking({"binary": True}, sockets=1, place_timeout=0.2, queue_timeout=0.3) as (_, voice),
         voice.turn(PARAMS) as turn,
     ):
         parts = await first_part(turn, TEXTS[2])

@@ -31,7 +31,8 @@ def test_every_setting_is_in_the_example_and_no_other() -> None:
     environ = Asked(example())
     ChatConfig.from_env(environ)
     TtsConfig.from_env(environ)
-    read = {name for name in environ.names if not name.endswith("_FILE")} | {"TTS_PRICES_FILE"}
+    files = {"CHAT_PRICES_FILE", "TTS_PRICES_FILE"}
+    read = {name for name in environ.names if not name.endswith("_FILE")} | files
     assert set(example()) == read
 
 

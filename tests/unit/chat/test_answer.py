@@ -102,6 +102,9 @@ class Bench:
             heard=self.ear,
             now=self.clock,
             heard_ms=lambda: self.heard_ms,
+            price=lambda model, given, made: (
+                None if model == "free/model" else given * 1.0 + made * 10.0
+            ),
         )
         return await answer(job, self.rules, world)
 
@@ -164,6 +167,7 @@ async def test_a_turn_answers_with_all_that_the_model_said() -> None:
         first_token_ms=0,
         duration_ms=0,
         metadata={"a": "b"},
+        cost_usd=37.0,
     )
     assert bench.published.read == end.text
     assert bench.history == [("user", "What is a tide?"), ("assistant", "The sea breathes.")]
@@ -412,7 +416,6 @@ async def test_the_model_is_asked_so_often_and_no_more() -> None:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (ProviderRefused("bad"), Code.PROVIDER_REFUSED),
         (ProviderAuth("no"), Code.PROVIDER_AUTH),
         (ProviderError("?"), Code.PROVIDER_BROKEN),
     ],
@@ -475,6 +478,51 @@ async def test_the_fallback_answers_at_once_where_waiting_is_not_worth_it() -> N
 
     assert [prompt.model for prompt in bench.model.prompts] == ["first/model", "second/model"]
     assert bench.clock.pauses == []
+
+
+@pytest.mark.parametrize("before", [[], ["The "]])
+async def test_what_one_model_refuses_the_fallback_is_asked_at_once(before: list[Step]) -> None:
+    bench = Bench([[*before, ProviderRefused("no such model")], WORDS], rules=FALLBACK)
+    end = done(await bench.run())
+
+    assert [prompt.model for prompt in bench.model.prompts] == ["first/model", "second/model"]
+    assert end.text == "The sea breathes."
+    assert bench.clock.pauses == []
+
+
+async def test_what_every_model_refuses_fails_without_a_repetition() -> None:
+    for rules, asked in ((RULES, 1), (FALLBACK, 2)):
+        bench = Bench([[ProviderRefused("bad")]] * 5, rules=rules)
+        end = failed(await bench.run())
+
+        assert end.error.code is Code.PROVIDER_REFUSED
+        assert not end.error.retryable
+        assert len(bench.model.prompts) == asked
+
+
+# ---------------------------------------------------------------- the cost
+
+
+async def test_the_tokens_cost_what_the_model_that_answered_takes() -> None:
+    bench = Bench([WORDS])
+    end = done(await bench.run())
+
+    assert end.usage == Usage(7, 3)
+    assert end.cost_usd == pytest.approx(7 + 30)
+    assert bench.document.last_end == end
+
+
+@pytest.mark.parametrize(
+    ("words", "model"),
+    [
+        (["Yes.", Finished(FinishReason.STOP, Usage(0, 0))], "first/model"),
+        (["Ye", Cancelled()], "first/model"),
+        (WORDS, "free/model"),
+    ],
+    ids=["tokens not told", "stopped", "no price"],
+)
+async def test_what_nobody_knows_has_no_cost(words: list[Step], model: str) -> None:
+    assert done(await Bench([words]).run(model=model)).cost_usd is None
 
 
 async def test_where_the_fallback_fails_too_the_turn_fails() -> None:

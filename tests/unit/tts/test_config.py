@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.tts.config import Config
-from services.tts.prices import Prices
+from shared.prices import Prices
 from shared.settings import BadSetting
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def test_three_secrets_are_enough() -> None:
     assert (found.first_audio_timeout, found.audio_timeout) == (10, 5)
     assert found.fallback is None
     assert found.prices == Prices.default()
+    assert (found.alignment, found.format, found.segment) == ("none", "wav", "never")
+    assert (found.pronunciations, found.max_partial_length) == ({}, 250)
     minio = found.minio
     assert (minio.endpoint, minio.bucket, minio.region) == (
         "127.0.0.1:9000",
@@ -42,6 +44,21 @@ def test_three_secrets_are_enough() -> None:
         "us-east-1",
     )
     assert minio.secure is False
+
+
+def test_everything_about_the_speech_has_a_default_of_its_own() -> None:
+    found = config(
+        TTS_LANGUAGE="de",
+        TTS_SPEED="1.25",
+        TTS_ALIGNMENT="word",
+        TTS_PRONUNCIATIONS='{"SQL": "sequel"}',
+        TTS_MAX_PARTIAL_LENGTH="90",
+        TTS_FORMAT="opus",
+        TTS_SEGMENT="sentence",
+    )
+    assert (found.language, found.speed, found.alignment) == ("de", 1.25, "word")
+    assert found.pronunciations == {"SQL": "sequel"}
+    assert (found.max_partial_length, found.format, found.segment) == (90, "opus", "sentence")
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -98,6 +115,12 @@ def test_everything_can_be_set() -> None:
         ("MINIO_SECURE", "perhaps"),
         ("MINIO_PRESIGN_SECONDS", "0"),
         ("TTS_PRICES_FILE", "/nowhere/prices.json"),
+        ("TTS_ALIGNMENT", "letter"),
+        ("TTS_PRONUNCIATIONS", "SQL=sequel"),
+        ("TTS_PRONUNCIATIONS", '{"SQL": 5}'),
+        ("TTS_MAX_PARTIAL_LENGTH", "0"),
+        ("TTS_FORMAT", "wma"),
+        ("TTS_SEGMENT", "word"),
     ],
 )
 def test_a_wrong_value_is_named(name: str, value: str) -> None:

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from services.tts.recalled import DonePiece, Recalled
+from services.tts.recalled import DonePiece, InMemory, Recalled, Shelf
+from services.tts.spool import Shelf as OnDisk
 from shared.contract import (
     H_ATTEMPT,
     H_PIECE,
@@ -57,8 +58,8 @@ def failed() -> Event:
     return {H_TYPE: Kind.FAILED.value}, encode(AudioFailed("c", "t", 1, error=error))
 
 
-def recalled(*events: Event) -> Recalled:
-    found = Recalled()
+def recalled(*events: Event, shelf: Shelf | None = None) -> Recalled:
+    found = Recalled(InMemory() if shelf is None else shelf)
     for event in events:
         found.add(*event)
     return found
@@ -83,15 +84,15 @@ def second(attempt: int = 1, seq: int = 2) -> list[Event]:
 
 def test_nothing_was_said_of_a_turn_without_events() -> None:
     found = recalled()
-    assert (found.in_order(), found.characters, found.attempt, found.end) == ([], 0, 0, None)
+    assert (list(found.in_order()), found.characters, found.attempt, found.end) == ([], 0, 0, None)
 
 
 def test_a_piece_is_done_with_its_announcement_its_chunks_and_its_end() -> None:
     word = Word("four", 0, 1)
     events = [started(1), *first()[:-1], done(1, 0, 3, word)]
-    assert recalled(*events).in_order() == [(DonePiece(0, "four", 0, 4, 3, [word]), FIRST)]
+    assert list(recalled(*events).in_order()) == [(DonePiece(0, "four", 0, 4, 3, [word]), FIRST)]
     for missing in range(1, len(events)):
-        assert recalled(*events[:missing], *events[missing + 1 :]).in_order() == []
+        assert list(recalled(*events[:missing], *events[missing + 1 :]).in_order()) == []
 
 
 def test_pieces_behind_one_that_is_missing_do_not_count() -> None:
@@ -202,3 +203,13 @@ def test_what_cannot_be_read_counts_as_lost(garbled: Event) -> None:
 
 def test_half_a_sample_is_no_whole_piece() -> None:
     assert audio(recalled(started(1), announced(1, 0), chunk(1, 0, 0, b"abc"), done(1, 0, 1))) == []
+
+
+def test_a_repeat_takes_no_room_and_a_shelf_on_disk_does_as_well() -> None:
+    events = [*first(), *first(), *second()]
+    in_memory, on_disk = InMemory(), OnDisk()
+    wanted = list(recalled(*events, shelf=in_memory).in_order())
+    assert list(recalled(*events, shelf=on_disk).in_order()) == wanted
+    assert [audio for _, audio in wanted] == [FIRST, SECOND]
+    assert len(in_memory) == 3
+    on_disk.close()

@@ -114,6 +114,7 @@ class Worker:
     recover_after: int = 8
     name: str = "w1"
     words: bool = False
+    whole_text: str | None = None
 
     def __post_init__(self) -> None:
         self.audio = MemoryAudio(self.stream)
@@ -154,6 +155,7 @@ class Worker:
                     store=self.store,
                     now=self.now,
                     price=lambda model, n: n / 1000 if model == MODEL else None,
+                    whole_text=self.find_whole_text,
                 ),
                 text=follow(events),
                 script=new_script(),
@@ -161,6 +163,9 @@ class Worker:
         finally:
             spool.close()
             assert self.voice.open == 0  # every place on a socket was given back
+
+    async def find_whole_text(self) -> str | None:
+        return self.whole_text
 
     def said(self) -> list[str]:
         return [text for _, text in self.voice.said]
@@ -297,8 +302,35 @@ async def test_the_first_model_is_tried_again_after_a_while() -> None:
     worker = Worker(
         ScriptedVoice([ProviderStalled()]), fallback=(FALLBACK, "w"), tries=1, recover_after=2
     )
-    await worker.speak(answer(TEXT))
+    end = await worker.speak(answer(TEXT))
     assert [model for model, _ in worker.voice.said] == [MODEL, FALLBACK, FALLBACK, MODEL]
+    assert worker.stream.told(Kind.STARTED, Kind.PIECE_DONE) == [
+        ("started", 1, MODEL),
+        ("started", 2, FALLBACK),
+        ("piece_done", 2, (0, 10 * len(LINES[0]))),
+        ("piece_done", 2, (1, 10 * len(LINES[1]))),
+        ("started", 3, MODEL),  # who is heard from here on is told, and nothing is dropped
+        ("piece_done", 3, (2, 10 * len(LINES[2]))),
+    ]
+    assert isinstance(end, Stored)
+    assert worker.chunks_of_done_pieces() == A + B + C
+
+
+async def test_what_comes_late_of_the_fallback_is_heard_before_the_first_model_is_back() -> None:
+    worker = Worker(
+        ScriptedVoice([ProviderStalled()]), fallback=(FALLBACK, "w"), tries=1, recover_after=2
+    )
+    worker.voice.late = [[b"\x01\x00" * 50]]
+    await worker.speak(answer(TEXT))
+    assert worker.store.audio == {"c/t/3.wav": A + B + b"\x01\x00" * 50 + C}
+
+
+async def test_without_a_further_piece_nobody_goes_back_to_the_first_model() -> None:
+    worker = Worker(
+        ScriptedVoice([ProviderStalled()]), fallback=(FALLBACK, "w"), tries=1, recover_after=3
+    )
+    await worker.speak(answer(TEXT))
+    assert worker.stream.told(Kind.STARTED)[-1] == ("started", 2, FALLBACK)
 
 
 @pytest.mark.parametrize(("fallback", "tries"), [(None, 3), ((FALLBACK, "w"), 6)])
@@ -507,7 +539,24 @@ async def test_a_turn_noted_as_cancelled_is_not_spoken_by_who_takes_it_up() -> N
     end = await worker.speak(answer(TEXT))
     assert worker.said() == []
     assert isinstance(end, Stored)
-    assert (end.finish, end.key) == (Finish.CANCELLED, None)
+    assert (end.finish, end.key, end.characters) == (Finish.CANCELLED, None, 0)
+
+
+async def test_what_was_said_before_a_noted_cancel_is_kept_counted_and_labelled() -> None:
+    first = Worker(ScriptedVoice(None, [Replaced()]))
+    with pytest.raises(Replaced):
+        await first.speak(answer(TEXT))
+    kept = replace(first.records.kept, cancelled=True)
+    second = Worker(records=MemoryRecords(kept, 9), stream=first.stream, whole_text=TEXT)
+    end = await second.speak(answer(TEXT))
+    assert second.said() == []
+    assert second.store.audio == {"c/t/2.wav": A}
+    assert isinstance(end, Stored)
+    assert (end.finish, end.pieces) == (Finish.CANCELLED, 1)
+    # The second piece was submitted, too.
+    assert end.characters == len(LINES[0]) + len(LINES[1])
+    assert end.cost_usd == pytest.approx(end.characters / 1000)
+    assert second.store.labels[0].text == TEXT
 
 
 # ---------------------------------------------------------------- the text decides

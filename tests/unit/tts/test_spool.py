@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from services.tts import spool
-from services.tts.spool import Spool
+from services.tts.spool import Shelf, Spool
 
 
 def test_it_gives_back_what_was_appended() -> None:
@@ -50,3 +50,14 @@ def test_a_long_one_lies_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept.samples == 2500
     assert kept.open().read() == b"".join(bytes([n]) * 100 for n in range(50))
     kept.close()
+
+
+def test_a_shelf_gives_each_thing_back_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "MOST_IN_MEMORY", 100)
+    shelf = Shelf()
+    places = [shelf.put(bytes([n]) * n) for n in range(50)]
+    assert [shelf.get(place) for place in reversed(places)] == [
+        bytes([n]) * n for n in reversed(range(50))
+    ]
+    assert shelf.get(shelf.put(b"one more")) == b"one more"
+    shelf.close()
