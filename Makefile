@@ -11,7 +11,8 @@ MINIO_MODULE := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 GROUPS := chat tts local dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check format bench minio lock web page clean
+.PHONY: help setup demo test faults check format bench minio lock web page images images-offline \
+	compose-test k8s-test manifests live clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,9 @@ web: setup  ## the page: its contract, types, tests and web/dist (needs Node 20)
 page: setup  ## the page in a real browser (needs Chromium)
 	$(BIN)/python -m pytest -m page tests/e2e/test_page.py $(ARGS)
 
+live: setup  ## the adapters against the real provider; needs TOGETHER_API_KEY
+	$(BIN)/python -m pytest tests/live -s $(ARGS)
+
 bench: setup  ## Parley against the floor, in one run; one table
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -72,6 +76,26 @@ lock: setup  ## requirements/*.txt from pyproject.toml, with hashes
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	    --no-header --no-emit-index-url --group $$group -o requirements/$$group.txt; \
 	done
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	  --no-header --no-emit-index-url -c requirements/local.txt images/emulator.in \
+	  -o images/emulator.txt
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	  --no-header --no-emit-index-url images/build.in -o images/build.txt
+
+images:  ## the three images, with docker or podman (CONTAINER=…)
+	images/build.sh
+
+images-offline: setup minio  ## the same without any registry: root, podman buildah runc debootstrap
+	PYTHON=$(BIN)/python MINIO=$(MINIO) images/offline.sh
+
+compose-test: setup  ## compose.yaml, offline, each container restarted in mid-turn
+	$(BIN)/python -m deploy.runs.compose_test
+
+k8s-test: setup  ## overlay local on the cluster of KUBECONFIG (IMAGES=nats=…,silo=… replaces images)
+	$(BIN)/python -m deploy.runs.k8s_test
+
+manifests: setup  ## every overlay built and checked (needs kubectl or kustomize)
+	$(BIN)/python -m pytest tests/deploy $(ARGS)
 
 clean:  ## removes the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -589,6 +589,7 @@ class Delivery:
         "_bus",
         "_reply",
         "confirmed",
+        "consumer_sequence",
         "data",
         "deliveries",
         "headers",
@@ -611,6 +612,7 @@ class Delivery:
         self.headers: Mapping[str, str] = msg.headers or {}
         self.deliveries = int(tokens[at + 2])
         self.sequence = int(tokens[at + 3])
+        self.consumer_sequence = int(tokens[at + 4])  # counts what the consumer gives to anybody
         self.timestamp = int(tokens[at + 5])  # ns since the epoch, when the stream took it
         self.confirmed = time.monotonic()  # when the lease was last known to be ours
         self.lapsed = False  # once it has been longer than a lease, for good

@@ -45,6 +45,7 @@ LEASE_SECONDS: Final = 6.0
 INTAKE_LEASE_SECONDS: Final = 3.0
 INTAKE_GROUP: Final = "intake"
 NO_LIMIT: Final = -1
+LEAST_RETENTION: Final = 120.0  # seconds: repetitions are known by their id for so long
 _NS: Final = 1_000_000_000
 
 
@@ -68,7 +69,12 @@ class Retention:
 
         def seconds(name: str, value: float) -> float:
             # JetStream counts nanoseconds in 63 bits.
-            return env.number(f"RETENTION_{name}", value, most=9e9)
+            kept = env.number(f"RETENTION_{name}", value, most=9e9)
+            if 0 < kept < LEAST_RETENTION:
+                raise BadSetting(
+                    f"RETENTION_{name}: {kept:g} is neither 0 nor at least {LEAST_RETENTION:g}"
+                )
+            return kept
 
         return cls(
             deltas=seconds("DELTAS", default.deltas),
@@ -292,6 +298,10 @@ async def apply(bus: Bus, replicas: int, retention: Retention) -> list[str]:
     return [line.replace(" (`python -m shared.provision --apply` changes it)", "") for line in done]
 
 
+async def _said_below(_error: Exception) -> None:
+    """One line says why it cannot connect; nats-py would log each try."""
+
+
 async def _main(arguments: list[str], environ: Mapping[str, str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m shared.provision", description=__doc__)
     parser.add_argument("--apply", action="store_true", help="make and change what differs")
@@ -304,7 +314,9 @@ async def _main(arguments: list[str], environ: Mapping[str, str]) -> int:
         return 2
     try:
         client = await nats.connect(
-            **connect_options(settings, "parley-provision") | {"allow_reconnect": False},
+            **connect_options(settings, "parley-provision")
+            # A command ends; without a limit nats-py would try for ever.
+            | {"allow_reconnect": False, "max_reconnect_attempts": 1, "error_cb": _said_below},
             **login_options(settings),
         )
     except (OSError, nats.errors.Error) as exc:

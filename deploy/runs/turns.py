@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 import nats
 
 from local.voices import spoken_texts
-from shared.nats_bus import Bus, BusError, connect_options
-from shared.settings import NatsSettings
+from shared.nats_bus import Bus, BusError
 from tests.e2e.whole import letters
 from tests.system import Turn
 
@@ -37,6 +36,7 @@ SCRIPT = json.dumps(
     }
 )
 TURN_SECONDS = 150.0
+CONNECT_SECONDS = 30.0
 
 
 class Broken(Exception):
@@ -159,7 +159,6 @@ async def client(
     link: Callable[[str], urllib.request.Request] = urllib.request.Request,
 ) -> AsyncIterator[Client]:
     """Connected as the user `client`; `link` makes of a link the request that reaches it."""
-    settings = NatsSettings(servers=(url,), user="client", password=password, replicas=1)
     holder: list[Bus] = []
 
     async def on_reconnect() -> None:
@@ -168,9 +167,16 @@ async def client(
 
     async def on_error(_exc: Exception) -> None: ...  # it goes away on purpose, and comes back
 
-    connection = await nats.connect(
-        **connect_options(settings, "parley-runs"), reconnected_cb=on_reconnect, error_cb=on_error
-    )
+    async with asyncio.timeout(CONNECT_SECONDS):
+        connection = await nats.connect(
+            url,
+            user="client",
+            password=password,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.25,
+            reconnected_cb=on_reconnect,
+            error_cb=on_error,
+        )
     bus = Bus(connection)
     holder.append(bus)
     await bus.start()

@@ -26,6 +26,7 @@ from shared.contract import (
     Usage,
 )
 from shared.errors import (
+    Busy,
     Cancelled,
     DeadlineExceeded,
     Internal,
@@ -54,6 +55,8 @@ class Rules:
     fallback_model: str | None
     system_prompt: str
     context_tokens: int
+    context_messages: int
+    turns_per_minute: int  # of one conversation; 0 for any number
     max_tokens: int
     turn_timeout: float
     tries: int  # of the model's request, before or after its first word
@@ -93,6 +96,7 @@ async def answer(job: Job, rules: Rules, world: World) -> Done | Failed | None:
     Raises:
         Replaced: another worker has the turn; nothing more was published.
         GivenUp: it was begun too often; its failure was published.
+        Busy: too many turns of the conversation within a minute; nothing was published.
     """
     return await _Answer(job, rules, world).run()
 
@@ -112,6 +116,8 @@ class _Answer:
         match await self._begin():
             case Begin.ENDED:
                 return await self._finish_what_was_committed()
+            case Begin.TOO_MANY:
+                raise Busy(f"{self.rules.turns_per_minute} turns of this conversation in a minute")
             case Begin.GIVEN_UP:
                 error = GivenUp(f"begun {self.rules.executions} times and never finished")
                 await self._fail_unowned(error)
@@ -130,6 +136,7 @@ class _Answer:
                 execution=self.job.execution,
                 now=self.world.now.utc(),
                 give_up_after=self.rules.executions,
+                most_per_minute=self.rules.turns_per_minute,
             )
             self.document, self.revision = document, revision
             if begin is not Begin.RUN:
@@ -260,6 +267,7 @@ class _Answer:
                 request,
                 system=self.rules.system_prompt,
                 context_tokens=self.rules.context_tokens,
+                context_messages=self.rules.context_messages,
             ),
             temperature=request.temperature,
             top_p=request.top_p,

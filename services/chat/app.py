@@ -121,6 +121,8 @@ class ChatWorker:
             fallback_model=config.fallback_model,
             system_prompt=config.system_prompt,
             context_tokens=config.context_tokens,
+            context_messages=config.context_messages,
+            turns_per_minute=config.turns_per_minute,
             max_tokens=config.max_output_tokens,
             turn_timeout=config.turn_timeout,
             tries=config.tries,
@@ -271,6 +273,9 @@ class ChatWorker:
         )
         try:
             end = await answer(job, self.rules, world)
+        except Busy as exc:
+            await self._end_unstarted(delivery, request, exc)
+            return
         except GivenUp as exc:
             await self._bury(delivery, exc)
             end = None

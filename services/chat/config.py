@@ -30,6 +30,8 @@ class Config:
     fallback_model: str | None
     system_prompt: str
     context_tokens: int
+    context_messages: int
+    turns_per_minute: int
     max_output_tokens: int
     max_turns: int
     max_queued: int
@@ -56,6 +58,9 @@ class Config:
             fallback_model=env.optional("CHAT_FALLBACK_MODEL"),
             system_prompt=env.long_text("CHAT_SYSTEM_PROMPT", SYSTEM_PROMPT),
             context_tokens=env.integer("CHAT_CONTEXT_TOKENS", 16_000, least=100),
+            context_messages=env.integer("CHAT_CONTEXT_MESSAGES", 200, least=1),
+            # A person needs ten; more than this is a loop that costs money.
+            turns_per_minute=env.integer("CHAT_REQUESTS_PER_MINUTE", 120),
             max_output_tokens=env.integer("CHAT_MAX_OUTPUT_TOKENS", 4_096, least=1),
             max_turns=env.integer("CHAT_MAX_TURNS", 64, least=1),
             max_queued=env.integer("CHAT_MAX_QUEUED", 20),

@@ -7,6 +7,7 @@ Every change is made here and saved by compare-and-set. A worker that does not f
 from __future__ import annotations
 
 import enum
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -31,6 +32,7 @@ from shared.errors import Replaced
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MINUTE: Final = 60  # seconds
 ENDED_KEPT: Final = 500  # ids of ended turns that are remembered, so that none is answered twice
 PAGE_BYTES: Final = 256 * 1024  # a document above this moves its oldest messages to a page
 CHARS_PER_TOKEN: Final = 4  # a rough rule; the provider counts in its own way
@@ -42,6 +44,7 @@ class Begin(enum.Enum):
     RUN = "run"  # it may run, as the attempt that the document now names
     ENDED = "ended"  # it was committed before: only its end may be missing outside
     GIVEN_UP = "given up"  # it was begun too often
+    TOO_MANY = "too many"  # turns of this conversation within a minute
 
 
 class TurnRecord(Struct, frozen=True):
@@ -66,6 +69,7 @@ class Conversation(Struct, frozen=True):
     last_end: Done | Failed | None = None
     delta_sequence: int = 1
     pages: int = 0
+    begun: list[int] = field(default_factory=list)  # when, within the last minute; epoch seconds
 
 
 _decoder = msgspec.json.Decoder(Conversation)
@@ -94,6 +98,7 @@ def begin(
     execution: str,
     now: str,
     give_up_after: int,
+    most_per_minute: int = 0,
 ) -> tuple[Begin, Conversation]:
     """The turn starts, or starts over as the next attempt."""
     if turn_id in document.ended:
@@ -109,6 +114,12 @@ def begin(
             execution=execution,
         )
         return Begin.RUN, replace(document, turn=turn)
+    second = int(datetime.fromisoformat(now).timestamp())
+    begun = [at for at in document.begun if second - at < MINUTE]
+    if 0 < most_per_minute <= len(begun):
+        return Begin.TOO_MANY, document
+    if most_per_minute:
+        document = replace(document, begun=[*begun, second])
     # A turn under way whose request is gone cannot come back: this one takes its place.
     turn = TurnRecord(turn_id, 1, 1, execution, now, request.history)
     if request.history is HistoryMode.NONE:
@@ -224,6 +235,7 @@ def prompt(
     *,
     system: str,
     context_tokens: int,
+    context_messages: int = 1_000_000,
 ) -> list[PromptMessage]:
     """What the model is asked: the system prompt, and the newest messages that fit.
 
@@ -238,7 +250,7 @@ def prompt(
     kept: list[PromptMessage] = []
     for message in reversed(past):
         budget -= len(message.content)
-        if budget < 0:
+        if budget < 0 or len(kept) + len(own) >= context_messages:
             break
         kept.append(PromptMessage(message.role, message.content))
     # An answer without its question would stand first: models expect the user to begin.

@@ -33,10 +33,14 @@ class NatsHeard:
     async def text(self, conversation_id: str, turn_id: str, heard_ms: int, text: str) -> str:
         pieces: dict[int, SpokenPiece] = {}
         attempts: dict[int, int] = {}
+        highest = 0
         async for message in self._bus.read_back(
             TTS_AUDIO_STREAM, tts_audio(conversation_id), 1, since=self._since
         ):
-            if message.headers.get(H_TURN) == turn_id:
+            attempt = int(message.headers.get(H_ATTEMPT, "0"))
+            # What carries a lower attempt is a leftover of a replaced worker.
+            if message.headers.get(H_TURN) == turn_id and attempt >= highest:
+                highest = attempt
                 _add(pieces, attempts, message)
         return heard_text([pieces[i] for i in sorted(pieces)], heard_ms, text)
 

@@ -8,10 +8,11 @@ order of one sender holds when its predecessor dies.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from services.chat.fairness import in_turns
 from services.chat.request import Refused, understand
@@ -159,13 +160,19 @@ class NatsIntake:
         """Waits until all that is un-acked has come to this replica, a lease or two at most."""
         until = time.monotonic() + 2 * INTAKE_LEASE_SECONDS
         while time.monotonic() < until:
-            try:
-                info = await self._bus.api(f"CONSUMER.INFO.{CHAT_REQUESTS_STREAM}.{CHAT_INTAKE}")
-            except BusError:
-                return
-            if int(info.get("num_ack_pending", 0)) <= len(self._waiting):
-                return
+            with contextlib.suppress(BusError):
+                info = await self._bus.api(
+                    f"CONSUMER.INFO.{CHAT_REQUESTS_STREAM}.{CHAT_INTAKE}",
+                    timeout=INTAKE_LEASE_SECONDS / 3,
+                )
+                if int(info.get("num_ack_pending", 0)) <= self._here(info):
+                    return
             await asyncio.sleep(LOOK_SECONDS)
+
+    def _here(self, info: dict[str, Any]) -> int:
+        """How many are here of those that `info` counts: not what was given to us since then."""
+        given = int(info["delivered"]["consumer_seq"])
+        return sum(t.delivery.consumer_sequence <= given for t in self._waiting.values())
 
     async def _forward(self, batch: list[_Taken]) -> None:
         reach("intake.taken")

@@ -18,6 +18,7 @@ import together
 from services.chat.ports import Finished, Prompt, Said, Thought
 from services.chat.sse import ChatStream
 from shared.errors import (
+    Cancelled,
     DeadlineExceeded,
     ProviderBroken,
     ProviderOverloaded,
@@ -114,6 +115,10 @@ class TurnModel:
     async def answer(
         self, prompt: Prompt, *, until: float
     ) -> AsyncIterator[Said | Thought | Finished]:
+        if self._stop.requested:
+            raise Cancelled
+        if time.monotonic() >= until:
+            raise DeadlineExceeded("the turn took too long")
         first = min(until, time.monotonic() + self._chat.first_token_timeout)
         manager = self._chat.request(prompt)
         response = await self._open(manager, until)

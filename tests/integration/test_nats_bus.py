@@ -246,9 +246,9 @@ async def test_a_publish_that_is_too_large_for_nats_fails_at_once(bus: Bus) -> N
 async def test_a_lost_ack_leaves_no_double(
     server: NatsServer, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nats_bus, "ACK_TIMEOUT", 0.3)
+    monkeypatch.setattr(nats_bus, "ACK_TIMEOUT", 0.15)
     async with Wire(server.url) as wire, connected(wire.url) as far:
-        wire.delay = 0.5  # the stream has it, and its word comes too late
+        wire.delay = 0.25  # the stream has it, and its word comes too late
         sent = asyncio.create_task(far.publish("s.a", b"one", {MSG_ID: "x"}))
         await soon(lambda: wire.said.count(b"HPUB s.a") == 2)
         wire.delay = 0

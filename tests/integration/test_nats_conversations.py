@@ -108,9 +108,9 @@ async def test_of_many_writers_each_change_is_kept_once(
 async def test_a_write_whose_ack_was_lost_is_our_own(
     server: NatsServer, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nats_bus, "ACK_TIMEOUT", 0.3)
+    monkeypatch.setattr(nats_bus, "ACK_TIMEOUT", 0.15)
     async with Wire(server.url) as wire, connected(wire.url) as far:
-        wire.delay = 0.5  # written, and the word of it comes too late
+        wire.delay = 0.25  # written, and the word of it comes too late
         saving = asyncio.create_task(NatsConversations(far).save("c", document(message(0)), 0))
         await soon(lambda: wire.said.count(b"HPUB $KV") == 2)
         wire.delay = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -151,7 +151,7 @@ async def test_another_turn_of_the_conversation_does_not_count(bus: Bus) -> None
 
 async def test_what_is_older_than_the_turn_is_not_read(bus: Bus) -> None:
     await Voice(bus).say(0, 1_000)
-    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1)
+    later = datetime.now(UTC) + timedelta(seconds=1)
     assert await heard(bus, 99_000, since=later.isoformat()) == ""
 
 
@@ -173,13 +173,11 @@ async def test_leftovers_of_a_replaced_worker_do_not_count(bus: Bus) -> None:
     await first.started()
     await first.say(0, 1_000)
     await second.started()
-    await second.piece(1)
-    await second.chunk(1, 500)
+    await second.say(1, 1_000)
     # The first one was frozen, and now says what it had on its lips.
     await first.piece(1)
-    await first.chunk(1, 3_000)
-    await first.piece_done(1, 3_000)
-    await second.chunk(1, 500)
-    await second.piece_done(1, 1_000)
-    await first.piece(2)
+    await first.chunk(1, 500)
     assert await heard(bus, 2_000) == "First comes this. Then that follows."
+    await first.piece_done(1, 500)
+    await second.say(2, 1_000)
+    assert await heard(bus, 2_500) == "First comes this. Then that follows. And"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import nats
-import nkeys
+import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from local.nats_server import NatsServer, binary

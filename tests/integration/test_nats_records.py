@@ -74,10 +74,10 @@ async def test_of_two_workers_that_end_a_voice_one_wins(bus: Bus, server: NatsSe
 async def test_a_write_whose_ack_was_lost_is_our_own(
     server: NatsServer, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nats_bus, "ACK_TIMEOUT", 0.3)
+    monkeypatch.setattr(nats_bus, "ACK_TIMEOUT", 0.15)
     record = SpeechRecord(execution="e")
     async with Wire(server.url) as wire, connected(wire.url) as far:
-        wire.delay = 0.5
+        wire.delay = 0.25
         saving = asyncio.create_task(NatsRecords(far, "c", "t").save(record, 0))
         await soon(lambda: wire.said.count(b"HPUB $KV") == 2)
         wire.delay = 0

@@ -313,6 +313,59 @@ async def test_a_socket_that_names_nobody_serves_one_turn_at_a_time(
         assert emulator.record.totals.peak_sockets <= 2
 
 
+async def test_turns_lend_each_other_a_socket_that_serves_one_at_a_time() -> None:
+    async with speaking({"binary": True, "realtime_factor": 20.0}, sockets=1) as (emulator, voice):
+        began: list[int] = []
+
+        async def said(number: int) -> bytes:
+            async with voice.turn(PARAMS) as turn:
+                audio = await heard(turn.say(TEXTS[0]))
+                began.append(number)
+                for text in TEXTS[1:]:
+                    audio += await heard(turn.say(text))
+                audio += await heard(turn.finish())
+            return audio
+
+        turns = await asyncio.gather(*(said(n) for n in range(3)))
+        assert turns == [samples(TEXTS, emulator)] * 3
+        assert began == [0, 1, 2]
+        assert len({c.context for c in list(emulator.record.commits)[:3]}) == 3
+        assert voice.counts.lent >= 6
+        assert voice.counts.connects == 1
+
+
+async def test_a_turn_that_waits_for_its_text_lends_its_socket() -> None:
+    async with (
+        speaking({"binary": True}, sockets=1) as (emulator, voice),
+        voice.turn(PARAMS) as turn,
+    ):
+        audio = await heard(turn.say(TEXTS[2]))
+        assert await spoken(voice) == samples(TEXTS, emulator)
+        audio += await heard(turn.say(TEXTS[3]))
+        assert audio == samples(TEXTS[2:4], emulator)
+
+
+@pytest.mark.parametrize("segment", ["sentence", "immediate"])
+@pytest.mark.parametrize("empty_commit", ["nothing", "done", "error"])
+async def test_an_endpoint_that_cuts_by_itself(segment: str, empty_commit: str) -> None:
+    script = {"empty_commit": empty_commit}
+    async with speaking(script, segment=segment) as (_, voice):
+        audio = await spoken(voice)
+        said = [text for text in voices.spoken_texts(audio) if text]
+        assert "".join(said).replace(" ", "") == "".join(TEXTS).replace(" ", "")
+
+
+async def test_after_a_failure_a_turn_goes_to_another_socket() -> None:
+    faults = [{"kind": "speech.failed", "match": "length", "after": 1, "times": 2}]
+    async with speaking(faults=faults, sockets=3) as (emulator, voice):
+        await spoken(voice, ("Yes.",))
+        others = asyncio.gather(*(spoken(voice) for _ in range(3)))
+        assert await others == [samples(TEXTS, emulator)] * 3
+        tried = [c for c in emulator.record.commits if "length" in c.text]
+        failed = {c.socket for c in tried if c.how == "failed"}
+        assert not failed & {c.socket for c in tried[-2:]}
+
+
 async def test_contexts_are_freed_after_each_turn() -> None:
     async with speaking({"max_contexts": 2}, sockets=1) as (emulator, voice):
         for _ in range(8):

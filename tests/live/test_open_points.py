@@ -27,7 +27,10 @@ pytestmark = pytest.mark.timeout(180)
 
 IDLE_SECONDS = float(os.environ.get("LIVE_IDLE_SECONDS") or 330)
 MOST_SOCKETS = int(os.environ.get("LIVE_SOCKETS") or 20)
-MODELS = {MODEL: {}, "canopylabs/orpheus-3b-0.1-ft": {"voice": "tara"}}
+MODELS: dict[str, dict[str, Any]] = {
+    MODEL: {},
+    "canopylabs/orpheus-3b-0.1-ft": {"voice": "tara"},
+}
 TWO = "Hello! How are you doing today?"
 LONG = (
     "The sea is calm tonight, the tide is full, the moon lies fair upon the straits, and on the "
@@ -73,7 +76,7 @@ async def test_an_empty_commit(tell: Tell) -> None:
 async def test_whether_a_context_is_echoed(tell: Tell) -> None:
     async with RawSession(alignment="word") as session:
         heard = await session.say(TWO, "echo-1")
-        await session.update("echo-2", voice="no-such-voice")
+        await session.update("echo-2", voice="no-such-voice", speed=-1)
         await session.commit(TWO, "echo-2")
         heard.frames += (await session.listen()).frames
     lines = []

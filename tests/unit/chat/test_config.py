@@ -62,7 +62,7 @@ def test_every_setting_is_read() -> None:
             "CHAT_TURN_TIMEOUT": "5",
             "CHAT_TRIES": "1",
             "CHAT_SPEECH": "off",
-            "RETENTION_DELTAS": "60",
+            "RETENTION_DELTAS": "600",
             "STREAM_REPLICAS": "3",
         }
     )
@@ -75,7 +75,7 @@ def test_every_setting_is_read() -> None:
     assert (config.first_token_timeout, config.token_timeout, config.turn_timeout) == (0.5, 0.25, 5)
     assert config.tries == 1
     assert not config.speech
-    assert config.retention.deltas == 60
+    assert config.retention.deltas == 600
     assert config.nats.replicas == 3
 
 

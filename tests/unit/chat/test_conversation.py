@@ -533,3 +533,48 @@ def test_a_document_of_a_newer_version_can_be_read() -> None:
     data = encode(run(Conversation()))[:-1] + b',"new_field":{"x":1}}'
 
     assert conversation.decode(data) == run(Conversation())
+
+
+def test_a_loop_is_stopped_at_so_many_turns_a_minute() -> None:
+    document = Conversation()
+    for number in range(3):
+        found, document = begin(
+            document,
+            ChatRequest(content="again"),
+            f"t{number}",
+            execution="w",
+            now=f"2026-01-01T00:00:{number:02}.000Z",
+            give_up_after=5,
+            most_per_minute=3,
+        )
+        assert found is Begin.RUN
+        document = replace(document, turn=None)
+
+    def later(now: str) -> Begin:
+        return begin(
+            document,
+            ChatRequest(content="again"),
+            "t9",
+            execution="w",
+            now=now,
+            give_up_after=5,
+            most_per_minute=3,
+        )[0]
+
+    assert later("2026-01-01T00:00:30.000Z") is Begin.TOO_MANY
+    assert later("2026-01-01T00:01:01.000Z") is Begin.RUN
+
+
+def test_the_prompt_holds_no_more_messages_than_allowed() -> None:
+    past = [
+        Message(f"m{n}", Role.USER if n % 2 == 0 else Role.ASSISTANT, f"{n}", "t", "2026")
+        for n in range(20)
+    ]
+    found = prompt(
+        Conversation(messages=past),
+        ChatRequest(content="now"),
+        system="s",
+        context_tokens=10_000,
+        context_messages=5,
+    )
+    assert [m.content for m in found] == ["s", "16", "17", "18", "19", "now"]

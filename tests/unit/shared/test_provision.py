@@ -151,17 +151,17 @@ def test_one_replica_at_a_time_takes_in_requests() -> None:
 
 
 def test_retention_is_read_in_seconds() -> None:
-    env = Env({"RETENTION_DELTAS": "60", "RETENTION_CONVERSATIONS": "0.5"})
+    env = Env({"RETENTION_DELTAS": "600", "RETENTION_CONVERSATIONS": "120.5"})
     retention = Retention.from_env(env)
 
-    assert retention.deltas == 60
-    assert retention.conversations == 0.5
+    assert retention.deltas == 600
+    assert retention.conversations == 120.5
     assert retention.audio == Retention().audio
-    assert by_name(retention=retention)["CHAT_DELTAS"]["max_age"] == 60 * 10**9
+    assert by_name(retention=retention)["CHAT_DELTAS"]["max_age"] == 600 * 10**9
 
 
 @pytest.mark.parametrize("name", ["DELTAS", "AUDIO", "DEAD_LETTERS", "CONVERSATIONS", "SPEECH"])
-@pytest.mark.parametrize("wrong", ["-1", "a day", "nan", "1e11"])
+@pytest.mark.parametrize("wrong", ["-1", "a day", "nan", "1e11", "60"])
 def test_a_wrong_retention_is_named(name: str, wrong: str) -> None:
     with pytest.raises(BadSetting, match=f"RETENTION_{name}: "):
         Retention.from_env(Env({f"RETENTION_{name}": wrong}))

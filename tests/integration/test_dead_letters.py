@@ -1,0 +1,108 @@
+"""A dead letter on a real server: as it came, with its reason, obeying nobody."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from local.nats_server import NatsServer
+from shared.contract import CHAT_DEAD, MSG_ID, TTS_DEAD
+from shared.dead_letters import bury
+from shared.errors import InvalidRequest, TooLarge
+from tests.integration.test_nats_bus import connected, held, provisioned
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from shared.nats_bus import Bus
+
+pytestmark = pytest.mark.timeout(30)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[NatsServer]:
+    async with NatsServer(websocket=False) as running:
+        yield running
+
+
+@pytest.fixture
+async def bus(server: NatsServer) -> AsyncIterator[Bus]:
+    async with connected(server.url) as bus:
+        await provisioned(bus)
+        yield bus
+
+
+async def buried(bus: Bus, data: bytes, headers: dict[str, str], unique: str | None = None) -> None:
+    await bury(
+        bus,
+        CHAT_DEAD,
+        subject="chat.request.c",
+        data=data,
+        headers=headers,
+        error=InvalidRequest("that was wrong"),
+        deliveries=3,
+        unique=unique,
+    )
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00\xff not text \r\n", b'{"a":1}', os.urandom(100_000)])
+async def test_it_is_kept_byte_for_byte_with_its_reason(bus: Bus, data: bytes) -> None:
+    await buried(bus, data, {"traceparent": "x", MSG_ID: "mine", "Parley-Turn": "t"})
+    (letter,) = await held(bus, "DEAD_LETTERS")
+    assert letter.subject == CHAT_DEAD
+    assert letter.data == data
+    headers = dict(letter.headers)
+    assert headers.pop(MSG_ID) != "mine"
+    assert headers.pop("Parley-Failed-At").endswith("Z")
+    assert headers == {
+        "traceparent": "x",
+        "Parley-Turn": "t",
+        "Parley-Original-Nats-Msg-Id": "mine",
+        "Parley-Error-Code": "invalid_request",
+        "Parley-Error": "that was wrong",
+        "Parley-Subject": "chat.request.c",
+        "Parley-Deliveries": "3",
+    }
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"Nats-Rollup": "all"},
+        {"Nats-Expected-Stream": "OTHER"},
+        {"nats-expected-last-sequence": "99"},
+        {"Nats-TTL": "1s"},
+        {"A": "x\r\nNats-Rollup: all"},
+        {f"H{n}": "x" * 1_000 for n in range(100)},
+    ],
+)
+async def test_no_header_of_the_original_is_obeyed(bus: Bus, hostile: dict[str, str]) -> None:
+    await buried(bus, b"one", {})
+    await buried(bus, b"two", hostile)
+    assert [letter.data for letter in await held(bus, "DEAD_LETTERS")] == [b"one", b"two"]
+
+
+async def test_a_huge_body_is_cut_and_its_size_is_told(bus: Bus) -> None:
+    data = os.urandom(bus.client.max_payload)
+    await bury(
+        bus,
+        TTS_DEAD,
+        subject="tts.request.c",
+        data=data,
+        headers={f"H{n}": "x" * 100 for n in range(1_000)},
+        error=TooLarge("too large " * 1_000),
+    )
+    (letter,) = await held(bus, "DEAD_LETTERS")
+    assert letter.subject == TTS_DEAD
+    assert letter.headers["Parley-Original-Bytes"] == str(len(data))
+    assert len(letter.data) > 1_000_000
+    assert data.startswith(letter.data)
+
+
+async def test_the_same_letter_is_kept_once_and_another_of_the_same_words_too(bus: Bus) -> None:
+    for unique in ("1", "1", "2"):
+        await buried(bus, b"one", {}, unique)
+    assert len(await held(bus, "DEAD_LETTERS")) == 2
