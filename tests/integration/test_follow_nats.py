@@ -91,7 +91,7 @@ class Reader:
 
     async def _read(self) -> None:
         async for event in self._following:
-            self.got.append(event)  # noqa: PERF401  what came before an error must be kept
+            self.got.append(event)
 
     async def has(self, count: int) -> None:
         await soon(lambda: len(self.got) >= count)

@@ -23,6 +23,7 @@ from shared.contract import (
 )
 from shared.errors import Replaced
 from shared.follow import decode_delta
+from shared.wait import wait_until
 from tests.integration.test_nats_bus import Lease, connected, held, provisioned
 
 if TYPE_CHECKING:
@@ -126,10 +127,12 @@ async def test_words_are_joined_while_the_server_lags(server: NatsServer, bus: B
         await say(deltas, turn, *WORDS[:150])
     finally:
         server.thaw()
+
     # What was held back follows by itself, without another word.
-    async with asyncio.timeout(5):
-        while "".join(e.text for e in await stored(bus) if isinstance(e, Text)) != turn.text:
-            await asyncio.sleep(0.005)
+    async def all_there() -> bool:
+        return "".join(e.text for e in await stored(bus) if isinstance(e, Text)) == turn.text
+
+    assert await wait_until(all_there, 5)
     await say(deltas, turn, *WORDS[150:])
     await deltas.drained(turn)
     await deltas.end(done(turn))
