@@ -399,10 +399,15 @@ class _Speaker:
         try:
             await self._end(end)
         except Replaced:
-            if stowed.key is not None:
+            # Before the commit the object is ours alone; after it, it is what everybody hears of.
+            if stowed.key is not None and not await self._is_committed(stowed.key):
                 await self.world.store.remove(label)
             raise
         return end
+
+    async def _is_committed(self, key: str) -> bool:
+        found, _ = await self.world.records.load()
+        return found.stored is not None and found.stored.key == key
 
     def _nothing(self) -> Stowed:
         return Stowed(

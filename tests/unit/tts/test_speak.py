@@ -676,3 +676,18 @@ async def test_a_voice_begun_five_times_is_given_up() -> None:
     assert worker.stream.told()[-1] == ("failed", 6, "internal")
     assert worker.records.kept.failed is not None
     assert await worker.next(name="w7").speak(answer(TEXT)) is None
+
+
+async def test_who_is_replaced_after_its_commit_leaves_its_object() -> None:
+    worker = Worker()
+
+    async def replaced(_event: object) -> None:
+        raise Replaced
+
+    worker.audio.end = replaced  # type: ignore[assignment,method-assign]  # frozen between commit and end
+    with pytest.raises(Replaced):
+        await worker.speak(answer(TEXT))
+    assert worker.store.removed == []
+    end = await worker.next(name="w2").speak(answer(TEXT))
+    assert isinstance(end, Stored)
+    assert worker.store.audio == {"c/t/1.wav": A + B + C}
