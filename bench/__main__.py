@@ -80,7 +80,7 @@ class Parley:
         while True:
             try:
                 # A stream that is not made yet would take nothing, and say nothing either.
-                await self._client.jetstream().stream_info("TTS_REQUESTS")
+                await self._client.jetstream().stream_info("CHAT_REQUESTS")
             except nats.js.errors.NotFoundError:
                 await asyncio.sleep(0.1)
             else:
