@@ -28,10 +28,10 @@ have() { [ -z "${FRESH:-}" ] && podman image exists "$1"; }
 
 if ! have "$PYTHON_STANDIN"; then
   echo "== Debian $SUITE as $PYTHON_STANDIN"
-  debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates "$SUITE" "$work/root" >"$work/debootstrap.log" 2>&1 ||
+  debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates "$SUITE" "$work/base" >"$work/debootstrap.log" 2>&1 ||
     { tail -20 "$work/debootstrap.log"; exit 1; }
-  rm -rf "$work"/root/var/cache/apt/archives/*.deb "$work"/root/var/lib/apt/lists/*
-  tar -C "$work/root" --one-file-system -c . | podman import --quiet - "$PYTHON_STANDIN" >/dev/null
+  rm -rf "$work"/base/var/cache/apt/archives/*.deb "$work"/base/var/lib/apt/lists/*
+  tar -C "$work/base" --one-file-system -c . | podman import --quiet - "$PYTHON_STANDIN" >/dev/null
 fi
 
 # The host's certificates and the name of the file that holds them, for pip inside the build.

@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
+from faststream.nats import NatsMessage
 
 from shared.contract import Refusal, encode
 from shared.dead_letters import bury
@@ -27,6 +28,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 MOST_BYTES: Final = 16_384
 DEADLINE: Final = 20.0
+
+
+async def as_bytes(message: NatsMessage) -> bytes:
+    """FastStream's own decoders turn "5" into an int, and JSON into anything."""
+    return message.body
 
 
 def decode_request(data: bytes, kind: type[T]) -> T:

@@ -53,7 +53,7 @@ from shared.contract import (
 )
 from shared.dead_letters import bury
 from shared.errors import Busy, Cancelled, ParleyError
-from shared.reply import answer_with, decode_request
+from shared.reply import answer_with, as_bytes, decode_request
 from shared.stop import Stop
 from shared.telemetry import (
     FIRST_TOKEN,
@@ -416,8 +416,3 @@ class ChatWorker:
         stop = self.stops.get((request.conversation_id, turn_id))
         if stop is not None:
             stop.request(request.heard_ms)
-
-
-async def as_bytes(message: NatsMessage) -> bytes:
-    """FastStream's own decoders turn "5" into an int, and JSON into anything."""
-    return message.body

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
-from faststream.nats import NatsBroker, NatsMessage
+from faststream.nats import NatsBroker
 
 from services.tts import record
 from services.tts.minio_store import MinioStore
@@ -59,7 +59,7 @@ from shared.dead_letters import bury
 from shared.errors import ParleyError, StorageUnavailable
 from shared.follow import follow
 from shared.nats_bus import BusError
-from shared.reply import decode_request
+from shared.reply import as_bytes, decode_request
 from shared.stop import Stop
 from shared.telemetry import (
     CHARACTERS,
@@ -488,8 +488,3 @@ class TtsWorker:
 def _rfc3339(nanoseconds: int) -> str:
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest:09d}Z"
-
-
-async def as_bytes(message: NatsMessage) -> bytes:
-    """FastStream's own decoders turn "5" into an int, and JSON into anything."""
-    return message.body
