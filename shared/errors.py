@@ -1,22 +1,29 @@
 """What can go wrong, as a small tree. The class tells whose fault it is, the code goes to the user.
 
-    ParleyError                      code                    retry?
-     ├── InvalidRequest              invalid_request         no
-     │    └── TooLarge               too_large               no
-     ├── Busy                        busy                    later
-     ├── NotFound                    not_found               no
-     ├── ProviderError
-     │    ├── ProviderAuth           provider_auth           no    key refused, spending limit
-     │    ├── ProviderRefused        provider_refused        no    the request itself was refused
-     │    ├── ProviderRateLimited    provider_rate_limited   yes   429: our rate
-     │    ├── ProviderOverloaded     provider_overloaded     yes   5xx: their capacity
-     │    ├── ProviderStalled        provider_stalled        yes   nothing came within a deadline
-     │    └── ProviderBroken         provider_broken         yes   cut, garbled, out of protocol
-     ├── StorageUnavailable          storage_unavailable     yes
-     ├── DeadlineExceeded            deadline_exceeded       yes
-     ├── Internal                    internal                no    a bug of ours, or given up
-     ├── Replaced                    (never sent: another worker has this work now)
-     └── Cancelled                   (never sent: the user stopped the turn)
+    ParleyError
+     ├── Failure                       what a user is told             retry?
+     │    ├── InvalidRequest           invalid_request                 no
+     │    │    └── TooLarge            too_large                       no
+     │    ├── Busy                     busy                            later
+     │    ├── NotFound                 not_found                       no
+     │    ├── ProviderError
+     │    │    ├── ProviderAuth        provider_auth                   no   key, spending limit
+     │    │    ├── ProviderRefused     provider_refused                no   the request itself
+     │    │    ├── ProviderRateLimited provider_rate_limited           yes  429: our rate
+     │    │    ├── ProviderOverloaded  provider_overloaded             yes  5xx: their capacity
+     │    │    ├── ProviderStalled     provider_stalled                yes  nothing in time
+     │    │    └── ProviderBroken      provider_broken                 yes  cut, out of protocol
+     │    ├── StorageUnavailable       storage_unavailable             yes
+     │    ├── DeadlineExceeded         deadline_exceeded               yes
+     │    └── Internal                 internal                        no   a bug, or given up
+     ├── NatsError                     NATS did not do it within the deadline: the message that was
+     │    │                            worked on is handed back, and somebody does it again
+     │    ├── Conflict                 a compare-and-set met another revision
+     │    ├── NoStream                 nobody answers for that stream at this moment
+     │    ├── ApiError                 the JetStream API refused the request
+     │    └── Unsendable               NATS would never take this message
+     ├── Superseded                    another worker has this work now
+     └── Cancelled                     the user stopped the turn
 
 An adapter translates a vendor's exceptions into these once, keeping the cause.
 """
@@ -29,7 +36,11 @@ from shared.contract import Code, Error
 
 
 class ParleyError(Exception):
-    """Base of all; `retryable` says whether the same request may succeed later."""
+    """Base of all."""
+
+
+class Failure(ParleyError):
+    """What a user is told; `retryable` says whether the same request may succeed later."""
 
     code: ClassVar[Code] = Code.INTERNAL
     retryable: ClassVar[bool] = False
@@ -42,7 +53,7 @@ class ParleyError(Exception):
         return Error(self.code, str(self), self.retryable)
 
 
-class InvalidRequest(ParleyError):
+class InvalidRequest(Failure):
     code = Code.INVALID_REQUEST
 
 
@@ -50,16 +61,16 @@ class TooLarge(InvalidRequest):
     code = Code.TOO_LARGE
 
 
-class Busy(ParleyError):
+class Busy(Failure):
     code = Code.BUSY
     retryable = True
 
 
-class NotFound(ParleyError):
+class NotFound(Failure):
     code = Code.NOT_FOUND
 
 
-class ProviderError(ParleyError):
+class ProviderError(Failure):
     """Together AI, or what stands in for it. `wait` is the pause it asked for, in seconds."""
 
     code = Code.PROVIDER_BROKEN
@@ -97,21 +108,45 @@ class ProviderBroken(ProviderError):
     retryable = True
 
 
-class StorageUnavailable(ParleyError):
+class StorageUnavailable(Failure):
     code = Code.STORAGE_UNAVAILABLE
     retryable = True
 
 
-class DeadlineExceeded(ParleyError):
+class DeadlineExceeded(Failure):
     code = Code.DEADLINE_EXCEEDED
     retryable = True
 
 
-class Internal(ParleyError):
+class Internal(Failure):
     code = Code.INTERNAL
 
 
-class Replaced(ParleyError):
+class NatsError(ParleyError):
+    """NATS did not do what was asked, within the deadline."""
+
+
+class Conflict(NatsError):
+    """A compare-and-set met another revision than it expected."""
+
+
+class NoStream(NatsError):
+    """There is no stream of that name, or nobody answers for it at this moment."""
+
+
+class ApiError(NatsError):
+    """The JetStream API refused a request. `code` is like an HTTP status, `err_code` says more."""
+
+    def __init__(self, code: int, err_code: int, description: str) -> None:
+        super().__init__(f"{description} ({err_code})")
+        self.code, self.err_code = code, err_code
+
+
+class Unsendable(NatsError):
+    """NATS would never take this message."""
+
+
+class Superseded(ParleyError):
     """Another worker has taken this piece of work over: publish nothing more, stop."""
 
 

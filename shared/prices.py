@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 
-from shared.settings import BadSetting
+from shared.process.settings import BadSetting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.settings import Env
+    from shared.process.settings import Env
 
 _Dollars: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 

@@ -1,29 +1,49 @@
-"""How long to wait before something is tried again: full jitter, bounded, as the provider asks."""
+"""How long to wait before something is tried again: bounded, scattered, as the other side asks."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-FIRST_SECONDS: Final = 0.25
-MOST_SECONDS: Final = 8.0
-MOST_ASKED_SECONDS: Final = 30.0  # a longer pause than this is a refusal in other words
+MAX_ASKED_SECONDS: Final = 30.0  # a longer pause than this is a refusal in other words
 
 
-def pause_before(
-    try_number: int, asked: float | None, *, uniform: Callable[[float, float], float]
-) -> float:
-    """Seconds to wait before try 2, 3 …; `asked` is what the provider wants us to wait.
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Pauses that double from `first` to `longest`, in seconds."""
 
-    Full jitter scatters replicas that were refused together; what was asked for is the least.
-    """
-    ceiling = min(MOST_SECONDS, FIRST_SECONDS * 2 ** max(0, try_number - 2))
-    scattered = uniform(0, ceiling)
-    return scattered if asked is None else asked + uniform(0, FIRST_SECONDS)
+    first: float
+    longest: float
+
+    def ceiling(self, failures: int) -> float:
+        """The longest pause after so many failures in a row: 1, 2 …"""
+        return min(self.longest, self.first * 2.0 ** min(failures - 1, 64))
+
+    def pauses(self) -> Iterator[float]:
+        """Without end, and not scattered: for what nobody else does at the same time."""
+        failures = 0
+        while True:
+            failures += 1
+            yield self.ceiling(failures)
+
+    def scattered(
+        self, failures: int, asked: float | None, *, uniform: Callable[[float, float], float]
+    ) -> float:
+        """Seconds to wait after so many failures; `asked` is what the other side wants us to wait.
+
+        Full jitter scatters replicas that were refused together; what was asked for is the least.
+        """
+        if asked is not None:
+            return asked + uniform(0, self.first)
+        return uniform(0, self.ceiling(failures))
+
+
+PROVIDER: Final = Backoff(first=0.25, longest=8.0)
 
 
 def worth_waiting(asked: float | None, left: float) -> bool:
     """False when the pause asked for would eat what is left of the turn."""
-    return asked is None or asked <= min(MOST_ASKED_SECONDS, left)
+    return asked is None or asked <= min(MAX_ASKED_SECONDS, left)

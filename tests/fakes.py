@@ -1,11 +1,11 @@
-"""Working stand-ins for the ports of the chat service, and for the bus that carries its text."""
+"""Working stand-ins for the ports of the chat service, and for the connection that carries its text."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from services.chat import conversation
-from services.chat.ports import Conflict, Finished, Older, Prompt, Said, Thought
+from services.chat.ports import Finished, Older, Prompt, Said, Thought
 from shared.contract import (
     H_TURN,
     Done,
@@ -17,8 +17,9 @@ from shared.contract import (
     Usage,
     encode,
 )
-from shared.errors import Cancelled, Replaced
-from shared.nats_bus import Bus, BusError, StoredMessage
+from shared.errors import Cancelled, Conflict, NatsError, Superseded
+from shared.nats.connection import Connection
+from shared.nats.read import StoredMessage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -129,7 +130,7 @@ class Published:
 
     def _keep(self, event: Delta) -> None:
         if self._fenced_after is not None and len(self.events) >= self._fenced_after:
-            raise Replaced
+            raise Superseded
         self.events.append(event)
         self.journal.append(type(event).__name__.lower())
 
@@ -223,7 +224,7 @@ class Queue:
         self.interrupted.append(turn_id)
 
 
-# ---------------------------------------------------------------- the bus under shared/follow.py
+# ---------------------------------------------------------------- the connection under shared/follow.py
 
 
 class _Message:
@@ -234,7 +235,7 @@ class _Message:
 
 
 class TextStream:
-    """A bus that carries the text of one conversation: a stream, and subscribers to it.
+    """A connection that carries the text of one conversation: a stream, and subscribers to it.
 
     `store` keeps an event, `pass_by` shows it to subscribers, `say` does both. `looks` counts how
     often the stream was read back, `broken` fails that many of them.
@@ -251,8 +252,8 @@ class TextStream:
         self._reconnected: list[Callable[[], None]] = []
 
     @property
-    def bus(self) -> Bus:
-        return cast("Bus", self)
+    def connection(self) -> Connection:
+        return cast("Connection", self)
 
     @property
     def client(self) -> Client:
@@ -311,7 +312,7 @@ class TextStream:
             await self.on_look()
         if self.broken:
             self.broken -= 1
-            raise BusError("away")
+            raise NatsError("away")
         for sequence, data in tuple(self.stored):
             if sequence >= start:
                 yield StoredMessage(subject, sequence, data, {})

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from services.tts import pcm, record
-from services.tts.ports import Conflict, Label, SpokenWord, Stowed, VoiceParams
-from services.tts.recalled import Recalled
+from services.tts import record
+from services.tts.audio import pcm
+from services.tts.audio.spool import Spool
+from services.tts.ports import Label, SpokenWord, Stowed, VoiceParams
 from services.tts.record import SpeechRecord
-from services.tts.spool import Spool
+from services.tts.resume import Recalled
 from shared.contract import (
     CONTENT_TYPES,
     H_ATTEMPT,
@@ -28,13 +29,13 @@ from shared.contract import (
     encode,
 )
 from shared.contract import Piece as PieceEvent
-from shared.errors import Cancelled, Replaced, StorageUnavailable
+from shared.errors import Cancelled, Conflict, StorageUnavailable, Superseded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
-    from services.tts.pieces import Piece
     from services.tts.ports import Recording
+    from services.tts.text.segments import Piece
     from shared.contract import Word
 
 BUCKET = "parley-audio"
@@ -111,7 +112,7 @@ class MemoryAudio:
 
     def _check(self) -> None:
         if self.shut_after is not None and len(self.stream.messages) >= self.shut_after:
-            raise Replaced
+            raise Superseded
 
     def _keep(self, kind: Kind, data: bytes, **more: int) -> None:
         self._check()

@@ -25,7 +25,7 @@ OURS = ("services", "shared", "client")
 # What talks to the world: a file is an adapter when it is named for a product …
 PRODUCTS = ("nats", "together", "minio", "pyav")
 # … or handles files, which are a product of the machine.
-ADAPTERS_BY_NAME = {"services.tts.encode", "services.tts.spool"}
+ADAPTERS_BY_NAME = {"services.tts.audio.encode", "services.tts.audio.spool"}
 WIRING = {"app", "__main__"}
 
 # Packages that open sockets or files: only adapters and the wiring of a service import them.
@@ -46,7 +46,7 @@ SUBJECT = re.compile(
 )
 STREAM = re.compile(r"(CHAT_REQUESTS|CHAT_DELTAS|TTS_REQUESTS|TTS_AUDIO|DEAD_LETTERS)\b")
 # Not a stream but the end of a setting's name, RETENTION_DEAD_LETTERS.
-SETTINGS = {"shared.provision": {"DEAD_LETTERS"}}
+SETTINGS = {"shared.nats.provision": {"DEAD_LETTERS"}}
 SERVER_API = re.compile(r"\$(KV|JS)\.")
 
 
@@ -180,10 +180,10 @@ def test_the_adapters_are_found() -> None:
     names = {module.name for module in SERVICES if module.adapter}
 
     assert {
-        "services.chat.together_chat",
-        "services.chat.nats_conversations",
-        "services.tts.minio_store",
-        "services.tts.together_speech",
+        "services.chat.together.chat",
+        "services.chat.nats.conversations",
+        "services.tts.minio.store",
+        "services.tts.together.pool",
     } <= names
 
 
@@ -199,7 +199,7 @@ def test_only_the_contract_spells_a_subject_or_a_stream(module: Module) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    [m for m in ALL if m.name not in {"shared.nats_bus", "shared.provision"}],
+    [m for m in ALL if m.name not in {"shared.nats_bus", "shared.nats.provision"}],
     ids=ids,
 )
 def test_only_the_bus_and_provisioning_spell_what_is_the_server_s(module: Module) -> None:
@@ -228,4 +228,4 @@ def test_only_an_entry_point_reads_the_environment(module: Module) -> None:
         if isinstance(node.value, ast.Name) and node.value.id == "os"
     ]
 
-    assert not reads or module.last == "__main__" or module.name == "shared.provision"
+    assert not reads or module.last == "__main__" or module.name == "shared.nats.provision"

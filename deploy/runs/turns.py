@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import nats
+from shared.nats_bus import Bus, BusError
 
 from local.voices import spoken_texts
-from shared.nats_bus import Bus, BusError
 from tests.e2e.whole import letters
 from tests.system import Turn
 

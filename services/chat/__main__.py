@@ -7,13 +7,13 @@ import sys
 
 from services.chat.app import ChatWorker
 from services.chat.config import Config
-from shared import fault_points
-from shared.process import run, serve
+from shared.process import failpoints
+from shared.process.lifecycle import run, serve
 
 
 async def main() -> int:
     config = Config.from_env(os.environ)
-    fault_points.arm(os.environ)
+    failpoints.arm(os.environ)
     return await serve(
         "chat",
         ChatWorker(config),

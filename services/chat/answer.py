@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from services.chat import conversation
 from services.chat.conversation import Begin
-from services.chat.ports import Conflict, Finished, Prompt, Said
+from services.chat.ports import Finished, Prompt, Said
 from services.chat.turn import Turn
 from shared.contract import (
     ChatRequest,
@@ -28,16 +28,17 @@ from shared.contract import (
 from shared.errors import (
     Busy,
     Cancelled,
+    Conflict,
     DeadlineExceeded,
+    Failure,
     Internal,
-    ParleyError,
     ProviderBroken,
     ProviderError,
     ProviderRefused,
-    Replaced,
+    Superseded,
 )
-from shared.fault_points import reach
-from shared.retry import pause_before, worth_waiting
+from shared.process.failpoints import failpoint
+from shared.retry import PROVIDER, worth_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +95,7 @@ async def answer(job: Job, rules: Rules, world: World) -> Done | Failed | None:
     """Runs the turn to its end and returns that; None when it had ended before.
 
     Raises:
-        Replaced: another worker has the turn; nothing more was published.
+        Superseded: another worker has the turn; nothing more was published.
         GivenUp: it was begun too often; its failure was published.
         Busy: too many turns of the conversation within a minute; nothing was published.
     """
@@ -136,7 +137,7 @@ class _Answer:
                 execution=self.job.execution,
                 now=self.world.now.utc(),
                 give_up_after=self.rules.executions,
-                most_per_minute=self.rules.turns_per_minute,
+                max_per_minute=self.rules.turns_per_minute,
             )
             self.document, self.revision = document, revision
             if begin is not Begin.RUN:
@@ -145,7 +146,7 @@ class _Answer:
                 await self._save(document)
             except Conflict:
                 continue
-            reach("chat.begun")
+            failpoint("chat.begun")
             return begin
         raise Internal("the conversation's document could not be saved")
 
@@ -158,7 +159,7 @@ class _Answer:
     async def _change(
         self, change: Callable[[conversation.Conversation], conversation.Conversation]
     ) -> None:
-        """Saves a change of the turn that this execution owns. Raises Replaced."""
+        """Saves a change of the turn that this execution owns. Raises Superseded."""
         for _ in range(SAVE_TRIES):
             try:
                 await self._save(change(self.document))
@@ -193,14 +194,14 @@ class _Answer:
                 try:
                     if not changed:
                         now = self.world.now
-                        await now.pause(pause_before(number, exc.wait, uniform=now.uniform))
+                        await now.pause(
+                            PROVIDER.scattered(number - 1, exc.wait, uniform=now.uniform)
+                        )
                     if said or changed:
                         await self._restart(model)
                 except Cancelled:
                     return await self._end(self._done(FinishReason.CANCELLED, Usage(0, 0)))
-            except Replaced:
-                raise
-            except ParleyError as exc:
+            except Failure as exc:
                 return await self._end(self._failed(exc))
 
     def _next_model(self, model: str, exc: ProviderError, number: int) -> str | None:
@@ -226,9 +227,9 @@ class _Answer:
                 created_at=record.created_at,
             )
         )
-        reach("chat.started")
+        failpoint("chat.started")
         await self._ask_for_voice(self.delta_sequence)
-        reach("chat.voice_asked")
+        failpoint("chat.voice_asked")
 
     async def _restart(self, model: str) -> None:
         """The next attempt: listeners forget what this one has said."""
@@ -288,7 +289,7 @@ class _Answer:
             else:
                 turn.think(part.text)
             await self.world.publish.text(turn)
-            reach("chat.text")
+            failpoint("chat.text")
             if length > self.rules.output_chars:
                 return Finished(FinishReason.LENGTH, Usage(0, 0))
         raise ProviderBroken("the answer ended without an end")
@@ -312,7 +313,7 @@ class _Answer:
 
         return done
 
-    def _failed(self, error: ParleyError) -> Callable[[], Failed]:
+    def _failed(self, error: Failure) -> Callable[[], Failed]:
         late = self.world.now.monotonic() >= self.until
         if late and not isinstance(error, DeadlineExceeded):
             error = DeadlineExceeded(f"the turn took longer than {self.rules.turn_timeout:g} s")
@@ -320,7 +321,7 @@ class _Answer:
 
     async def _end(self, make: Callable[[], Done | Failed]) -> Done | Failed:
         await self.world.publish.drained(self.turn)
-        reach("chat.drained")
+        failpoint("chat.drained")
         end = make()
         kept = await self._kept(end)
         await self._change(
@@ -333,9 +334,9 @@ class _Answer:
                 delta_sequence=self.delta_sequence,
             )
         )
-        reach("chat.committed")
+        failpoint("chat.committed")
         await self.world.publish.end(end)
-        reach("chat.ended")
+        failpoint("chat.ended")
         return end
 
     async def _kept(self, end: Done | Failed) -> str:
@@ -361,15 +362,15 @@ class _Answer:
         await self.world.publish.end(end)
         return end
 
-    async def _fail_unowned(self, error: ParleyError) -> None:
+    async def _fail_unowned(self, error: Failure) -> None:
         record = self.document.turn
         if record is None:
-            raise Replaced
+            raise Superseded
         taken = conversation.taken_over(self.document, self.job.execution)
         try:
             await self._save(taken)
         except Conflict:
-            raise Replaced from None
+            raise Superseded from None
         self.turn = Turn(self.job.conversation_id, self.job.turn_id, record.attempt + 1)
         await self._ask_for_voice(self.document.delta_sequence)
         await self._end(self._failed(error))

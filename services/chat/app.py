@@ -15,14 +15,14 @@ from faststream.nats import NatsBroker, NatsMessage
 
 from services.chat import conversation
 from services.chat.answer import GivenUp, Job, Rules, World, answer
-from services.chat.nats_conversations import NatsConversations
-from services.chat.nats_deltas import NatsDeltas
-from services.chat.nats_heard import NatsHeard
-from services.chat.nats_history import NatsHistory
-from services.chat.nats_intake import NatsIntake
-from services.chat.nats_line import Lines
+from services.chat.nats.conversations import NatsConversations
+from services.chat.nats.deltas import NatsDeltas
+from services.chat.nats.heard import NatsHeard
+from services.chat.nats.history import NatsHistory
+from services.chat.nats.intake import NatsIntake
+from services.chat.nats.queue import Lines
 from services.chat.request import Refused, understand
-from services.chat.together_chat import TogetherChat
+from services.chat.together.chat import TogetherChat
 from services.chat.turn import Turn
 from services.chat.wait_in_line import Repeated, wait_in_line
 from shared.contract import (
@@ -51,11 +51,14 @@ from shared.contract import (
     tts_audio,
     tts_request,
 )
-from shared.dead_letters import bury
-from shared.errors import Busy, Cancelled, ParleyError
-from shared.reply import answer_with, as_bytes, decode_request
-from shared.stop import Stop
-from shared.telemetry import (
+from shared.errors import Busy, Cancelled, Failure, ParleyError
+from shared.nats.connection import Connection
+from shared.nats.dead_letters import dead_letter
+from shared.nats.publish import publish
+from shared.nats.replies import answer_with, as_bytes, decode_request
+from shared.nats.work import Delivery, LeaseFence, Work
+from shared.process.cancel import Stop
+from shared.process.metrics import (
     FIRST_TOKEN,
     REFUSED,
     TOKENS,
@@ -65,15 +68,12 @@ from shared.telemetry import (
     WAITING,
     carried,
 )
-from shared.tracing import Span, span
-from shared.work import LeaseFence, Work
+from shared.process.tracing import Span, span
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from services.chat.config import Config
-    from shared.errors import Internal
-    from shared.nats_bus import Bus, Delivery
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def utc_now() -> str:
 
 
 class ChatWorker:
-    """Implements shared.process.Worker."""
+    """Implements shared.process.lifecycle.Worker."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -163,21 +163,23 @@ class ChatWorker:
             await self._reply(message, self.history.cancelled(body))
 
     async def _reply(self, message: NatsMessage, work: Awaitable[object]) -> None:
-        await answer_with(self.bus, message.raw_message, work, grave=CHAT_DEAD)
+        await answer_with(self.connection, message.raw_message, work, to=CHAT_DEAD)
 
-    async def start(self, bus: Bus) -> None:
-        self.bus = bus
-        self.conversations = NatsConversations(bus)
-        self.history = NatsHistory(bus, self.conversations)
-        self.lines = Lines(bus)
-        self.intake = NatsIntake(bus, most_bytes=self.config.max_request_bytes, refuse=self._refuse)
+    async def start(self, connection: Connection) -> None:
+        self.connection = connection
+        self.conversations = NatsConversations(connection)
+        self.history = NatsHistory(connection, self.conversations)
+        self.lines = Lines(connection)
+        self.intake = NatsIntake(
+            connection, max_bytes=self.config.max_request_bytes, refuse=self._refuse
+        )
         self.work = Work(
-            bus,
+            connection,
             CHAT_REQUESTS_STREAM,
             CHAT_WORKERS,
             places=self.config.max_turns,
             handle=self._handle,
-            bury=self._bury,
+            dead_letter=self._dead_letter,
         )
         await self.work.start()
         self._intake = asyncio.create_task(self.intake.run())
@@ -211,9 +213,9 @@ class ChatWorker:
             delivery.data,
             delivery.headers,
             delivery.sequence,
-            stamp=delivery.timestamp,
+            unique=delivery.unique,
             # The intake has added ids and spelled out what was plain text.
-            most_bytes=self.config.max_request_bytes + IDS_BYTES,
+            max_bytes=self.config.max_request_bytes + IDS_BYTES,
         )
         if isinstance(found, Refused):
             await self._refuse(delivery, found)
@@ -266,7 +268,7 @@ class ChatWorker:
             conversations=self.conversations,
             model=self.model.model_for(stop),
             publish=deltas,
-            heard=NatsHeard(self.bus, wall),
+            heard=NatsHeard(self.connection, wall),
             now=_Clock(stop),
             heard_ms=lambda: stop.heard_ms,
             price=self.config.prices.of,
@@ -277,7 +279,7 @@ class ChatWorker:
             await self._end_unstarted(delivery, request, exc)
             return
         except GivenUp as exc:
-            await self._bury(delivery, exc)
+            await self._dead_letter(delivery, exc)
             end = None
         finally:
             deltas.close()
@@ -306,7 +308,7 @@ class ChatWorker:
             conversation.owned(document, job.turn_id, job.execution)
 
         return NatsDeltas(
-            self.bus,
+            self.connection,
             job.conversation_id,
             job.turn_id,
             LeaseFence(delivery, look),
@@ -367,12 +369,12 @@ class ChatWorker:
         headers = self._headers(delivery, end, "voice")
         if isinstance(end, Failed):
             headers |= {H_TYPE: Kind.FAILED.value, H_ATTEMPT: "1"}
-        await self.bus.publish(subject, body, headers)
+        await publish(self.connection, subject, body, headers)
 
     def _headers(self, delivery: Delivery, end: Done | Failed, what: str) -> dict[str, str]:
         """Of what follows from this one message, whatever else is said of the same turn."""
         return {
-            MSG_ID: f"unstarted.{delivery.sequence}.{delivery.timestamp}.{what}",
+            MSG_ID: f"unstarted.{delivery.unique}.{what}",
             H_CONVERSATION: end.conversation_id,
             H_TURN: end.turn_id,
             **carried(delivery.headers),
@@ -381,7 +383,9 @@ class ChatWorker:
     async def _publish_end(self, delivery: Delivery, end: Done | Failed) -> int:
         """Returns its sequence in the stream."""
         headers = self._headers(delivery, end, "end")
-        return (await self.bus.publish(chat_delta(end.conversation_id), encode(end), headers)).seq
+        return (
+            await publish(self.connection, chat_delta(end.conversation_id), encode(end), headers)
+        ).seq
 
     async def _refuse(self, delivery: Delivery, refused: Refused) -> None:
         """A failed event where the conversation is known, a dead letter always."""
@@ -392,18 +396,18 @@ class ChatWorker:
             if not conversation.knows(document, refused.turn_id):
                 turn = Turn(refused.conversation_id, refused.turn_id)
                 await self._publish_end(delivery, turn.failed(refused.error.as_error()))
-        await self._bury(delivery, refused.error)
+        await self._dead_letter(delivery, refused.error)
 
-    async def _bury(self, delivery: Delivery, error: ParleyError | Internal) -> None:
-        await bury(
-            self.bus,
+    async def _dead_letter(self, delivery: Delivery, error: Failure) -> None:
+        await dead_letter(
+            self.connection,
             CHAT_DEAD,
             subject=delivery.subject,
             data=delivery.data,
             headers=delivery.headers,
             error=error,
             deliveries=delivery.deliveries,
-            unique=f"dead.{delivery.sequence}.{delivery.timestamp}",
+            unique=f"dead.{delivery.unique}",
         )
 
     # ------------------------------------------------------------ cancel

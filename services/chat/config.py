@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from shared.nats.provision import Retention
 from shared.prices import Prices
-from shared.provision import Retention
-from shared.settings import Env, NatsSettings, ProcessSettings
+from shared.process.settings import Env, NatsSettings, ProcessSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,21 +57,21 @@ class Config:
             model=env.text("CHAT_MODEL", "meta-llama/Llama-3.3-70B-Instruct-Turbo"),
             fallback_model=env.optional("CHAT_FALLBACK_MODEL"),
             system_prompt=env.long_text("CHAT_SYSTEM_PROMPT", SYSTEM_PROMPT),
-            context_tokens=env.integer("CHAT_CONTEXT_TOKENS", 16_000, least=100),
-            context_messages=env.integer("CHAT_CONTEXT_MESSAGES", 200, least=1),
+            context_tokens=env.integer("CHAT_CONTEXT_TOKENS", 16_000, minimum=100),
+            context_messages=env.integer("CHAT_CONTEXT_MESSAGES", 200, minimum=1),
             # A person needs ten; more than this is a loop that costs money.
             turns_per_minute=env.integer("CHAT_REQUESTS_PER_MINUTE", 120),
-            max_output_tokens=env.integer("CHAT_MAX_OUTPUT_TOKENS", 4_096, least=1),
-            max_turns=env.integer("CHAT_MAX_TURNS", 64, least=1),
+            max_output_tokens=env.integer("CHAT_MAX_OUTPUT_TOKENS", 4_096, minimum=1),
+            max_turns=env.integer("CHAT_MAX_TURNS", 64, minimum=1),
             max_queued=env.integer("CHAT_MAX_QUEUED", 20),
             max_request_bytes=env.integer(
-                "CHAT_MAX_REQUEST_BYTES", 262_144, least=1_024, most=262_144
+                "CHAT_MAX_REQUEST_BYTES", 262_144, minimum=1_024, maximum=262_144
             ),
             connect_timeout=env.seconds("CHAT_CONNECT_TIMEOUT", 5),
             first_token_timeout=env.seconds("CHAT_FIRST_TOKEN_TIMEOUT", 15),
             token_timeout=env.seconds("CHAT_TOKEN_TIMEOUT", 10),
             turn_timeout=env.seconds("CHAT_TURN_TIMEOUT", 90),
-            tries=env.integer("CHAT_TRIES", 4, least=1, most=20),
+            tries=env.integer("CHAT_TRIES", 4, minimum=1, maximum=20),
             speech=env.flag("CHAT_SPEECH", default=True),
             prices=Prices.from_env(env, "CHAT_PRICES_FILE"),
         )

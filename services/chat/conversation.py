@@ -27,7 +27,7 @@ from shared.contract import (
     Status,
     Text,
 )
-from shared.errors import Replaced
+from shared.errors import Superseded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +98,7 @@ def begin(
     execution: str,
     now: str,
     give_up_after: int,
-    most_per_minute: int = 0,
+    max_per_minute: int = 0,
 ) -> tuple[Begin, Conversation]:
     """The turn starts, or starts over as the next attempt."""
     if turn_id in document.ended:
@@ -116,9 +116,9 @@ def begin(
         return Begin.RUN, replace(document, turn=turn)
     second = int(datetime.fromisoformat(now).timestamp())
     begun = [at for at in document.begun if second - at < MINUTE]
-    if 0 < most_per_minute <= len(begun):
+    if 0 < max_per_minute <= len(begun):
         return Begin.TOO_MANY, document
-    if most_per_minute:
+    if max_per_minute:
         document = replace(document, begun=[*begun, second])
     # A turn under way whose request is gone cannot come back: this one takes its place.
     turn = TurnRecord(turn_id, 1, 1, execution, now, request.history)
@@ -140,15 +140,15 @@ def begin(
 
 
 def owned(document: Conversation, turn_id: str, execution: str) -> TurnRecord:
-    """The turn's record; raises Replaced when this execution does not own it any more."""
+    """The turn's record; raises Superseded when this execution does not own it any more."""
     turn = document.turn
     if turn is None or turn.turn_id != turn_id or turn.execution != execution:
-        raise Replaced
+        raise Superseded
     return turn
 
 
 def next_attempt(document: Conversation, turn_id: str, execution: str) -> Conversation:
-    """The same execution starts the turn over. Raises Replaced."""
+    """The same execution starts the turn over. Raises Superseded."""
     turn = owned(document, turn_id, execution)
     return replace(document, turn=replace(turn, attempt=turn.attempt + 1))
 
@@ -157,7 +157,7 @@ def taken_over(document: Conversation, execution: str) -> Conversation:
     """The turn under way as `execution`'s own, as one more attempt, to be ended."""
     turn = document.turn
     if turn is None:
-        raise Replaced
+        raise Superseded
     return replace(document, turn=replace(turn, attempt=turn.attempt + 1, execution=execution))
 
 
@@ -172,7 +172,7 @@ def commit(
 ) -> Conversation:
     """The turn is closed, the assistant's message is in: `said`, nothing if empty.
 
-    Raises Replaced.
+    Raises Superseded.
     """
     turn = owned(document, end.turn_id, execution)
     messages = document.messages

@@ -84,7 +84,7 @@ class Conversations(Protocol):
 
 
 class Publish(Protocol):
-    """The events of one turn, in order, their acks checked. Raises Replaced when fenced."""
+    """The events of one turn, in order, their acks checked. Raises Superseded when fenced."""
 
     async def started(self, event: Started) -> int:
         """Returns the event's sequence in the stream."""
@@ -145,7 +145,7 @@ class Line(Protocol):
     """The requests of one conversation in the work queue, as one of them sees it."""
 
     async def older(self, limit: int) -> Sequence[Older]:
-        """Those before this one, oldest first, at most `limit`. Raises Replaced when it is gone."""
+        """Those before it, oldest first, at most `limit`; raises Superseded when it is gone."""
         ...
 
     async def changed(self) -> None:

@@ -43,18 +43,18 @@ def understand(
     headers: Mapping[str, str],
     sequence: int,
     *,
-    stamp: int,
-    most_bytes: int,
+    unique: str,
+    max_bytes: int,
 ) -> ChatRequest | Refused:
-    """The request with both ids set; `stamp` tells one stream's sequences from another's."""
-    conversation_id, turn_id = _known_ids(subject, data, headers, sequence, most_bytes)
+    """The request with both ids set; `unique` names the message among all there ever were."""
+    conversation_id, turn_id = _known_ids(subject, data, headers, sequence, max_bytes)
     try:
-        request = _understand(subject, data, most_bytes)
+        request = _understand(subject, data, max_bytes)
     except InvalidRequest as exc:
         return Refused(exc, conversation_id, turn_id)
     if conversation_id is None:
-        unique = headers.get(MSG_ID) or f"{sequence}.{stamp}"
-        conversation_id = "c" + hashlib.sha256(unique.encode()).hexdigest()[:20]
+        named = headers.get(MSG_ID) or unique
+        conversation_id = "c" + hashlib.sha256(named.encode()).hexdigest()[:20]
     return replace(request, conversation_id=conversation_id, turn_id=turn_id)
 
 
@@ -78,9 +78,9 @@ def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
 
 
 def _known_ids(
-    subject: str, data: bytes, headers: Mapping[str, str], sequence: int, most_bytes: int
+    subject: str, data: bytes, headers: Mapping[str, str], sequence: int, max_bytes: int
 ) -> tuple[str | None, str]:
-    short = data if len(data) <= most_bytes else b""
+    short = data if len(data) <= max_bytes else b""
     turn_id = turn_id_of(short, headers, sequence)
     known = conversation_of(subject)
     if not known and short.lstrip()[:1] == b"{":
@@ -92,9 +92,9 @@ def _known_ids(
     return (known if is_id(known) else None), turn_id
 
 
-def _understand(subject: str, data: bytes, most_bytes: int) -> ChatRequest:
-    if len(data) > most_bytes:
-        raise TooLarge(f"the body has {len(data)} bytes, more than {most_bytes}")
+def _understand(subject: str, data: bytes, max_bytes: int) -> ChatRequest:
+    if len(data) > max_bytes:
+        raise TooLarge(f"the body has {len(data)} bytes, more than {max_bytes}")
     named = conversation_of(subject)
     if named and not is_id(named):
         raise InvalidRequest("the subject's conversation id is not 1 to 64 of A-Z a-z 0-9 _ -")
@@ -111,8 +111,8 @@ def _understand(subject: str, data: bytes, most_bytes: int) -> ChatRequest:
         raise InvalidRequest("`conversation_id` differs from the subject's")
     _check(request)
     # Plain text grows when it is handed on as JSON: a control character to six times its size.
-    if len(_handed_on(request)) > most_bytes:
-        raise TooLarge(f"as JSON the request has more than {most_bytes} bytes")
+    if len(_handed_on(request)) > max_bytes:
+        raise TooLarge(f"as JSON the request has more than {max_bytes} bytes")
     return request
 
 

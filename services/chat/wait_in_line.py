@@ -15,26 +15,26 @@ class Repeated(Exception):
     """The same turn stands in the queue already: that request answers for both."""
 
 
-async def wait_in_line(line: Line, turn_id: str, on_busy: OnBusy, most_waiting: int) -> None:
+async def wait_in_line(line: Line, turn_id: str, on_busy: OnBusy, max_waiting: int) -> None:
     """Returns when the request is the oldest one left of its conversation.
 
     Raises:
         Repeated: an older request is of the same turn.
         Busy: it does not want to wait, or too many wait already.
         Cancelled: it was stopped while it waited.
-        Replaced: its message is gone from the queue, so somebody else has dealt with it.
+        Superseded: its message is gone from the queue, so somebody else has dealt with it.
     """
     while True:
-        # One is under way, the others wait; this one must be among the first `most_waiting`.
-        older = await line.older(most_waiting + 1)
+        # One is under way, the others wait; this one must be among the first `max_waiting`.
+        older = await line.older(max_waiting + 1)
         if not older:
             return
         if any(request.turn_id == turn_id for request in older):
             raise Repeated
         if on_busy is OnBusy.REJECT:
             raise Busy("a turn of this conversation is under way")
-        if len(older) > most_waiting:
-            raise Busy(f"{most_waiting} requests of this conversation wait already")
+        if len(older) > max_waiting:
+            raise Busy(f"{max_waiting} requests of this conversation wait already")
         if on_busy is OnBusy.INTERRUPT:
             # Each time: nobody may have heard it, and whoever has stopped does not mind.
             await line.interrupt(older[0].turn_id)

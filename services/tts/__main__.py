@@ -7,13 +7,13 @@ import sys
 
 from services.tts.app import TtsWorker
 from services.tts.config import Config
-from shared import fault_points
-from shared.process import run, serve
+from shared.process import failpoints
+from shared.process.lifecycle import run, serve
 
 
 async def main() -> int:
     config = Config.from_env(os.environ)
-    fault_points.arm(os.environ)
+    failpoints.arm(os.environ)
     return await serve(
         "tts",
         TtsWorker(config),

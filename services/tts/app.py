@@ -10,23 +10,23 @@ import time
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 from faststream.nats import NatsBroker
 
 from services.tts import record
-from services.tts.minio_store import MinioStore
-from services.tts.nats_audio import NatsAudio
-from services.tts.nats_erase import erase_voice
-from services.tts.nats_records import NatsRecords
-from services.tts.ports import Conflict, VoiceParams
+from services.tts.audio.spool import Shelf, Spool
+from services.tts.minio.store import MinioStore
+from services.tts.nats.audio import NatsAudio
+from services.tts.nats.erase import erase_voice
+from services.tts.nats.records import NatsRecords
+from services.tts.ports import VoiceParams
 from services.tts.request import Refused, understand
 from services.tts.script import Script
 from services.tts.speak import GivenUp, Job, Rules, World, speak
-from services.tts.spool import Shelf, Spool
-from services.tts.together_speech import TogetherSpeech
+from services.tts.together.pool import TogetherSpeech
 from shared.contract import (
     CHAT_CANCEL,
     H_ATTEMPT,
@@ -55,13 +55,15 @@ from shared.contract import (
     encode,
     tts_audio,
 )
-from shared.dead_letters import bury
-from shared.errors import ParleyError, StorageUnavailable
-from shared.follow import follow
-from shared.nats_bus import BusError
-from shared.reply import as_bytes, decode_request
-from shared.stop import Stop
-from shared.telemetry import (
+from shared.errors import Conflict, Failure, NatsError, ParleyError, StorageUnavailable
+from shared.nats.connection import Connection
+from shared.nats.dead_letters import dead_letter
+from shared.nats.follow import follow
+from shared.nats.publish import publish
+from shared.nats.replies import as_bytes, decode_request
+from shared.nats.work import Delivery, LeaseFence, Work
+from shared.process.cancel import Stop
+from shared.process.metrics import (
     CHARACTERS,
     REFUSED,
     SOCKETS,
@@ -70,15 +72,13 @@ from shared.telemetry import (
     TURNS_UNDER_WAY,
     carried,
 )
-from shared.tracing import Span, span
-from shared.work import LeaseFence, Work
+from shared.process.tracing import Span, span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from services.tts.config import Config
     from services.tts.ports import SpokenWord, Voice, VoiceTurn
-    from shared.nats_bus import Bus, Delivery
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class _Clock:
 
 
 class TtsWorker:
-    """Implements shared.process.Worker."""
+    """Implements shared.process.lifecycle.Worker."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -173,7 +173,7 @@ class TtsWorker:
         # A voice that nobody speaks at this moment is found cancelled by who takes it up.
         @broker.subscriber(CHAT_CANCEL, queue="tts", no_reply=True, decoder=as_bytes)
         async def on_cancel_once(body: bytes) -> None:
-            with contextlib.suppress(ParleyError, BusError):
+            with contextlib.suppress(ParleyError, NatsError):
                 await self._note_cancel(decode_request(body, CancelRequest))
 
         # Every replica stops speaking; one of them erases what was said.
@@ -184,19 +184,19 @@ class TtsWorker:
 
         @broker.subscriber(HISTORY_DELETE, queue="tts", no_reply=True, decoder=as_bytes)
         async def on_delete_once(body: bytes) -> None:
-            with contextlib.suppress(ParleyError, BusError):  # the chat service tells the asker
+            with contextlib.suppress(ParleyError, NatsError):  # the chat service tells the asker
                 conversation_id = decode_request(body, HistoryRequest).conversation_id
-                await erase_voice(self.bus, self.store, conversation_id)
+                await erase_voice(self.connection, self.store, conversation_id)
 
-    async def start(self, bus: Bus) -> None:
-        self.bus = bus
+    async def start(self, connection: Connection) -> None:
+        self.connection = connection
         self.work = Work(
-            bus,
+            connection,
             TTS_REQUESTS_STREAM,
             TTS_WORKERS,
             places=self.config.max_turns,
             handle=self._handle,
-            bury=self._bury,
+            dead_letter=self._dead_letter,
         )
         await self.voice.__aenter__()
         self._bucket = asyncio.create_task(self._ensure_bucket())
@@ -231,7 +231,7 @@ class TtsWorker:
             delivery.data,
             delivery.headers,
             delivery.sequence,
-            most_characters=self.config.max_characters,
+            max_characters=self.config.max_characters,
         )
         if isinstance(found, Refused):
             await self._refuse(delivery, found)
@@ -256,12 +256,12 @@ class TtsWorker:
         self, delivery: Delivery, request: SpeechRequest, stop: Stop, traced: Span
     ) -> None:
         conversation_id, turn_id = str(request.conversation_id), str(request.turn_id)
-        records = NatsRecords(self.bus, conversation_id, turn_id)
+        records = NatsRecords(self.connection, conversation_id, turn_id)
         job = Job(
             conversation_id=conversation_id,
             turn_id=turn_id,
             execution=uuid.uuid4().hex,
-            since=_rfc3339(delivery.timestamp),
+            since=_rfc3339(delivery.taken_at),
             params=self._params(request.speech),
             format=request.speech.format or self.config.format,
         )
@@ -273,7 +273,7 @@ class TtsWorker:
 
         shelf = Shelf()
         audio = NatsAudio(
-            self.bus,
+            self.connection,
             conversation_id,
             turn_id,
             LeaseFence(delivery, look),
@@ -283,7 +283,7 @@ class TtsWorker:
         script = Script(
             max_chars=job.params.max_partial_length,
             code_blocks="announce" if self.config.code_blocks == "announce" else "skip",
-            most_characters=self.config.max_characters,
+            max_characters=self.config.max_characters,
         )
         spool = Spool()
         began = time.monotonic()
@@ -304,7 +304,7 @@ class TtsWorker:
             await self._store_later(delivery, exc, records, job, audio)
             return
         except GivenUp as exc:
-            await self._bury(delivery, exc)
+            await self._dead_letter(delivery, exc)
             end = None
         finally:
             await source.aclose()
@@ -331,7 +331,7 @@ class TtsWorker:
         audio: NatsAudio,
     ) -> None:
         """Hands the turn back: nothing has to be spoken again when the store is there."""
-        if time.time() - delivery.timestamp / 1e9 < STORE_GIVE_UP_SECONDS:
+        if time.time() - delivery.taken_at.timestamp() < STORE_GIVE_UP_SECONDS:
             log.warning("tts.store_later", extra={"turn": job.turn_id, "reason": str(error)})
             await delivery.nak(STORE_AGAIN_SECONDS)
             return
@@ -342,7 +342,7 @@ class TtsWorker:
         with contextlib.suppress(Conflict):
             await records.save(record.ended(found, job.execution, failed), revision)
             await audio.end(failed)
-        await self._bury(delivery, error)
+        await self._dead_letter(delivery, error)
         await delivery.ack()
 
     def _params(self, speech: Speech) -> VoiceParams:
@@ -363,7 +363,7 @@ class TtsWorker:
         """Of a turn that was stopped while its text came: that ends soon, too."""
         if request.text is not None:
             return request.text
-        with contextlib.suppress(TimeoutError, ParleyError, BusError):
+        with contextlib.suppress(TimeoutError, ParleyError, NatsError):
             async with (
                 asyncio.timeout(END_OF_TEXT_SECONDS),
                 contextlib.aclosing(self._text(request, str(request.turn_id))) as events,
@@ -377,7 +377,7 @@ class TtsWorker:
         conversation_id = str(request.conversation_id)
         if request.text is None:
             async for event in follow(
-                self.bus,
+                self.connection,
                 conversation_id,
                 turn_id,
                 start=request.start_sequence,
@@ -425,36 +425,36 @@ class TtsWorker:
         """A failed event where the conversation is known, a dead letter always."""
         REFUSED.labels(TTS_REQUEST, refused.error.code.value).inc()
         if refused.conversation_id is not None:
-            records = NatsRecords(self.bus, refused.conversation_id, refused.turn_id)
+            records = NatsRecords(self.connection, refused.conversation_id, refused.turn_id)
             # A bad copy of a good request must not end that one's voice.
             if not (await records.load())[1]:
                 await self._publish_failed(delivery, refused.conversation_id, refused)
-        await self._bury(delivery, refused.error)
+        await self._dead_letter(delivery, refused.error)
 
     async def _publish_failed(
         self, delivery: Delivery, conversation_id: str, refused: Refused
     ) -> None:
         event = AudioFailed(conversation_id, refused.turn_id, 1, error=refused.error.as_error())
         headers = {
-            MSG_ID: f"refused.{delivery.sequence}.{delivery.timestamp}",
+            MSG_ID: f"refused.{delivery.unique}",
             H_TYPE: Kind.FAILED.value,
             H_ATTEMPT: "1",
             H_CONVERSATION: conversation_id,
             H_TURN: refused.turn_id,
             **carried(delivery.headers),
         }
-        await self.bus.publish(tts_audio(conversation_id), encode(event), headers)
+        await publish(self.connection, tts_audio(conversation_id), encode(event), headers)
 
-    async def _bury(self, delivery: Delivery, error: ParleyError) -> None:
-        await bury(
-            self.bus,
+    async def _dead_letter(self, delivery: Delivery, error: Failure) -> None:
+        await dead_letter(
+            self.connection,
             TTS_DEAD,
             subject=delivery.subject,
             data=delivery.data,
             headers=delivery.headers,
             error=error,
             deliveries=delivery.deliveries,
-            unique=f"dead.{delivery.sequence}.{delivery.timestamp}",
+            unique=f"dead.{delivery.unique}",
         )
 
     # ------------------------------------------------------------ cancel
@@ -474,7 +474,7 @@ class TtsWorker:
     async def _note_cancel(self, request: CancelRequest) -> None:
         if request.turn_id is None:
             return
-        records = NatsRecords(self.bus, request.conversation_id, request.turn_id)
+        records = NatsRecords(self.connection, request.conversation_id, request.turn_id)
         for _ in range(3):
             found, revision = await records.load()
             if not revision or found.end is not None or found.cancelled:
@@ -485,6 +485,5 @@ class TtsWorker:
                 return
 
 
-def _rfc3339(nanoseconds: int) -> str:
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest:09d}Z"
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shared.contract import Alignment, AudioFormat, ShortText
+from shared.nats.provision import Retention
 from shared.prices import Prices
-from shared.provision import Retention
-from shared.settings import BadSetting, Env, NatsSettings, ProcessSettings
+from shared.process.settings import BadSetting, Env, NatsSettings, ProcessSettings
 
 _pronunciations_decoder: msgspec.json.Decoder[dict[str, str]] = msgspec.json.Decoder(
     Annotated[dict[ShortText, ShortText], msgspec.Meta(max_length=200)]
@@ -89,22 +89,24 @@ class Config:
             if fallback_model and fallback_voice
             else None,
             language=env.optional("TTS_LANGUAGE"),
-            speed=env.number("TTS_SPEED", 1.0, least=0.25, most=4),
+            speed=env.number("TTS_SPEED", 1.0, minimum=0.25, maximum=4),
             alignment=Alignment(env.choice("TTS_ALIGNMENT", "none", tuple(Alignment))),
             pronunciations=_pronunciations(env),
-            max_partial_length=env.integer("TTS_MAX_PARTIAL_LENGTH", 250, least=1, most=10_000),
+            max_partial_length=env.integer(
+                "TTS_MAX_PARTIAL_LENGTH", 250, minimum=1, maximum=10_000
+            ),
             format=AudioFormat(env.choice("TTS_FORMAT", "wav", tuple(AudioFormat))),
             # We cut the text, and a commit ends each piece. The others are for an endpoint that
             # knows no `never`.
             segment=env.choice("TTS_SEGMENT", "never", ("never", "sentence", "immediate")),
-            max_turns=env.integer("TTS_MAX_TURNS", 64, least=1),
-            sockets=env.integer("TTS_SOCKETS", 4, least=1, most=1000),
+            max_turns=env.integer("TTS_MAX_TURNS", 64, minimum=1),
+            sockets=env.integer("TTS_SOCKETS", 4, minimum=1, maximum=1000),
             connect_timeout=env.seconds("TTS_CONNECT_TIMEOUT", 5),
             first_audio_timeout=env.seconds("TTS_FIRST_AUDIO_TIMEOUT", 10),
             audio_timeout=env.seconds("TTS_AUDIO_TIMEOUT", 5),
             text_timeout=env.seconds("TTS_TEXT_TIMEOUT", 120),
-            max_characters=env.integer("TTS_MAX_CHARACTERS", 50_000, least=1),
-            tries=env.integer("TTS_TRIES", 4, least=1, most=20),
+            max_characters=env.integer("TTS_MAX_CHARACTERS", 50_000, minimum=1),
+            tries=env.integer("TTS_TRIES", 4, minimum=1, maximum=20),
             code_blocks=env.choice("TTS_CODE_BLOCKS", "skip", ("skip", "announce")),
             prices=Prices.from_env(env, "TTS_PRICES_FILE"),
         )
@@ -145,7 +147,7 @@ def _minio(env: Env) -> MinioSettings:
         bucket=_matching(env, "MINIO_BUCKET", "parley-audio", _BUCKET, "the name of a bucket"),
         secure=secure,
         region=_matching(env, "MINIO_REGION", "us-east-1", _REGION, "the name of a region"),
-        presign=env.number("MINIO_PRESIGN_SECONDS", 300, least=1, most=604_800),
+        presign=env.number("MINIO_PRESIGN_SECONDS", 300, minimum=1, maximum=604_800),
         patience=env.seconds("MINIO_PATIENCE", 20),
     )
 

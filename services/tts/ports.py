@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from services.tts.pieces import Piece
-    from services.tts.recalled import Recalled
     from services.tts.record import SpeechRecord
+    from services.tts.resume import Recalled
+    from services.tts.text.segments import Piece
     from shared.contract import AudioFailed, AudioFormat, Stored, Word
 
 
@@ -115,7 +115,7 @@ class AudioStore(Protocol):
 
 
 class Publish(Protocol):
-    """The events of one turn's voice, in order, their acks checked. Raises Replaced when fenced."""
+    """The events of one voice, in order, their acks checked. Raises Superseded when fenced."""
 
     async def started(self, attempt: int, params: VoiceParams) -> None: ...
 

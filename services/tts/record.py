@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from shared.contract import AudioFailed, Stored
-from shared.errors import Replaced
+from shared.errors import Superseded
 
 
 class SpeechRecord(Struct, frozen=True):
@@ -63,9 +63,9 @@ def begin(
 
 
 def owned(record: SpeechRecord, execution: str) -> SpeechRecord:
-    """Raises Replaced when another execution has the voice, or it has ended."""
+    """Raises Superseded when another execution has the voice, or it has ended."""
     if record.execution != execution or record.end is not None:
-        raise Replaced
+        raise Superseded
     return record
 
 

@@ -38,13 +38,13 @@ def understand(
     headers: Mapping[str, str],
     sequence: int,
     *,
-    most_characters: int,
+    max_characters: int,
 ) -> SpeechRequest | Refused:
     """The request with both ids set."""
     named = conversation_of(subject)
     turn_id = _turn_id(data, headers, sequence)
     try:
-        request = _understand(named, data, most_characters)
+        request = _understand(named, data, max_characters)
     except InvalidRequest as exc:
         return Refused(exc, named if is_id(named) else None, turn_id)
     return replace(request, conversation_id=named, turn_id=request.turn_id or turn_id)
@@ -64,7 +64,7 @@ def _turn_id(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
     return f"v{sequence}"
 
 
-def _understand(named: str, data: bytes, most_characters: int) -> SpeechRequest:
+def _understand(named: str, data: bytes, max_characters: int) -> SpeechRequest:
     if not is_id(named):
         raise InvalidRequest("the subject's conversation id is not 1 to 64 of A-Z a-z 0-9 _ -")
     try:
@@ -80,6 +80,6 @@ def _understand(named: str, data: bytes, most_characters: int) -> SpeechRequest:
         raise InvalidRequest("`conversation_id` differs from the subject's")
     if request.text is None and request.turn_id is None:
         raise InvalidRequest("give `text`, or the `turn_id` whose text is to be spoken")
-    if request.text is not None and len(request.text) > most_characters:
-        raise TooLarge(f"`text` has {len(request.text)} characters, more than {most_characters}")
+    if request.text is not None and len(request.text) > max_characters:
+        raise TooLarge(f"`text` has {len(request.text)} characters, more than {max_characters}")
     return request

@@ -8,12 +8,12 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Literal
 
-from services.tts.pieces import Pieces
-from services.tts.spoken import Spoken
+from services.tts.text.markdown import Spoken
+from services.tts.text.segments import Pieces
 from shared.contract import Done, Failed, FinishReason, Started, Text
 
 if TYPE_CHECKING:
-    from services.tts.pieces import Piece
+    from services.tts.text.segments import Piece
     from shared.contract import Delta, Error
 
 
@@ -30,10 +30,10 @@ class Script:
     """Fed the turn's events; gives the pieces that can be said now."""
 
     def __init__(
-        self, *, max_chars: int, code_blocks: Literal["skip", "announce"], most_characters: int
+        self, *, max_chars: int, code_blocks: Literal["skip", "announce"], max_characters: int
     ) -> None:
         self._max_chars, self._code_blocks = max_chars, code_blocks
-        self._most = most_characters
+        self._max = max_characters
         self.ending = Ending.OPEN
         self.error: Error | None = None
         self._begin()
@@ -65,7 +65,7 @@ class Script:
         return []
 
     def say(self, text: str) -> list[Piece]:
-        room = self._most - self._length
+        room = self._max - self._length
         text = text[:room] if room > 0 else ""
         self._length += len(text)
         self._text.append(text)

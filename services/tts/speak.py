@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from services.tts import pcm, record
-from services.tts.captions import webvtt
-from services.tts.ports import Conflict, Label, SpokenWord, Stowed, VoiceParams
-from services.tts.recalled import DonePiece, Recalled
+from services.tts import record
+from services.tts.audio import pcm
+from services.tts.audio.captions import webvtt
+from services.tts.ports import Label, SpokenWord, Stowed, VoiceParams
 from services.tts.record import Begin, SpeechRecord
+from services.tts.resume import DonePiece, Recalled
 from services.tts.script import Ending
 from shared.contract import (
     CONTENT_TYPES,
@@ -27,22 +28,23 @@ from shared.contract import (
 )
 from shared.errors import (
     Cancelled,
+    Conflict,
+    Failure,
     Internal,
-    ParleyError,
     ProviderError,
-    Replaced,
     StorageUnavailable,
+    Superseded,
 )
-from shared.fault_points import reach
-from shared.retry import pause_before
+from shared.process.failpoints import failpoint
+from shared.retry import PROVIDER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from services.tts.pieces import Piece
     from services.tts.ports import AudioStore, Now, Publish, Recording, Records, Voice, VoiceTurn
     from services.tts.script import Script
+    from services.tts.text.segments import Piece
     from shared.contract import Delta
 
 SAVE_TRIES: Final = 20
@@ -90,7 +92,7 @@ async def speak(
     """Speaks the turn to its end and returns that; None when it had ended before.
 
     Raises:
-        Replaced: another worker has the voice; nothing more was published.
+        Superseded: another worker has the voice; nothing more was published.
         StorageUnavailable: all is spoken and nothing stored; another try needs no speech model.
         GivenUp: it was begun too often; its failure was published.
     """
@@ -132,7 +134,7 @@ class _Speaker:
             await self._end(self._failed(error.as_error()))
             raise error
         await self.world.publish.started(self.record.attempt, self.params)
-        reach("tts.started")
+        failpoint("tts.started")
         try:
             try:
                 finish = await self._follow(text)
@@ -141,9 +143,9 @@ class _Speaker:
             return await self._store(finish)
         except Cancelled:
             return await self._store(Finish.CANCELLED)
-        except (Replaced, StorageUnavailable):
+        except StorageUnavailable:
             raise
-        except ParleyError as exc:
+        except Failure as exc:
             await self._release()
             return await self._end(self._failed(exc.as_error()))
 
@@ -188,12 +190,12 @@ class _Speaker:
                 self.revision = await self.world.records.save(changed, revision)
             except Conflict:
                 continue
-            reach("tts.begun")
+            failpoint("tts.begun")
             return began
         raise Internal("the voice's record could not be saved")
 
     async def _change(self, change: Callable[[SpeechRecord], SpeechRecord]) -> None:
-        """Saves a change of the voice that this execution owns. Raises Replaced."""
+        """Saves a change of the voice that this execution owns. Raises Superseded."""
         for _ in range(SAVE_TRIES):
             changed = change(self.record)
             try:
@@ -269,7 +271,7 @@ class _Speaker:
             self.on_fallback, number = 1, 1
         else:
             now = self.world.now
-            await now.pause(pause_before(number, exc.wait, uniform=now.uniform))
+            await now.pause(PROVIDER.scattered(number - 1, exc.wait, uniform=now.uniform))
         await self._next_attempt()
         return number
 
@@ -282,7 +284,7 @@ class _Speaker:
     async def _say_once(self, piece: Piece) -> None:
         under_way = _UnderWay(piece, sum(p.samples for p in self.done))
         await self.world.publish.piece(piece)
-        reach("tts.piece")
+        failpoint("tts.piece")
         self._count(self.params.model, len(piece.text))
         try:
             voice = await self._open_voice()
@@ -301,7 +303,7 @@ class _Speaker:
         self.world.recording.append(part)
         under_way.samples += pcm.samples(len(part))
         await self.world.publish.chunk(under_way.piece.index, part)
-        reach("tts.chunk")
+        failpoint("tts.chunk")
 
     async def _hear_the_rest(self) -> None:
         """The last piece is over when it has been quiet: nothing else tells that no more comes."""
@@ -331,7 +333,7 @@ class _Speaker:
             )
         )
         await self.world.publish.piece_done(piece.index, one.samples, one.words)
-        reach("tts.piece_done")
+        failpoint("tts.piece_done")
 
     async def _open_voice(self) -> VoiceTurn:
         """The turn's own context, opened by its first piece and kept for the others."""
@@ -362,7 +364,7 @@ class _Speaker:
     async def _store(self, finish: Finish) -> Stored:
         await self._release()
         await self.world.publish.drained()
-        reach("tts.drained")
+        failpoint("tts.drained")
         samples = sum(p.samples for p in self.done)
         shown = None
         if samples and finish is Finish.CANCELLED:
@@ -398,7 +400,7 @@ class _Speaker:
         )
         try:
             await self._end(end)
-        except Replaced:
+        except Superseded:
             # Before the commit the object is ours alone; after it, it is what everybody hears of.
             if stowed.key is not None and not await self._is_committed(stowed.key):
                 await self.world.store.remove(label)
@@ -430,15 +432,15 @@ class _Speaker:
 
     async def _end(self, end: Stored | AudioFailed) -> Stored | AudioFailed:
         await self.world.publish.drained()
-        reach("tts.put")
+        failpoint("tts.put")
         await self._change(lambda r: record.ended(r, self.job.execution, end))
-        reach("tts.committed")
+        failpoint("tts.committed")
         await self.world.publish.end(end)
-        reach("tts.ended")
+        failpoint("tts.ended")
         return end
 
 
-class _TextFailed(ParleyError):
+class _TextFailed(Failure):
     """The text failed, so the voice does, with the text's own error."""
 
     def __init__(self, error: Error) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from services.chat.config import Config as ChatConfig
 from services.tts.config import Config as TtsConfig
-from shared.provision import consumers
+from shared.nats.provision import consumers
 from tests.deploy.conftest import ROOT
 from tests.deploy.manifests import NAME, Overlay, Workload, selects
 

@@ -26,7 +26,7 @@ BUCKET = "parley-audio"
 CONSUMERS = {"CHAT_REQUESTS": {"chat-intake", "chat-workers"}, "TTS_REQUESTS": {"tts-workers"}}
 ENDS = {"done", "failed"}
 VOICE_ENDS = {"stored", "failed"}
-MOST_LEFTOVERS = 2
+MAX_LEFTOVERS = 2
 
 
 @dataclass(slots=True)
@@ -126,7 +126,7 @@ def _nothing_follows(events: Events) -> None:
         after = kinds[over + 1 :]
         own = [kind for kind, attempt in after if attempt >= kinds[over][1]]
         assert not own, f"I4: {own} after the end"
-        assert len(after) <= MOST_LEFTOVERS, f"I7: {after} of a replaced worker"
+        assert len(after) <= MAX_LEFTOVERS, f"I7: {after} of a replaced worker"
 
 
 def _pieces(events: Events) -> tuple[dict[int, dict[str, Any]], bytes]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.fault_points import POINTS
+from shared.process.failpoints import POINTS
 from tests.faults.invariants import Asked, check
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ async def _replace_by_armed(run: Run, name: str, point: str, end: str) -> Servic
     for old in _of(run.system, name):
         old.signal(signal.SIGTERM)
         assert await old.ended() == 0, "I10: SIGTERM"
-    armed = run.system.add(name, PARLEY_FAULT_POINTS=f"{point}={end}")
+    armed = run.system.add(name, PARLEY_FAILPOINTS=f"{point}={end}")
     await armed.ready()
     return armed
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from services.chat.ports import Finished, Prompt, Said
-from services.chat.together_chat import TogetherChat
+from services.chat.together.chat import TogetherChat
 from services.tts.ports import SpokenWord, VoiceParams
-from services.tts.together_speech import TogetherSpeech
+from services.tts.together.pool import TogetherSpeech
 from shared.contract import FinishReason, PromptMessage, Role
 from shared.errors import Cancelled, ProviderAuth, ProviderError, ProviderRefused
-from shared.stop import Stop
+from shared.process.cancel import Stop
 from tests.live.raw_session import MODEL, URL, VOICE
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(180)
 
 IDLE_SECONDS = float(os.environ.get("LIVE_IDLE_SECONDS") or 330)
-MOST_SOCKETS = int(os.environ.get("LIVE_SOCKETS") or 20)
+MAX_SOCKETS = int(os.environ.get("LIVE_SOCKETS") or 20)
 MODELS: dict[str, dict[str, Any]] = {
     MODEL: {},
     "canopylabs/orpheus-3b-0.1-ft": {"voice": "tara"},
@@ -179,9 +179,9 @@ async def test_a_socket_after_a_failure(tell: Tell) -> None:
 
 async def test_how_many_sockets_a_key_may_have(tell: Tell) -> None:
     sessions: list[RawSession] = []
-    answer = f"{MOST_SOCKETS} and more"
+    answer = f"{MAX_SOCKETS} and more"
     try:
-        for _ in range(MOST_SOCKETS):
+        for _ in range(MAX_SOCKETS):
             session = RawSession()
             await session.__aenter__()
             sessions.append(session)

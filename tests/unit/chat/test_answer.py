@@ -11,7 +11,7 @@ from msgspec import structs
 from services.chat import conversation
 from services.chat.answer import SAVE_TRIES, GivenUp, Job, Rules, World, answer
 from services.chat.conversation import Conversation
-from services.chat.ports import Conflict, Finished, Thought
+from services.chat.ports import Finished, Thought
 from shared.contract import (
     ChatRequest,
     Code,
@@ -30,6 +30,7 @@ from shared.contract import (
 )
 from shared.errors import (
     Cancelled,
+    Conflict,
     DeadlineExceeded,
     Internal,
     ParleyError,
@@ -40,7 +41,7 @@ from shared.errors import (
     ProviderRateLimited,
     ProviderRefused,
     ProviderStalled,
-    Replaced,
+    Superseded,
 )
 from tests.fakes import STOP, Clock, EarOf, MemoryConversations, Published, ScriptedModel
 
@@ -686,7 +687,7 @@ async def test_who_is_replaced_at_the_commit_publishes_nothing_more(
 ) -> None:
     bench = Bench([WORDS])
     bench.conversations.rivals = [None, rival]
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         await bench.run()
 
     assert not [event for event in bench.published.events if isinstance(event, Done | Failed)]
@@ -696,7 +697,7 @@ async def test_who_is_replaced_at_the_commit_publishes_nothing_more(
 async def test_who_is_replaced_before_the_next_attempt_publishes_nothing_more() -> None:
     bench = Bench([["The ", ProviderBroken("cut")], WORDS])
     bench.conversations.rivals = [None, another_execution]
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         await bench.run()
 
     assert bench.seqs == [(1, 0), (1, 1)]
@@ -707,7 +708,7 @@ async def test_who_is_replaced_before_the_next_attempt_publishes_nothing_more() 
 async def test_who_is_fenced_while_it_publishes_commits_nothing(events: int) -> None:
     bench = Bench([WORDS])
     bench.published = Published(bench.journal, fenced_after=events)
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         await bench.run()
 
     assert len(bench.published.events) == events
@@ -830,7 +831,7 @@ async def test_a_turn_that_somebody_else_gives_up_is_left_to_them() -> None:
             await bench.run()
     before = len(bench.published.events)
     bench.conversations.rivals = [amended]
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         await bench.run()
 
     assert len(bench.published.events) == before

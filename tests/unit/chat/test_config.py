@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.chat.config import SYSTEM_PROMPT, Config
-from shared.settings import BadSetting
+from shared.process.settings import BadSetting
 
 KEY = "tgp_v1_secret"
 LEAST = {"TOGETHER_API_KEY": KEY}

@@ -43,7 +43,7 @@ from shared.contract import (
     Text,
     Usage,
 )
-from shared.errors import Internal, Replaced
+from shared.errors import Internal, Superseded
 
 NOW = "2026-01-02T03:04:05.678Z"
 ASK = ChatRequest(content="What is a tide?")
@@ -238,19 +238,19 @@ def test_an_empty_answer_adds_no_message() -> None:
 def test_who_was_replaced_cannot_commit() -> None:
     _, document = began(run(Conversation()), execution="e2")
 
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         committed(document, done(), "x", execution="e1")
 
 
 def test_who_has_committed_cannot_commit_again() -> None:
     document = ended(run(Conversation()))
 
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         committed(document, done(), "x")
 
 
 def test_a_conversation_that_was_erased_has_no_owner() -> None:
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         committed(Conversation(), done(), "x")
 
 
@@ -272,9 +272,9 @@ def test_the_owner_finds_its_turn() -> None:
 
 @pytest.mark.parametrize(("turn_id", "execution"), [("t2", "e1"), ("t1", "e2")])
 def test_anybody_else_is_replaced(turn_id: str, execution: str) -> None:
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         owned(run(Conversation()), turn_id, execution)
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         next_attempt(run(Conversation()), turn_id, execution)
 
 
@@ -282,12 +282,12 @@ def test_a_turn_taken_over_is_one_more_attempt_of_its_new_owner() -> None:
     document = taken_over(run(Conversation()), "e9")
 
     assert document.turn == TurnRecord("t1", 2, 1, "e9", NOW)
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         owned(document, "t1", "e1")
 
 
 def test_nothing_can_be_taken_over_where_no_turn_is_under_way() -> None:
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         taken_over(Conversation(), "e9")
 
 
@@ -545,7 +545,7 @@ def test_a_loop_is_stopped_at_so_many_turns_a_minute() -> None:
             execution="w",
             now=f"2026-01-01T00:00:{number:02}.000Z",
             give_up_after=5,
-            most_per_minute=3,
+            max_per_minute=3,
         )
         assert found is Begin.RUN
         document = replace(document, turn=None)
@@ -558,7 +558,7 @@ def test_a_loop_is_stopped_at_so_many_turns_a_minute() -> None:
             execution="w",
             now=now,
             give_up_after=5,
-            most_per_minute=3,
+            max_per_minute=3,
         )[0]
 
     assert later("2026-01-01T00:00:30.000Z") is Begin.TOO_MANY

@@ -22,7 +22,7 @@ def understood(
     stamp: int = 1,
 ) -> ChatRequest | Refused:
     body = data if isinstance(data, bytes) else json.dumps(data).encode()
-    return understand(subject, body, headers or {}, sequence, stamp=stamp, most_bytes=MOST)
+    return understand(subject, body, headers or {}, sequence, stamp=stamp, max_bytes=MOST)
 
 
 def good(data: bytes | dict[str, object], **more: object) -> ChatRequest:

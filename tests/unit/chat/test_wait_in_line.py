@@ -7,7 +7,7 @@ import pytest
 from services.chat.ports import Older
 from services.chat.wait_in_line import Repeated, wait_in_line
 from shared.contract import OnBusy
-from shared.errors import Busy, Cancelled, Replaced
+from shared.errors import Busy, Cancelled, Superseded
 from tests.fakes import Queue
 
 EVERY = list(OnBusy)
@@ -82,7 +82,7 @@ async def test_a_waiting_request_stops_nobody() -> None:
     assert line.interrupted == []
 
 
-@pytest.mark.parametrize("end", [Cancelled(), Replaced()])
+@pytest.mark.parametrize("end", [Cancelled(), Superseded()])
 async def test_a_request_that_is_stopped_while_it_waits_says_so(end: Exception) -> None:
     class Stopped(Queue):
         async def changed(self) -> None:
@@ -95,7 +95,7 @@ async def test_a_request_that_is_stopped_while_it_waits_says_so(end: Exception) 
 async def test_a_request_whose_message_is_gone_leaves_it_to_others() -> None:
     class Gone(Queue):
         async def older(self, limit: int) -> list[Older]:
-            raise Replaced
+            raise Superseded
 
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         await wait(Gone([]))

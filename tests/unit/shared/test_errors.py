@@ -20,7 +20,7 @@ from shared.errors import (
     ProviderRateLimited,
     ProviderRefused,
     ProviderStalled,
-    Replaced,
+    Superseded,
     TooLarge,
     from_status,
 )
@@ -88,7 +88,7 @@ def test_the_table_in_the_docstring_is_true() -> None:
     rows = re.findall(r"(\w+) {2,}(\w+) {2,}(no|yes|later)\b", errors.__doc__ or "")
     told = {name: (code, word != "no") for name, code, word in rows}
 
-    silent = {ProviderError, Replaced, Cancelled}
+    silent = {ProviderError, Superseded, Cancelled}
     assert told == {
         kind.__name__: (kind.code.value, kind.retryable)
         for kind in every_error()

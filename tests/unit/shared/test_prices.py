@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.prices import Prices, TokenPrice
-from shared.settings import BadSetting, Env
+from shared.process.settings import BadSetting, Env
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import pytest
 
 from services.tts.config import Config
 from shared.prices import Prices
-from shared.settings import BadSetting
+from shared.process.settings import BadSetting
 
 if TYPE_CHECKING:
     from pathlib import Path

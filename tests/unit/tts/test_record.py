@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from services.tts import record
 from services.tts.record import Begin, SpeechRecord
 from shared.contract import AudioFailed, Code, Error, Finish, Stored
-from shared.errors import Replaced
+from shared.errors import Superseded
 
 FAILED = AudioFailed("c", "t", 1, error=Error(Code.INTERNAL, "a bug", retryable=False))
 STORED = Stored(
@@ -74,17 +74,17 @@ def test_the_next_attempt_counts_up_and_stays_with_its_execution() -> None:
 def test_only_who_owns_it_may_change_it() -> None:
     found = begun(2)
     for change in (record.next_attempt, record.handed_back, record.owned):
-        with pytest.raises(Replaced):
+        with pytest.raises(Superseded):
             change(found, "w1")
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         record.ended(found, "w1", STORED)
 
 
 def test_nothing_follows_the_end() -> None:
     ended = record.ended(begun(), "w1", STORED)
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         record.ended(ended, "w1", FAILED)
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         record.next_attempt(ended, "w1")
 
 

@@ -14,7 +14,7 @@ def read(
     body: object, *, subject: str = "tts.request.c1", headers: dict[str, str] | None = None
 ) -> SpeechRequest | Refused:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return understand(subject, data, headers or {}, 7, most_characters=LIMIT)
+    return understand(subject, data, headers or {}, 7, max_characters=LIMIT)
 
 
 def accepted(body: object, headers: dict[str, str] | None = None) -> SpeechRequest:

@@ -19,7 +19,7 @@ from shared.contract import (
 )
 
 if TYPE_CHECKING:
-    from services.tts.pieces import Piece
+    from services.tts.text.segments import Piece
 
 TEXT = "It rains, and **nobody** minds.\n\n```\ncode\n```\nSee [the sea](https://sea.example)."
 
@@ -30,7 +30,7 @@ def script(
     code_blocks: Literal["skip", "announce"] = "skip",
     most: int = 50_000,
 ) -> Script:
-    return Script(max_chars=max_chars, code_blocks=code_blocks, most_characters=most)
+    return Script(max_chars=max_chars, code_blocks=code_blocks, max_characters=most)
 
 
 def started(attempt: int = 1) -> Started:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from services.tts import pcm
+from services.tts.audio import pcm
+from services.tts.audio.spool import Spool
 from services.tts.ports import Label, Recording, SpokenWord, Stowed, VoiceParams
 from services.tts.record import SpeechRecord
 from services.tts.script import Script
 from services.tts.speak import GivenUp, Job, Rules, World, speak
-from services.tts.spool import Spool
 from shared.contract import (
     AudioFailed,
     AudioFormat,
@@ -36,8 +36,8 @@ from shared.errors import (
     ProviderBroken,
     ProviderOverloaded,
     ProviderStalled,
-    Replaced,
     StorageUnavailable,
+    Superseded,
 )
 from tests.fakes_tts import (
     AudioStream,
@@ -92,7 +92,7 @@ async def follow(events: Iterable[Delta | Exception]) -> AsyncIterator[Delta]:
 
 
 def new_script() -> Script:
-    return Script(max_chars=250, code_blocks="skip", most_characters=50_000)
+    return Script(max_chars=250, code_blocks="skip", max_characters=50_000)
 
 
 def test_the_lines_are_the_pieces() -> None:
@@ -543,8 +543,8 @@ async def test_a_turn_noted_as_cancelled_is_not_spoken_by_who_takes_it_up() -> N
 
 
 async def test_what_was_said_before_a_noted_cancel_is_kept_counted_and_labelled() -> None:
-    first = Worker(ScriptedVoice(None, [Replaced()]))
-    with pytest.raises(Replaced):
+    first = Worker(ScriptedVoice(None, [Superseded()]))
+    with pytest.raises(Superseded):
         await first.speak(answer(TEXT))
     kept = replace(first.records.kept, cancelled=True)
     second = Worker(records=MemoryRecords(kept, 9), stream=first.stream, whole_text=TEXT)
@@ -617,7 +617,7 @@ async def test_replaced_at_the_commit_takes_its_object_back_and_says_nothing() -
         return replace(worker.records.kept, execution="w2", attempt=2)
 
     worker.records.meanwhile = taken_over
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         await worker.speak(answer(TEXT))
     assert worker.store.removed == ["c/t/1.wav"]
     assert worker.store.audio == {}
@@ -632,7 +632,7 @@ async def test_replaced_between_two_pieces_says_nothing_more() -> None:
         return replace(saving, execution="w2") if saving.attempt == 2 else None
 
     worker.records.meanwhile = taken_over
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         await worker.speak(answer(TEXT))
     assert worker.stream.told()[-1] == ("piece", 1, (1, LINES[1]))
     assert worker.store.removed == []
@@ -641,7 +641,7 @@ async def test_replaced_between_two_pieces_says_nothing_more() -> None:
 async def test_a_fenced_worker_stops_at_its_next_event() -> None:
     worker = Worker()
     worker.audio.shut_after = 6
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         await worker.speak(answer(TEXT))
     assert worker.stream.told() == [("started", 1, MODEL), *whole(0), ("piece", 1, (1, LINES[1]))]
     assert worker.store.audio == {}
@@ -682,10 +682,10 @@ async def test_who_is_replaced_after_its_commit_leaves_its_object() -> None:
     worker = Worker()
 
     async def replaced(_event: object) -> None:
-        raise Replaced
+        raise Superseded
 
     worker.audio.end = replaced  # type: ignore[assignment,method-assign]  # frozen between commit and end
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         await worker.speak(answer(TEXT))
     assert worker.store.removed == []
     end = await worker.next(name="w2").speak(answer(TEXT))

@@ -1,0 +1,69 @@
+"""Conversations in the key-value bucket `conversations`.
+
+`<c>` is the document; a document that nears its limit moves its oldest messages to `<c>.1`,
+`<c>.2` …, which are written before the document stops holding them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from services.chat import conversation
+from services.chat.conversation import Conversation
+from shared.contract import CONVERSATIONS_BUCKET, Message
+from shared.errors import Conflict
+from shared.nats.documents import Bucket
+
+if TYPE_CHECKING:
+    from shared.nats.connection import Connection
+
+
+_decode_page = msgspec.json.Decoder(list[Message]).decode
+
+
+class NatsConversations:
+    def __init__(self, connection: Connection) -> None:
+        self._bucket = Bucket(connection, CONVERSATIONS_BUCKET)
+
+    async def load(self, conversation_id: str) -> tuple[Conversation, int]:
+        held = await self._bucket.get(conversation_id)
+        return conversation.decode(held.value), held.revision
+
+    async def save(self, conversation_id: str, document: Conversation, revision: int) -> int:
+        data = conversation.encode(document)
+        while count := conversation.overflow(document, len(data)):
+            document = await self._page_out(conversation_id, document, count, revision)
+            data = conversation.encode(document)
+        return await self._bucket.put(conversation_id, data, revision)
+
+    async def _page_out(
+        self, conversation_id: str, document: Conversation, count: int, revision: int
+    ) -> Conversation:
+        page = document.pages + 1
+        key = f"{conversation_id}.{page}"
+        found = await self._bucket.get(key)
+        there = [] if found.value is None else _decode_page(found.value)
+        if there and there == document.messages[: len(there)]:
+            # Put there by an earlier save of the same messages: it may be in use as it stands.
+            count = len(there)
+        else:
+            if there and (await self._bucket.get(conversation_id)).revision != revision:
+                raise Conflict("the document has moved on, and may need its page")
+            data = msgspec.json.encode(document.messages[:count])
+            await self._bucket.put(key, data, found.revision)
+        return msgspec.structs.replace(document, messages=document.messages[count:], pages=page)
+
+    async def messages(self, conversation_id: str, document: Conversation) -> list[Message]:
+        """All of the conversation's messages, those on pages first."""
+        found: list[Message] = []
+        for page in range(1, document.pages + 1):
+            data = (await self._bucket.get(f"{conversation_id}.{page}")).value
+            found += [] if data is None else _decode_page(data)
+        return found + document.messages
+
+    async def erase(self, conversation_id: str) -> None:
+        """Removes document and pages."""
+        await self._bucket.erase(f"{conversation_id}.*")
+        await self._bucket.erase(conversation_id)

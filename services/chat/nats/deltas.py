@@ -1,0 +1,112 @@
+"""The events of one turn on `chat.delta.<c>`, pipelined, their acks checked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from shared.contract import (
+    CHAT_DELTAS_STREAM,
+    H_CONVERSATION,
+    H_TURN,
+    MSG_ID,
+    DeltaEvent,
+    Done,
+    Failed,
+    SpeechRequest,
+    Started,
+    chat_delta,
+    encode,
+    tts_request,
+)
+from shared.nats.connection import Connection
+from shared.nats.follow import decode_delta
+from shared.nats.publish import Fence, PublishWindow, publish
+from shared.nats.read import read_back
+
+if TYPE_CHECKING:
+    from services.chat.turn import Turn
+
+# Publishes un-acked before further text is joined: one or two are on their way while the server
+# keeps up, also at 200 tokens a second over a few milliseconds of network.
+KEEPS_UP: Final = 8
+
+
+class NatsDeltas:
+    """Publish for one turn; `fence` tells whether the turn is still ours."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        conversation_id: str,
+        turn_id: str,
+        fence: Fence,
+        trace: dict[str, str],
+    ) -> None:
+        self._connection = connection
+        self._window = PublishWindow(connection, fence)
+        self._fence = fence
+        self._subject = chat_delta(conversation_id)
+        self._conversation_id, self._turn_id = conversation_id, turn_id
+        self._headers = {H_CONVERSATION: conversation_id, H_TURN: turn_id, **trace}
+        self._lock = asyncio.Lock()  # numbers and order belong together
+        self._flush: asyncio.Task[None] | None = None
+
+    def _headers_of(self, event: DeltaEvent) -> dict[str, str]:
+        unique = f"{self._conversation_id}.{self._turn_id}.{event.attempt}.{event.seq}"
+        return {MSG_ID: unique, **self._headers}
+
+    async def started(self, event: Started) -> int:
+        if not self._fence.fresh:
+            await self._fence.verify()
+        ack = await publish(self._connection, self._subject, encode(event), self._headers_of(event))
+        return ack.seq
+
+    async def voice(self, request: SpeechRequest) -> None:
+        headers = {MSG_ID: f"{self._conversation_id}.{self._turn_id}.voice", **self._headers}
+        await self._window.send(tts_request(self._conversation_id), encode(request), headers)
+
+    async def text(self, turn: Turn) -> None:
+        if self._window.unacked >= KEEPS_UP:
+            self._window.when_idle(lambda: self._flush_soon(turn))
+            return
+        await self._send_waiting(turn)
+
+    def _flush_soon(self, turn: Turn) -> None:
+        self._window.when_idle(None)
+        self._flush = asyncio.create_task(self._send_waiting(turn))
+
+    async def _send_waiting(self, turn: Turn) -> None:
+        async with self._lock:
+            while (event := turn.take()) is not None:
+                await self._window.send(self._subject, encode(event), self._headers_of(event))
+
+    async def drained(self, turn: Turn) -> None:
+        self._window.when_idle(None)
+        if self._flush is not None:
+            await self._flush
+        await self._send_waiting(turn)
+        await self._window.drained()
+
+    async def end(self, event: Done | Failed) -> None:
+        await self._window.drained()
+        if not self._fence.fresh:
+            await self._fence.verify()
+        unique = f"{self._conversation_id}.{self._turn_id}.end"
+        await publish(
+            self._connection, self._subject, encode(event), {MSG_ID: unique, **self._headers}
+        )
+
+    async def ended(self, turn_id: str, since: int) -> bool:
+        async for message in read_back(self._connection, CHAT_DELTAS_STREAM, self._subject, since):
+            event = decode_delta(message.data)
+            if isinstance(event, Done | Failed) and event.turn_id == turn_id:
+                return True
+        return False
+
+    def close(self) -> None:
+        """Nothing more is sent, whatever is un-acked."""
+        self._window.when_idle(None)
+        if self._flush is not None:
+            self._flush.cancel()
+        self._window.close()

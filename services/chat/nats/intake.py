@@ -1,0 +1,203 @@
+"""Takes `chat.request`: each is understood and put on `chat.request.<c>`, in the order it came.
+
+One replica at a time does this for all (a pinned consumer), in batches whose acks are checked. A
+replica that takes over first waits until everything un-acked has come back to it, so that the
+order of one sender holds when its predecessor dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from services.chat.fairness import in_turns
+from services.chat.request import Refused, understand
+from shared.contract import (
+    CHAT_INTAKE,
+    CHAT_REQUESTS_STREAM,
+    H_CONVERSATION,
+    H_TURN,
+    MSG_ID,
+    ChatRequest,
+    chat_request,
+    encode,
+)
+from shared.errors import NatsError
+from shared.nats.connection import Connection
+from shared.nats.provision import INTAKE_GROUP, INTAKE_LEASE_SECONDS, consumers, ensure_consumer
+from shared.nats.publish import PublishWindow
+from shared.nats.work import Delivery, Pull
+from shared.process.failpoints import failpoint
+from shared.process.metrics import carried
+from shared.process.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+log = logging.getLogger(__name__)
+
+MAX_HELD: Final = 1_024
+BATCH: Final = 32  # a few milliseconds: whoever comes next does not wait for a whole flood
+LOOK_SECONDS: Final = 0.05
+DRAIN_SECONDS: Final = 2.0  # to forward what was taken; the rest is handed back
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A request as it was taken, and what was understood of it."""
+
+    delivery: Delivery
+    found: ChatRequest | Refused
+
+    @property
+    def conversation_id(self) -> str:
+        return self.found.conversation_id or ""
+
+
+class NatsIntake:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        max_bytes: int,
+        refuse: Callable[[Delivery, Refused], Awaitable[None]],
+    ) -> None:
+        self._connection, self._max_bytes, self._refuse = connection, max_bytes, refuse
+        self._waiting: dict[int, _Taken] = {}
+        self._came = asyncio.Event()
+        self._new_pin = True
+        self._pull = Pull(
+            connection,
+            CHAT_REQUESTS_STREAM,
+            CHAT_INTAKE,
+            self._take,
+            room=lambda: MAX_HELD - len(self._waiting),
+            missing=self._make_consumer,
+            group=INTAKE_GROUP,
+            # Each pull says that this replica lives: the pin is lost after a lease without one.
+            expires=INTAKE_LEASE_SECONDS / 2,
+        )
+        self._pull.on_pinned = self._on_pinned
+
+    def _on_pinned(self, _pin: str) -> None:
+        self._new_pin = True
+
+    def _take(self, delivery: Delivery) -> None:
+        known = self._waiting.get(delivery.sequence)
+        if known is not None:
+            known.delivery.adopt(delivery)
+        else:
+            self._waiting[delivery.sequence] = _Taken(delivery, self._understand(delivery))
+        self._came.set()
+
+    def _understand(self, delivery: Delivery) -> ChatRequest | Refused:
+        return understand(
+            delivery.subject,
+            delivery.data,
+            delivery.headers,
+            delivery.sequence,
+            unique=delivery.unique,
+            max_bytes=self._max_bytes,
+        )
+
+    async def _make_consumer(self) -> None:
+        for stream, config in consumers():
+            if config["durable_name"] == CHAT_INTAKE:
+                try:
+                    await ensure_consumer(self._connection, stream, config)
+                except NatsError as exc:
+                    log.warning("intake.consumer_missing", extra={"reason": str(exc)})
+                    await asyncio.sleep(1)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pull.run())
+            group.create_task(self._forward_all())
+
+    async def drain(self) -> None:
+        """Takes nothing more, and forwards what was taken."""
+        await self._pull.drain()
+        await wait_until(self._is_empty, DRAIN_SECONDS)
+
+    async def _is_empty(self) -> bool:
+        return not self._waiting
+
+    async def hand_over(self) -> None:
+        """Lets another replica take over at once instead of after a lease."""
+        for taken in tuple(self._waiting.values()):
+            await taken.delivery.nak()
+        self._waiting.clear()
+        if self._pull.pin is None:
+            return
+        try:
+            await self._connection.api(
+                f"CONSUMER.UNPIN.{CHAT_REQUESTS_STREAM}.{CHAT_INTAKE}", {"group": INTAKE_GROUP}
+            )
+        except NatsError as exc:
+            log.info("intake.not_unpinned", extra={"reason": str(exc)})
+
+    async def _forward_all(self) -> None:
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            if self._new_pin:
+                self._new_pin = False
+                await self._everything_here()
+            while self._waiting and not self._new_pin:
+                in_order = [self._waiting[n] for n in sorted(self._waiting)]
+                batch = in_turns(in_order, lambda taken: taken.conversation_id, BATCH)
+                try:
+                    await self._forward(batch)
+                except NatsError as exc:
+                    log.warning("intake.retried", extra={"reason": str(exc)})
+                    await asyncio.sleep(0.2)
+
+    async def _everything_here(self) -> None:
+        """Waits until all that is un-acked has come to this replica, a lease or two at most."""
+        until = time.monotonic() + 2 * INTAKE_LEASE_SECONDS
+        while time.monotonic() < until:
+            with contextlib.suppress(NatsError):
+                info = await self._connection.api(
+                    f"CONSUMER.INFO.{CHAT_REQUESTS_STREAM}.{CHAT_INTAKE}",
+                    seconds=INTAKE_LEASE_SECONDS / 3,
+                )
+                if int(info.get("num_ack_pending", 0)) <= self._here(info):
+                    return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _here(self, info: dict[str, Any]) -> int:
+        """How many are here of those that `info` counts: not what was given to us since then."""
+        given = int(info["delivered"]["consumer_seq"])
+        return sum(t.delivery.consumer_sequence <= given for t in self._waiting.values())
+
+    async def _forward(self, batch: list[_Taken]) -> None:
+        failpoint("intake.taken")
+        window = PublishWindow(self._connection)
+        try:
+            for taken in batch:
+                delivery, found = taken.delivery, taken.found
+                if isinstance(found, Refused):
+                    await self._refuse(delivery, found)
+                    continue
+                headers = {
+                    # The same request taken twice is put there once.
+                    MSG_ID: f"intake.{delivery.unique}",
+                    H_CONVERSATION: taken.conversation_id,
+                    H_TURN: str(found.turn_id),
+                    **carried(delivery.headers),
+                }
+                await window.send(chat_request(taken.conversation_id), encode(found), headers)
+            await window.drained()
+        finally:
+            window.close()
+        failpoint("intake.forwarded")
+        for taken in batch:
+            await taken.delivery.ack_unconfirmed()
+            self._waiting.pop(taken.delivery.sequence, None)
+        self._pull.more()

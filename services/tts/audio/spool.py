@@ -1,0 +1,70 @@
+"""Audio in memory, and on disk beyond a few megabytes: an article of 20 minutes is 58 MB."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import IO, Final
+
+from services.tts.audio import pcm
+
+MAX_IN_MEMORY: Final = 8 * 1024 * 1024  # nearly three minutes
+
+
+def _file() -> IO[bytes]:
+    return tempfile.SpooledTemporaryFile(MAX_IN_MEMORY)
+
+
+class Shelf:
+    """The audio that was recalled, in any order. Close it when the turn is over."""
+
+    def __init__(self) -> None:
+        self._file = _file()
+        self._sizes: list[tuple[int, int]] = []  # where it begins, bytes
+        self._end = 0
+
+    def put(self, audio: bytes) -> int:
+        """Returns its place."""
+        self._file.seek(self._end)
+        self._file.write(audio)
+        self._sizes.append((self._end, len(audio)))
+        self._end += len(audio)
+        return len(self._sizes) - 1
+
+    def get(self, place: int) -> bytes:
+        start, size = self._sizes[place]
+        self._file.seek(start)
+        return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Spool:
+    """The PCM of one turn. Close it when the turn is over."""
+
+    def __init__(self) -> None:
+        self._file = _file()
+        self._bytes = 0
+
+    @property
+    def samples(self) -> int:
+        return pcm.samples(self._bytes)
+
+    def append(self, audio: bytes) -> None:
+        self._file.seek(self._bytes)  # somebody may have read
+        self._file.write(audio)
+        self._bytes += len(audio)
+
+    def cut(self, samples: int) -> None:
+        """Forgets everything after so many samples."""
+        self._bytes = min(self._bytes, samples * pcm.SAMPLE_WIDTH)
+        self._file.seek(self._bytes)
+        self._file.truncate()
+
+    def open(self) -> IO[bytes]:
+        """The PCM from its start; the file is the spool's own."""
+        self._file.seek(0)
+        return self._file
+
+    def close(self) -> None:
+        self._file.close()

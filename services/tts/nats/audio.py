@@ -1,0 +1,148 @@
+"""The events of one turn's voice on `tts.audio.<c>`, pipelined, their acks checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from services.tts.audio import pcm
+from services.tts.resume import InMemory, Recalled
+from shared.contract import (
+    H_ATTEMPT,
+    H_CONVERSATION,
+    H_PIECE,
+    H_SEQ,
+    H_TURN,
+    H_TYPE,
+    MSG_ID,
+    PCM_CONTENT_TYPE,
+    TTS_AUDIO_STREAM,
+    AudioEvent,
+    AudioFailed,
+    AudioStarted,
+    Kind,
+    PieceDone,
+    Stored,
+    encode,
+    tts_audio,
+)
+from shared.contract import Piece as PieceEvent
+from shared.nats.connection import Connection
+from shared.nats.publish import Fence, PublishWindow, publish
+from shared.nats.read import read_back
+from shared.process.metrics import AUDIO_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.tts.ports import VoiceParams
+    from services.tts.resume import Shelf
+    from services.tts.text.segments import Piece
+    from shared.contract import Word
+
+MAX_CHUNK: Final = 32 * 1024  # bytes, 0.7 s: far below what NATS takes, and soon heard
+
+
+class NatsAudio:
+    """Publish for one turn; `fence` tells whether the voice is still ours."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        conversation_id: str,
+        turn_id: str,
+        fence: Fence,
+        trace: dict[str, str],
+        shelf: Shelf | None = None,
+    ) -> None:
+        """`shelf` keeps what is recalled; in memory without one."""
+        self._connection, self._fence, self._shelf = connection, fence, shelf
+        self._window = PublishWindow(connection, fence)
+        self._subject = tts_audio(conversation_id)
+        self._conversation_id, self._turn_id = conversation_id, turn_id
+        self._ids = {H_CONVERSATION: conversation_id, H_TURN: turn_id, **trace}
+        self._attempt, self._seq, self._number = 0, 0, 0
+
+    def _headers(self, kind: Kind, unique: str) -> dict[str, str]:
+        return {
+            MSG_ID: f"{self._conversation_id}.{self._turn_id}.{unique}",
+            H_TYPE: kind.value,
+            H_ATTEMPT: str(self._attempt),
+            **self._ids,
+        }
+
+    async def _send(self, kind: Kind, event: AudioEvent) -> None:
+        self._number += 1
+        headers = self._headers(kind, f"{self._attempt}.e{self._number}")
+        await self._window.send(self._subject, encode(event), headers)
+
+    async def started(self, attempt: int, params: VoiceParams) -> None:
+        self._attempt, self._seq, self._number = attempt, 0, 0
+        await self._send(
+            Kind.STARTED,
+            AudioStarted(
+                self._conversation_id,
+                self._turn_id,
+                attempt,
+                model=params.model,
+                voice=params.voice,
+            ),
+        )
+
+    async def piece(self, piece: Piece) -> None:
+        await self._send(
+            Kind.PIECE,
+            PieceEvent(
+                self._conversation_id,
+                self._turn_id,
+                self._attempt,
+                index=piece.index,
+                text=piece.text,
+                chars=(piece.start, piece.end),
+            ),
+        )
+
+    async def chunk(self, index: int, audio: bytes) -> None:
+        AUDIO_SECONDS.inc(pcm.seconds(len(audio)))
+        for part in pcm.parts(audio, MAX_CHUNK):
+            headers = self._headers(Kind.CHUNK, f"{self._attempt}.c{self._seq}")
+            headers[H_SEQ] = str(self._seq)
+            headers[H_PIECE] = str(index)
+            headers["Content-Type"] = PCM_CONTENT_TYPE
+            self._seq += 1
+            await self._window.send(self._subject, part, headers)
+
+    async def piece_done(self, index: int, samples: int, words: Sequence[Word]) -> None:
+        await self._send(
+            Kind.PIECE_DONE,
+            PieceDone(
+                self._conversation_id,
+                self._turn_id,
+                self._attempt,
+                index=index,
+                samples=samples,
+                words=list(words),
+            ),
+        )
+
+    async def drained(self) -> None:
+        await self._window.drained()
+
+    async def end(self, event: Stored | AudioFailed) -> None:
+        if not self._fence.fresh:
+            await self._fence.verify()
+        self._attempt = event.attempt
+        kind = Kind.STORED if isinstance(event, Stored) else Kind.FAILED
+        await publish(self._connection, self._subject, encode(event), self._headers(kind, "end"))
+
+    async def recall(self, since: str) -> Recalled:
+        recalled = Recalled(InMemory() if self._shelf is None else self._shelf)
+        async for message in read_back(
+            self._connection, TTS_AUDIO_STREAM, self._subject, 1, since=since
+        ):
+            if message.headers.get(H_TURN) == self._turn_id:
+                recalled.add(message.headers, message.data)
+        return recalled
+
+    def close(self) -> None:
+        """Nothing more is sent, whatever is un-acked."""
+        self._window.close()

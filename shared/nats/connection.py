@@ -1,0 +1,252 @@
+"""The one connection of a process to NATS: how it is opened, and requests that always end.
+
+A request ends with an answer or a `NatsError` within its deadline, also while NATS is away: nothing
+is kept back to be sent later by a worker that has been superseded meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import nats.errors
+import nats.js.errors
+
+from shared.errors import ApiError, Conflict, NatsError, NoStream, Unsendable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeVar
+
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
+    from nats.js import JetStreamContext
+
+    from shared.process.settings import NatsSettings
+
+    T = TypeVar("T")
+
+REQUEST_SECONDS: Final = 5.0
+ACK_SECONDS: Final = 2.0  # then a publish, or an ack, is sent once more
+PUBLISH_SECONDS: Final = 30.0  # then it has failed: NATS has been away for too long
+# The server's codes of a lost compare-and-set: alone, and in a cluster.
+_WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
+
+
+def connect_options(settings: NatsSettings, name: str) -> dict[str, Any]:
+    """Keyword arguments for nats-py, and for FastStream's broker, which hands them on."""
+    return {
+        "servers": list(settings.servers),
+        "name": name,
+        # Of its own, so that a user may be allowed to read its own answers and no other's.
+        "inbox_prefix": f"_INBOX.{name}",
+        # nats-py gives up for ever after 60 attempts by default.
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": 0.25,
+        "connect_timeout": 5,
+        # A dead connection is found within 20 s instead of 4 min.
+        "ping_interval": 10,
+        "max_outstanding_pings": 2,
+        # What is published while offline fails at once; by default it waits for the reconnect.
+        "pending_size": 0,
+    }
+
+
+def login_options(settings: NatsSettings) -> dict[str, Any]:
+    """Who we are, for nats-py; FastStream's broker has objects of its own for that."""
+    options: dict[str, Any] = {"tls": tls_context(settings)}
+    if settings.creds:
+        options["user_credentials"] = settings.creds
+    elif settings.nkey_seed:
+        options["nkeys_seed_str"] = settings.nkey_seed
+    elif settings.user:
+        options |= {"user": settings.user, "password": settings.password}
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def tls_context(settings: NatsSettings) -> ssl.SSLContext | None:
+    """None leaves it to the scheme of the URL."""
+    return ssl.create_default_context(cafile=settings.ca) if settings.ca else None
+
+
+async def settle(client: Client) -> None:
+    """Waits until the server knows every subscription made so far.
+
+    Twice on purpose: the PING of nats-py's flush overtakes a SUB that is still in its queue.
+    """
+    await client.flush()
+    await client.flush()
+
+
+def _forget_unwritten(client: Client) -> None:
+    """Drops what nats-py has buffered and not yet written.
+
+    After a reconnect it would be sent first, overtaking what was lost on its way, perhaps by a
+    worker that was superseded meanwhile. `pending_size=0` refuses what comes while offline, but not
+    what was buffered in the same turn of the loop. nats-py 2.16 has no public way (to be filed
+    upstream: an option that empties the buffer when the connection is lost).
+    """
+    client._pending.clear()  # noqa: SLF001
+    client._pending_data_size = 0  # noqa: SLF001
+
+
+def api_error(code: int | None, err_code: int | None, description: str | None) -> NatsError:
+    """The error that an answer of JetStream means."""
+    text = description or "refused"
+    if err_code in _WRONG_LAST_SEQUENCE:
+        return Conflict(text)
+    return ApiError(code or 0, err_code or 0, text)
+
+
+async def translated(work: Awaitable[T], what: str) -> T:
+    """What nats-py raises, in words of ours.
+
+    Raises:
+        Conflict, ApiError, NoStream, Unsendable, NatsError.
+    """
+    try:
+        return await work
+    except nats.js.errors.APIError as exc:
+        raise api_error(exc.code, exc.err_code, exc.description) from exc
+    except (nats.errors.NoRespondersError, nats.js.errors.NoStreamResponseError) as exc:
+        raise NoStream(f"{what}: nobody answers; is it provisioned?") from exc
+    except (nats.errors.MaxPayloadError, nats.errors.BadHeaderError) as exc:
+        raise Unsendable(f"{what}: {exc}") from exc
+    except (nats.errors.TimeoutError, TimeoutError) as exc:
+        raise NatsError(f"{what}: no answer in time") from exc
+    except nats.errors.OutboundBufferLimitError as exc:
+        raise NatsError(f"{what}: not connected to NATS") from exc
+    except (nats.errors.Error, OSError) as exc:
+        raise NatsError(f"{what}: {exc}") from exc
+
+
+class Connection:
+    """Start it after connecting; close it before nats-py's client goes.
+
+    Acks of pipelined publishes and of leases come to one inbox of its own, so that each costs one
+    look-up in a dictionary and no future.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        request_seconds: float = REQUEST_SECONDS,
+        ack_seconds: float = ACK_SECONDS,
+        publish_seconds: float = PUBLISH_SECONDS,
+    ) -> None:
+        self.client = client
+        self.request_seconds = request_seconds
+        self.ack_seconds, self.publish_seconds = ack_seconds, publish_seconds
+        self.jetstream: JetStreamContext = client.jetstream(timeout=request_seconds)
+        self._tokens = itertools.count(1)
+        self._handlers: dict[str, Callable[[Msg], None]] = {}
+        self._prefix = ""
+        self._inbox: Subscription | None = None
+        self._reconnected: list[Callable[[], None]] = []
+
+    async def start(self) -> None:
+        self._prefix = self.client.new_inbox() + "."
+        self._inbox = await self.client.subscribe(self._prefix + "*", cb=self._on_answer)
+        await settle(self.client)
+
+    async def close(self) -> None:
+        if self._inbox is not None and not self.client.is_closed:
+            with contextlib.suppress(nats.errors.Error):
+                await self._inbox.unsubscribe()
+
+    # ------------------------------------------------------------ its life
+
+    @property
+    def up(self) -> bool:
+        return self.client.is_connected
+
+    @property
+    def epoch(self) -> int:
+        """Counts up with each reconnect, before anything else can be sent."""
+        return int(self.client.stats["reconnects"])
+
+    def on_reconnect(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Calls `call` after each reconnect; the returned function ends that."""
+        self._reconnected.append(call)
+
+        def stop() -> None:
+            with contextlib.suppress(ValueError):
+                self._reconnected.remove(call)
+
+        return stop
+
+    async def reconnected(self) -> None:
+        """To be given to nats-py as `reconnected_cb`."""
+        for call in tuple(self._reconnected):
+            call()
+
+    async def disconnected(self) -> None:
+        """To be given to nats-py as `disconnected_cb`."""
+        _forget_unwritten(self.client)
+
+    # ------------------------------------------------------------ answers
+
+    async def _on_answer(self, msg: Msg) -> None:
+        handler = self._handlers.get(msg.subject[len(self._prefix) :])
+        if handler is not None:
+            handler(msg)
+
+    def expect(self, handler: Callable[[Msg], None]) -> tuple[str, str]:
+        """Registers a receiver of answers; returns its token and the reply subject."""
+        token = str(next(self._tokens))
+        self._handlers[token] = handler
+        return token, self.reply_to(token)
+
+    def reply_to(self, token: str) -> str:
+        return self._prefix + token
+
+    def forget(self, token: str) -> None:
+        self._handlers.pop(token, None)
+
+    # ------------------------------------------------------------ sending
+
+    async def send(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        reply: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """A core publish: no ack.
+
+        Raises:
+            NatsError: offline; nothing is kept for later.
+            Unsendable: NATS would never take it.
+        """
+        await translated(self.client.publish(subject, payload, reply, headers), subject)
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        headers: dict[str, str] | None = None,
+        seconds: float | None = None,
+    ) -> Msg:
+        """Raises NatsError when no answer comes in time, NoStream when nobody listens."""
+        timeout = self.request_seconds if seconds is None else seconds
+        work = self.client.request(subject, payload, timeout=timeout, headers=headers)
+        return await translated(work, subject)
+
+    async def api(
+        self, subject: str, body: object = None, *, seconds: float | None = None
+    ) -> dict[str, Any]:
+        """A request to the JetStream API that nats-py has no method for, `subject` without its
+        `$JS.API.`; raises ApiError, NatsError."""
+        payload = b"" if body is None else msgspec.json.encode(body)
+        msg = await self.request(f"$JS.API.{subject}", payload, seconds=seconds)
+        answer: dict[str, Any] = msgspec.json.decode(msg.data)
+        if error := answer.get("error"):
+            raise api_error(error.get("code"), error.get("err_code"), error.get("description"))
+        return answer

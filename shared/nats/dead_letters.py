@@ -1,0 +1,76 @@
+"""What could not be done: kept with its reason, as it came."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from shared.contract import (
+    H_DELIVERIES,
+    H_ERROR,
+    H_ERROR_CODE,
+    H_FAILED_AT,
+    H_ORIGINAL_BYTES,
+    H_SUBJECT,
+    MSG_ID,
+)
+from shared.nats.connection import Connection
+from shared.nats.publish import publish
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.errors import Failure
+
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_MAX_HEADERS: Final = 6_000  # bytes of the original's headers that are kept
+_ROOM: Final = 16_384  # bytes left for headers within what NATS takes
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r", " ").replace("\n", " ")
+
+
+def headers_of(
+    headers: Mapping[str, str], subject: str, error: Failure, deliveries: int
+) -> dict[str, str]:
+    """The original's headers and the reason. `Nats-` ones are renamed: they would be obeyed."""
+    kept: dict[str, str] = {}
+    size = 0
+    for key, value in headers.items():
+        if not _KEY.fullmatch(key):
+            continue
+        name = f"Parley-Original-{key}" if key.lower().startswith("nats-") else key
+        size += len(name) + len(value.encode()) + len(": \r\n")
+        if size <= _MAX_HEADERS:
+            kept[name] = _one_line(value)
+    return kept | {
+        H_ERROR_CODE: error.code.value,
+        H_ERROR: _one_line(str(error)[:1_000]),
+        H_SUBJECT: subject,
+        H_DELIVERIES: str(deliveries),
+        H_FAILED_AT: datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+
+
+async def dead_letter(
+    connection: Connection,
+    to: str,
+    *,
+    subject: str,
+    data: bytes,
+    headers: Mapping[str, str],
+    error: Failure,
+    deliveries: int = 1,
+    unique: str | None = None,
+) -> None:
+    """Stores a dead letter on `to`; `unique` makes a repetition harmless."""
+    marks = headers_of(headers, subject, error, deliveries)
+    most = connection.client.max_payload - _ROOM
+    if len(data) > most:
+        marks[H_ORIGINAL_BYTES] = str(len(data))
+        data = data[:most]
+    marks[MSG_ID] = unique or uuid.uuid4().hex
+    await publish(connection, to, data, marks)

@@ -1,0 +1,157 @@
+"""Follows the text of one turn: live by core subscription, the past from the stream, no gap.
+
+A core subscription may overtake the store, and a reconnect loses what passed meanwhile. So a gap,
+a reconnect, and a while without anything each make it read back again; a timeline joins the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from shared.contract import CHAT_DELTAS_STREAM, H_TURN, Delta, Done, Failed, chat_delta
+from shared.errors import DeadlineExceeded, NatsError
+from shared.nats.connection import Connection, settle
+from shared.nats.read import read_back
+from shared.timeline import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from nats.aio.msg import Msg
+
+
+GAP_SECONDS: Final = 0.05  # what overtook the store is there after this long
+QUIET_SECONDS: Final = 2.0  # a look at the stream when nothing has come for so long
+MAX_WAITING: Final = 100_000  # events not yet taken; then the reader is too slow
+
+_decode = msgspec.json.Decoder(Delta).decode
+
+
+class _Later(msgspec.Struct):
+    """An event of a type that a later version has: it has its place, and says nothing to us."""
+
+    turn_id: str
+    attempt: int
+    seq: int
+
+
+_decode_later = msgspec.json.Decoder(_Later).decode
+
+
+def decode_delta(data: bytes) -> Delta | None:
+    """None for what this version does not know."""
+    try:
+        event: Delta = _decode(data)
+    except msgspec.MsgspecError:
+        return None
+    return event
+
+
+def _later(data: bytes) -> _Later | None:
+    try:
+        return _decode_later(data)
+    except msgspec.MsgspecError:
+        return None
+
+
+async def follow(
+    connection: Connection,
+    conversation_id: str,
+    turn_id: str,
+    *,
+    start: int = 1,
+    idle: float = 120.0,
+) -> AsyncIterator[Delta]:
+    """The turn's events in order, each once, from stream sequence `start`; ends with its end.
+
+    Of an attempt that is replaced, what was given out before stays given out: a `started` with a
+    higher `attempt` says that it starts over.
+
+    Raises:
+        DeadlineExceeded: nothing new came for `idle` seconds.
+    """
+    follower = _Follower(connection, conversation_id, turn_id, start)
+    await follower.open()
+    try:
+        async for event in follower.events(idle):
+            yield event
+            if isinstance(event, Done | Failed):
+                return
+    finally:
+        await follower.close()
+
+
+class _Follower:
+    def __init__(
+        self, connection: Connection, conversation_id: str, turn_id: str, start: int
+    ) -> None:
+        self._connection = connection
+        self._turn_id = turn_id
+        self._subject = chat_delta(conversation_id)
+        self._start = start
+        self._timeline: Timeline[Delta | _Later] = Timeline()
+        self._ready: asyncio.Queue[Delta | None] = asyncio.Queue(MAX_WAITING)  # None: look
+        self._look = True  # read back at the next turn of the loop
+
+    async def open(self) -> None:
+        self._sub = await self._connection.client.subscribe(self._subject, cb=self._on_message)
+        await settle(self._connection.client)
+        self._end_watch = self._connection.on_reconnect(self._on_reconnect)
+
+    async def close(self) -> None:
+        self._end_watch()
+        with contextlib.suppress(Exception):  # the connection may be gone; so is the subscription
+            await self._sub.unsubscribe()
+
+    def _on_reconnect(self) -> None:
+        self._look = True
+        with contextlib.suppress(asyncio.QueueFull):  # then there is no wait to be cut short
+            self._ready.put_nowait(None)
+
+    async def _on_message(self, msg: Msg) -> None:
+        turn = msg.headers.get(H_TURN) if msg.headers else None
+        if turn is None or turn == self._turn_id:
+            self._add(msg.data)
+
+    def _add(self, data: bytes) -> None:
+        event = decode_delta(data) or _later(data)
+        if event is None or event.turn_id != self._turn_id:
+            return
+        for ready in self._timeline.add(event.attempt, event.seq, event):
+            if isinstance(ready, _Later):
+                continue
+            self._ready.put_nowait(ready)  # QueueFull ends the subscription's task; `idle` tells
+
+    async def _read_back(self) -> None:
+        async for message in read_back(
+            self._connection, CHAT_DELTAS_STREAM, self._subject, self._start
+        ):
+            self._add(message.data)
+
+    async def events(self, idle: float) -> AsyncIterator[Delta]:
+        heard = time.monotonic()
+        while True:
+            if self._look:
+                self._look = False
+                try:
+                    await self._read_back()
+                except NatsError:
+                    self._look = True
+            wait = GAP_SECONDS if self._timeline.gap or self._look else QUIET_SECONDS
+            try:
+                async with asyncio.timeout(min(wait, idle)):
+                    event = await self._ready.get()
+            except TimeoutError:
+                if time.monotonic() - heard > idle:
+                    raise DeadlineExceeded(f"the text said nothing for {idle:g} s") from None
+                self._look = True
+                continue
+            while event is not None:
+                heard = time.monotonic()
+                yield event
+                event = None if self._ready.empty() else self._ready.get_nowait()

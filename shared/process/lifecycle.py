@@ -1,0 +1,313 @@
+"""The life of a service: start, probes, signals, drain.
+
+Stopping has an order: not ready, no new work, finish what is in hand, hand back the rest, close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import nats.errors
+import uvicorn
+from faststream.asgi import AsgiFastStream, AsgiResponse
+from faststream.asgi import get as http_get
+from faststream.nats import NatsBroker
+from faststream.nats.security import (
+    NatsCredentials,
+    NatsNKey,
+    NatsSecurity,
+    NatsUserPassword,
+)
+from prometheus_client import make_asgi_app
+
+from shared import asyncapi
+from shared.errors import NatsError
+from shared.nats.connection import Connection, connect_options, tls_context
+from shared.nats.provision import Mismatch, Retention, provision
+from shared.process import tracing
+from shared.process.metrics import configure_logging
+from shared.process.settings import BadSetting, NatsSettings, ProcessSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from faststream.asgi.types import Scope
+    from nats.aio.client import Client
+
+log = logging.getLogger(__name__)
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_SETTINGS: Final = 2
+
+
+class Worker(Protocol):
+    """What a service does, from start to end."""
+
+    def subscribe(self, broker: NatsBroker) -> None:
+        """Registers the requests that FastStream takes; called before anything is started."""
+        ...
+
+    async def start(self, connection: Connection) -> None:
+        """Begins to take work; NATS is connected and provisioned."""
+        ...
+
+    async def failed(self) -> None:
+        """Returns or raises when the worker cannot go on by itself."""
+        ...
+
+    async def drain(self, grace: float) -> None:
+        """Takes nothing new, finishes within `grace` seconds, hands back the rest."""
+        ...
+
+
+class _Probes:
+    """/livez, /readyz, /metrics, /asyncapi."""
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.client: Client | None = None
+
+    async def _why_not(self) -> str:
+        if not self.ready or self.client is None:
+            return "starting or stopping"
+        try:
+            # Asks the server: what the client believes of its connection may be wrong.
+            async with asyncio.timeout(2):
+                await self.client.flush()
+        except (TimeoutError, OSError, nats.errors.Error):
+            return "NATS does not answer"
+        return ""
+
+    def routes(self) -> list[tuple[str, Any]]:
+        @http_get
+        async def livez(_scope: Scope) -> AsgiResponse:
+            return AsgiResponse(b"ok\n", 200)
+
+        @http_get
+        async def readyz(_scope: Scope) -> AsgiResponse:
+            why = await self._why_not()
+            return AsgiResponse((why or "ok").encode() + b"\n", 503 if why else 200)
+
+        @http_get
+        async def document(_scope: Scope) -> AsgiResponse:
+            headers = {"Content-Type": "application/json"}
+            return AsgiResponse(asyncapi.document(), 200, headers=headers)
+
+        return [
+            ("/livez", livez),
+            ("/readyz", readyz),
+            ("/asyncapi", document),
+            ("/metrics", make_asgi_app()),
+        ]
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals alone: SIGTERM begins a drain during which the probes must still answer."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+def _security(settings: NatsSettings) -> NatsSecurity:
+    tls = tls_context(settings)
+    if settings.creds:
+        return NatsCredentials.from_file(settings.creds, ssl_context=tls)
+    if settings.nkey_seed:
+        return NatsNKey.from_seed(settings.nkey_seed, ssl_context=tls)
+    if settings.user and settings.password:
+        return NatsUserPassword(settings.user, settings.password, ssl_context=tls)
+    return NatsSecurity(ssl_context=tls)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as exc:
+        listener.close()
+        raise BadSetting(f"HTTP_PORT: cannot listen on {host}:{port}: {exc.strerror}") from None
+    return listener
+
+
+async def _unless_stopped(work: Awaitable[Any], stop: asyncio.Event) -> bool:
+    """Runs `work` unless `stop` comes first; True when it was done."""
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+            return True
+        return False
+    finally:
+        for each in (task, stopped):
+            if not each.done():
+                each.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await each
+
+
+async def _provision(
+    connection: Connection, settings: NatsSettings, retention: Retention, service: str
+) -> None:
+    """Tries again while JetStream is not there yet; Mismatch ends it."""
+    while True:
+        try:
+            await provision(connection, settings.replicas, retention, service)
+        except NatsError as exc:
+            log.warning("process.provision_retried", extra={"reason": str(exc)})
+            await asyncio.sleep(1)
+        else:
+            return
+
+
+async def serve(
+    name: str,
+    worker: Worker,
+    *,
+    process: ProcessSettings,
+    nats_settings: NatsSettings,
+    retention: Retention,
+) -> int:
+    """Runs the service until SIGTERM, SIGINT or its failure; returns the exit status.
+
+    Raises:
+        BadSetting, Mismatch: the start is stopped by a setting.
+    """
+    configure_logging(process.log_level, process.log_format)
+    tracing.configure(process.otlp_endpoint, name)
+    return await _Process(name, worker, process, nats_settings, retention).run()
+
+
+class _Process:
+    def __init__(
+        self,
+        name: str,
+        worker: Worker,
+        settings: ProcessSettings,
+        nats_settings: NatsSettings,
+        retention: Retention,
+    ) -> None:
+        self._name, self._worker, self._settings = name, worker, settings
+        self._nats, self._retention = nats_settings, retention
+        self._stop, self._closed = asyncio.Event(), asyncio.Event()
+        self._probes = _Probes()
+        self._connection: Connection | None = None
+        self._broker = NatsBroker(
+            **connect_options(nats_settings, f"parley-{name}"),
+            security=_security(nats_settings),
+            closed_cb=self._on_closed,
+            reconnected_cb=self._on_reconnect,
+            disconnected_cb=self._on_disconnect,
+            error_cb=self._on_error,
+            logger=None,
+            graceful_timeout=5.0,
+        )
+        worker.subscribe(self._broker)
+        self._app = AsgiFastStream(self._broker, asgi_routes=self._probes.routes(), logger=None)
+
+    async def _on_closed(self) -> None:
+        self._closed.set()
+
+    async def _on_reconnect(self) -> None:
+        log.info("nats.reconnected")
+        if self._connection is not None:
+            await self._connection.reconnected()
+
+    async def _on_disconnect(self) -> None:
+        log.warning("nats.disconnected")
+        if self._connection is not None:
+            await self._connection.disconnected()
+
+    async def _on_error(self, exc: Exception) -> None:
+        log.warning("nats.error", extra={"reason": f"{type(exc).__name__}: {exc}"})
+
+    async def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        listener = _listen(self._settings.http_host, self._settings.http_port)
+        config = uvicorn.Config(
+            self._app, lifespan="off", log_config=None, access_log=False, ws="none"
+        )
+        server = _Server(config)
+        http = asyncio.create_task(server.serve(sockets=[listener]))
+        port = listener.getsockname()[1]
+        log.info("process.started", extra={"service": self._name, "http_port": port})
+        try:
+            return await self._live()
+        finally:
+            self._probes.ready = False
+            with contextlib.suppress(Exception):  # going down anyhow; each step has its deadline
+                async with asyncio.timeout(10):
+                    await self._app.stop()
+            server.should_exit = True
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(5):
+                    await http
+            await asyncio.to_thread(tracing.stop)
+            log.info("process.stopped", extra={"service": self._name})
+
+    async def _live(self) -> int:
+        try:
+            if not await _unless_stopped(self._broker.connect(), self._stop):
+                return EXIT_OK
+        except nats.errors.Error as exc:  # what no patience mends; the rest is tried again
+            raise BadSetting(f"NATS_URL or its login: refused by the server: {exc}") from None
+        client = self._broker.connection
+        self._connection = Connection(client)
+        await self._connection.start()
+        provisioned = _provision(self._connection, self._nats, self._retention, self._name)
+        if not await _unless_stopped(provisioned, self._stop):
+            return EXIT_OK
+        await self._worker.start(self._connection)
+        await self._app.start()
+        self._probes.client, self._probes.ready = client, True
+        log.info("process.ready", extra={"service": self._name})
+        status = await _until_end(self._worker, self._stop, self._closed)
+        self._probes.ready = False
+        if not self._closed.is_set():
+            grace = self._settings.shutdown_grace if status == EXIT_OK else 0
+            log.info("process.draining", extra={"grace": grace})
+            await self._worker.drain(grace)
+        return status
+
+
+async def _until_end(worker: Worker, stop: asyncio.Event, closed: asyncio.Event) -> int:
+    """Waits for the first reason to end, and names it."""
+    waits: dict[str, asyncio.Task[Any]] = {
+        "stop": asyncio.create_task(stop.wait()),
+        "closed": asyncio.create_task(closed.wait()),
+        "failed": asyncio.create_task(worker.failed()),
+    }
+    await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
+    ended = {name for name, task in waits.items() if task.done()}
+    for name in waits.keys() - ended:
+        waits[name].cancel()
+    if "stop" in ended:
+        return EXIT_OK
+    if "failed" in ended:
+        log.error("process.failed", exc_info=waits["failed"].exception())
+    else:
+        log.error("process.failed", extra={"reason": "the NATS connection is closed for good"})
+    return EXIT_FAILED
+
+
+def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Runs `main` to its exit status; a bad setting is one line and status 2."""
+    try:
+        return asyncio.run(main())
+    except (BadSetting, Mismatch) as exc:
+        # Standard error, one line, also when logs are JSON: a person is reading this.
+        sys.stderr.write(f"{exc}\n")
+        return EXIT_SETTINGS
+    except KeyboardInterrupt:
+        return EXIT_OK

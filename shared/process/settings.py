@@ -1,0 +1,176 @@
+"""Settings are read once, from a mapping, and a wrong one is named in one line.
+
+`<NAME>_FILE` reads a value from a file, which is how secrets are mounted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+_NATS_SCHEMES = ("nats", "tls", "ws", "wss")
+
+
+class BadSetting(Exception):
+    """A setting is missing or wrong; its text names the variable and never shows a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Env:
+    """Typed look-ups in an environment; an empty value counts as absent."""
+
+    environ: Mapping[str, str] = field(repr=False)
+
+    def _raw(self, name: str) -> str | None:
+        value, file = self.environ.get(name), self.environ.get(f"{name}_FILE")
+        if value and file:
+            raise BadSetting(f"{name}: set it or {name}_FILE, not both")
+        if not file:
+            return value or None
+        try:
+            return Path(file).read_text(encoding="utf-8").strip() or None
+        except (OSError, UnicodeDecodeError) as exc:
+            raise BadSetting(f"{name}_FILE: cannot be read: {type(exc).__name__}") from exc
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._raw(name)
+        if value is None:
+            value = default
+        if value is None:
+            raise BadSetting(f"{name}: missing, and it has no default")
+        if any(c in value for c in "\r\n\0"):
+            # Never the value itself: this is also how secrets are read.
+            raise BadSetting(f"{name}: must be a single line")
+        return value
+
+    def optional(self, name: str) -> str | None:
+        return self.text(name) if self._raw(name) is not None else None
+
+    def long_text(self, name: str, default: str) -> str:
+        """May span lines, as a prompt does."""
+        return self._raw(name) or default
+
+    def number(
+        self, name: str, default: float, *, minimum: float = 0, maximum: float = 1e9
+    ) -> float:
+        raw = self._raw(name)
+        try:
+            value = default if raw is None else float(raw)
+        except ValueError:
+            raise BadSetting(f"{name}: {raw!r} is not a number") from None
+        if not minimum <= value <= maximum:
+            raise BadSetting(f"{name}: {value:g} is not between {minimum:g} and {maximum:g}")
+        return value
+
+    def integer(self, name: str, default: int, *, minimum: int = 0, maximum: int = 10**9) -> int:
+        raw = self._raw(name)
+        try:
+            value = default if raw is None else int(raw)
+        except ValueError:
+            raise BadSetting(f"{name}: {raw!r} is not a whole number") from None
+        if not minimum <= value <= maximum:
+            raise BadSetting(f"{name}: {value} is not between {minimum} and {maximum}")
+        return value
+
+    def seconds(self, name: str, default: float, *, minimum: float = 0.05) -> float:
+        return self.number(name, default, minimum=minimum, maximum=86_400)
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        raw = self._raw(name)
+        if raw is None:
+            return default
+        word = raw.lower()
+        if word not in {"true", "false", "1", "0", "yes", "no", "on", "off"}:
+            raise BadSetting(f"{name}: {raw!r} is neither true nor false")
+        return word in {"true", "1", "yes", "on"}
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        value = self.text(name, default).lower()
+        if value not in choices:
+            raise BadSetting(f"{name}: {value!r} is not one of {', '.join(choices)}")
+        return value
+
+    def url(self, name: str, default: str, schemes: tuple[str, ...], *, login: bool = False) -> str:
+        """One URL, without user and password in it unless `login`: URLs end up in logs."""
+        value = self.text(name, default)
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError:
+            raise BadSetting(f"{name}: is not a URL") from None
+        if parts.scheme not in schemes or not parts.hostname:
+            raise BadSetting(f"{name}: must begin with {' or '.join(s + '://' for s in schemes)}")
+        if not login and (parts.username or parts.password or "api_key" in parts.query):
+            raise BadSetting(f"{name}: must not hold a user, a password or a key")
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatsSettings:
+    """How to reach NATS; `servers` are tried in any order."""
+
+    servers: tuple[str, ...] = field(repr=False)  # may hold a login
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    creds: str | None = None
+    nkey_seed: str | None = field(default=None, repr=False)
+    ca: str | None = None
+    replicas: int = 1
+
+    @classmethod
+    def from_env(cls, env: Env) -> NatsSettings:
+        servers = tuple(s.strip() for s in env.text("NATS_URL", "nats://127.0.0.1:4222").split(","))
+        for server in servers:
+            Env({"NATS_URL": server}).url("NATS_URL", "", _NATS_SCHEMES, login=True)
+        user, password = env.optional("NATS_USER"), env.optional("NATS_PASSWORD")
+        if (user is None) != (password is None):
+            raise BadSetting("NATS_USER and NATS_PASSWORD: set both or neither")
+        replicas = env.integer("STREAM_REPLICAS", 1, minimum=1, maximum=5)
+        if replicas not in {1, 3, 5}:
+            raise BadSetting(f"STREAM_REPLICAS: {replicas} is not one of 1, 3, 5")
+        return cls(
+            servers=servers,
+            user=user,
+            password=password,
+            creds=_file(env, "NATS_CREDS"),
+            nkey_seed=env.optional("NATS_NKEY_SEED"),
+            ca=_file(env, "NATS_CA"),
+            replicas=replicas,
+        )
+
+
+def _file(env: Env, name: str) -> str | None:
+    path = env.optional(name)
+    if path is not None and not Path(path).is_file():
+        raise BadSetting(f"{name}: there is no such file")
+    return path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings:
+    """What every service needs beside its work."""
+
+    http_host: str
+    http_port: int
+    log_level: str
+    log_format: str
+    shutdown_grace: float
+    otlp_endpoint: str | None
+
+    @classmethod
+    def from_env(cls, env: Env) -> ProcessSettings:
+        return cls(
+            # Containers set 0.0.0.0; on a laptop nobody else needs to reach the probes.
+            http_host=env.text("HTTP_HOST", "127.0.0.1"),
+            http_port=env.integer("HTTP_PORT", 8080, minimum=0, maximum=65_535),
+            log_level=env.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+            log_format=env.choice("LOG_FORMAT", "json", ("json", "text")),
+            shutdown_grace=env.seconds("SHUTDOWN_GRACE", 100.0, minimum=0),
+            otlp_endpoint=env.optional("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        )

@@ -1,0 +1,207 @@
+"""The requests of one conversation in the work queue, as one of them sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from local.nats_server import NatsServer
+from services.chat.nats.queue import Lines, NatsLine
+from services.chat.ports import Older
+from shared.contract import CancelRequest
+from shared.errors import Cancelled, Superseded
+from shared.nats.connection import Connection, settle
+from shared.nats.publish import publish
+from shared.process.cancel import Stop
+from tests.integration.harness import connected, provisioned, soon
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from nats.aio.msg import Msg
+
+
+pytestmark = pytest.mark.timeout(30)
+
+END = b'{"type":"done","turn_id":"t0"}'
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[NatsServer]:
+    async with NatsServer(websocket=False) as running:
+        yield running
+
+
+@pytest.fixture
+async def connection(server: NatsServer) -> AsyncIterator[Connection]:
+    async with connected(server.url) as connection:
+        await provisioned(connection)
+        yield connection
+
+
+@pytest.fixture
+async def other(server: NatsServer) -> AsyncIterator[Connection]:
+    """Another process."""
+    async with connected(server.url) as connection:
+        yield connection
+
+
+async def ask(connection: Connection, count: int, conversation: str = "c") -> list[int]:
+    """Requests t0, t1, …; their sequences."""
+    bodies = (msgspec.json.encode({"turn_id": f"t{n}", "content": "x"}) for n in range(count))
+    return [
+        (await publish(connection, f"chat.request.{conversation}", body)).seq for body in bodies
+    ]
+
+
+async def gone(connection: Connection, sequence: int) -> None:
+    """As when it was acked."""
+    await connection.api("STREAM.MSG.DELETE.CHAT_REQUESTS", {"seq": sequence})
+
+
+async def seen(connection: Connection, sequence: int, limit: int = 20) -> list[Older]:
+    async with Lines(connection).place("c", sequence, Stop()) as line:
+        return list(await line.older(limit))
+
+
+async def test_the_oldest_may_run_and_the_others_see_who_is_before_them(
+    connection: Connection,
+) -> None:
+    one, two, three = await ask(connection, 3)
+    await ask(connection, 2, "another")
+    assert await seen(connection, one) == []
+    assert await seen(connection, two) == [Older(one, "t0")]
+    assert await seen(connection, three) == [Older(one, "t0"), Older(two, "t1")]
+
+
+async def test_no_more_are_told_than_were_asked_for(connection: Connection) -> None:
+    sequences = await ask(connection, 10)
+    assert await seen(connection, sequences[9], 3) == [
+        Older(s, f"t{n}") for n, s in enumerate(sequences[:3])
+    ]
+    assert len(await seen(connection, sequences[2], 3)) == 2
+
+
+async def test_the_line_moves_on(connection: Connection) -> None:
+    one, two, three = await ask(connection, 3)
+    await gone(connection, one)
+    assert await seen(connection, two) == []
+    assert await seen(connection, three) == [Older(two, "t1")]
+
+
+async def test_a_request_whose_message_is_gone_was_dealt_with_by_another(
+    connection: Connection,
+) -> None:
+    one, two = await ask(connection, 2)
+    await gone(connection, one)
+    with pytest.raises(Superseded):
+        await seen(connection, one)
+    await gone(connection, two)
+    with pytest.raises(Superseded):
+        await seen(connection, two)
+
+
+async def test_a_flood_is_told_off_by_one_look(connection: Connection) -> None:
+    sequences = await ask(connection, 100)
+    lines, stop = Lines(connection), Stop()
+    async with lines.place("c", sequences[50], stop) as keeps:
+        assert len(await keeps.older(5)) == 5
+        asked = next(connection._tokens)
+        for sequence in sequences[60:]:
+            async with lines.place("c", sequence, stop) as line:
+                assert len(await line.older(5)) == 5
+        assert next(connection._tokens) == asked + 1  # the server was not asked
+
+
+async def waiting(line: NatsLine) -> asyncio.Task[None]:
+    task = asyncio.create_task(line.changed())
+    await soon(lambda: line._queue._sub is not None)
+    await settle(line._connection.client)
+    return task
+
+
+async def test_the_end_of_a_turn_elsewhere_wakes_who_waits(
+    connection: Connection, other: Connection
+) -> None:
+    one, two = await ask(connection, 2)
+    async with Lines(connection).place("c", two, Stop()) as line:
+        task = await waiting(line)
+        await other.publish("chat.delta.c", b'{"type":"text","turn_id":"t0"}')
+        await other.publish("chat.delta.another", END)
+        done, _ = await asyncio.wait({task}, timeout=0.1)
+        assert not done
+        await other.publish("chat.delta.c", END)
+        await gone(other, one)  # the ack comes a little later than the end
+        await asyncio.wait_for(task, 0.5)
+        assert await line.older(20) == ()
+
+
+async def test_the_end_of_a_turn_here_wakes_who_waits(connection: Connection) -> None:
+    one, two = await ask(connection, 2)
+    lines = Lines(connection)
+    async with lines.place("c", two, Stop()) as line:
+        task = await waiting(line)
+        await gone(connection, one)
+        lines.ended("c")
+        lines.ended("nobody-waits-here")
+        await asyncio.wait_for(task, 0.5)
+
+
+async def test_without_a_word_it_is_looked_at_again_after_a_second(connection: Connection) -> None:
+    _, two = await ask(connection, 2)
+    async with Lines(connection).place("c", two, Stop()) as line:
+        began = time.monotonic()
+        await asyncio.wait_for(line.changed(), 3)
+        assert time.monotonic() - began > 0.9
+
+
+async def test_who_waits_can_be_stopped(connection: Connection) -> None:
+    _, two = await ask(connection, 2)
+    stop = Stop()
+    async with Lines(connection).place("c", two, stop) as line:
+        task = await waiting(line)
+        stop.request()
+        with pytest.raises(Cancelled):
+            await asyncio.wait_for(task, 0.5)
+
+
+async def test_many_that_wait_share_one_subscription_and_leave_none(connection: Connection) -> None:
+    sequences = await ask(connection, 12)
+    lines = Lines(connection)
+    before = len(connection.client._subs)
+
+    async def wait(sequence: int) -> None:
+        async with lines.place("c", sequence, Stop()) as line:
+            await line.changed()
+
+    tasks = [asyncio.create_task(wait(sequence)) for sequence in sequences[1:]]
+    await soon(lambda: len(connection.client._subs) > before)
+    await settle(connection.client)
+    assert len(connection.client._subs) == before + 1
+    await gone(connection, sequences[0])
+    await publish(connection, "chat.delta.c", END)
+    await asyncio.wait_for(asyncio.gather(*tasks), 1)
+    assert len(connection.client._subs) == before
+    assert not lines._queues
+
+
+async def test_an_interruption_reaches_whoever_has_the_turn(
+    connection: Connection, other: Connection
+) -> None:
+    heard: list[bytes] = []
+
+    async def hear(msg: Msg) -> None:
+        heard.append(msg.data)
+
+    await other.client.subscribe("chat.cancel", cb=hear)
+    await settle(other.client)
+    _, two = await ask(connection, 2)
+    async with Lines(connection).place("c", two, Stop()) as line:
+        await line.interrupt("t0")
+    await soon(lambda: bool(heard))
+    assert msgspec.json.decode(heard[0], type=CancelRequest) == CancelRequest("c", "t0")

@@ -1,0 +1,116 @@
+"""A dead letter on a real server: as it came, with its reason, obeying nobody."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from local.nats_server import NatsServer
+from shared.contract import CHAT_DEAD, MSG_ID, TTS_DEAD
+from shared.errors import InvalidRequest, TooLarge
+from shared.nats.connection import Connection
+from shared.nats.dead_letters import dead_letter
+from tests.integration.harness import connected, held, provisioned
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+pytestmark = pytest.mark.timeout(30)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[NatsServer]:
+    async with NatsServer(websocket=False) as running:
+        yield running
+
+
+@pytest.fixture
+async def connection(server: NatsServer) -> AsyncIterator[Connection]:
+    async with connected(server.url) as connection:
+        await provisioned(connection)
+        yield connection
+
+
+async def dead_lettered(
+    connection: Connection, data: bytes, headers: dict[str, str], unique: str | None = None
+) -> None:
+    await dead_letter(
+        connection,
+        CHAT_DEAD,
+        subject="chat.request.c",
+        data=data,
+        headers=headers,
+        error=InvalidRequest("that was wrong"),
+        deliveries=3,
+        unique=unique,
+    )
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00\xff not text \r\n", b'{"a":1}', os.urandom(100_000)])
+async def test_it_is_kept_byte_for_byte_with_its_reason(
+    connection: Connection, data: bytes
+) -> None:
+    await dead_lettered(connection, data, {"traceparent": "x", MSG_ID: "mine", "Parley-Turn": "t"})
+    (letter,) = await held(connection, "DEAD_LETTERS")
+    assert letter.subject == CHAT_DEAD
+    assert letter.data == data
+    headers = dict(letter.headers)
+    assert headers.pop(MSG_ID) != "mine"
+    assert headers.pop("Parley-Failed-At").endswith("Z")
+    assert headers == {
+        "traceparent": "x",
+        "Parley-Turn": "t",
+        "Parley-Original-Nats-Msg-Id": "mine",
+        "Parley-Error-Code": "invalid_request",
+        "Parley-Error": "that was wrong",
+        "Parley-Subject": "chat.request.c",
+        "Parley-Deliveries": "3",
+    }
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"Nats-Rollup": "all"},
+        {"Nats-Expected-Stream": "OTHER"},
+        {"nats-expected-last-sequence": "99"},
+        {"Nats-TTL": "1s"},
+        {"A": "x\r\nNats-Rollup: all"},
+        {f"H{n}": "x" * 1_000 for n in range(100)},
+    ],
+)
+async def test_no_header_of_the_original_is_obeyed(
+    connection: Connection, hostile: dict[str, str]
+) -> None:
+    await dead_lettered(connection, b"one", {})
+    await dead_lettered(connection, b"two", hostile)
+    assert [letter.data for letter in await held(connection, "DEAD_LETTERS")] == [b"one", b"two"]
+
+
+async def test_a_huge_body_is_cut_and_its_size_is_told(connection: Connection) -> None:
+    data = os.urandom(connection.client.max_payload)
+    await dead_letter(
+        connection,
+        TTS_DEAD,
+        subject="tts.request.c",
+        data=data,
+        headers={f"H{n}": "x" * 100 for n in range(1_000)},
+        error=TooLarge("too large " * 1_000),
+    )
+    (letter,) = await held(connection, "DEAD_LETTERS")
+    assert letter.subject == TTS_DEAD
+    assert letter.headers["Parley-Original-Bytes"] == str(len(data))
+    assert len(letter.data) > 1_000_000
+    assert data.startswith(letter.data)
+
+
+async def test_the_same_letter_is_kept_once_and_another_of_the_same_words_too(
+    connection: Connection,
+) -> None:
+    for unique in ("1", "1", "2"):
+        await dead_lettered(connection, b"one", {}, unique)
+    assert len(await held(connection, "DEAD_LETTERS")) == 2

@@ -1,0 +1,365 @@
+"""The store against real servers: moto always, MinIO where there is a binary of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import socket
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import av
+import pytest
+import urllib3
+from minio import Minio
+
+from local.s3_server import S3Server, minio_binary
+from services.tts.audio import pcm
+from services.tts.audio.spool import Spool
+from services.tts.config import MinioSettings
+from services.tts.minio import store as minio_store
+from services.tts.minio.store import MinioStore
+from services.tts.ports import Label
+from shared.contract import CONTENT_TYPES, AudioFormat
+from shared.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from local.s3_server import Kind
+
+KINDS: list[Kind] = ["minio", "moto"] if minio_binary() else ["moto"]
+BUCKET = "parley-audio"
+AUDIO = bytes(range(256)) * 200
+CAPTIONS = "WEBVTT\n\n1\n00:00:00.000 --> 00:00:01.000\nGrüße, 世界\n"
+
+
+def settings(endpoint: str, **changes: object) -> MinioSettings:
+    whole = MinioSettings(
+        endpoint=endpoint,
+        public_endpoint=None,
+        access_key=S3Server.access_key,
+        secret_key=S3Server.secret_key,
+        bucket=BUCKET,
+        secure=False,
+        public_secure=False,
+        region="us-east-1",
+        presign=60,
+        patience=2,
+    )
+    return replace(whole, **changes)  # type: ignore[arg-type]  # each test knows its fields
+
+
+def label(
+    turn_id: str = "t1",
+    *,
+    form: AudioFormat = AudioFormat.WAV,
+    voice: str = "af_heart",
+    text: str = "Grüße, Welt",
+) -> Label:
+    return Label(
+        conversation_id="c1",
+        turn_id=turn_id,
+        attempt=2,
+        model="some/model",
+        voice=voice,
+        text=text,
+        format=form,
+    )
+
+
+def recording(audio: bytes = AUDIO) -> Spool:
+    spool = Spool()
+    spool.append(audio)
+    return spool
+
+
+def get(url: str) -> urllib3.BaseHTTPResponse:
+    return urllib3.request("GET", url, timeout=5, retries=False)
+
+
+def looking(endpoint: str) -> Minio:
+    return Minio(
+        endpoint, S3Server.access_key, S3Server.secret_key, secure=False, region="us-east-1"
+    )
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    found: Kind = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(kind: Kind) -> Iterator[S3Server]:
+    started = S3Server(kind=kind)
+    with asyncio.Runner() as runner:
+        runner.run(started.start())
+        yield started
+        runner.run(started.close())
+
+
+@pytest.fixture
+async def store(server: S3Server) -> AsyncIterator[MinioStore]:
+    store = MinioStore(settings(server.endpoint))
+    await store.ensure_bucket()
+    yield store
+    await store.erase("c1")
+
+
+async def test_what_was_put_is_fetched_by_its_link_without_credentials(store: MinioStore) -> None:
+    stowed = await store.put(recording(), CAPTIONS, label())
+    assert (stowed.bucket, stowed.key, stowed.captions_key) == (
+        BUCKET,
+        "c1/t1/2.wav",
+        "c1/t1/2.vtt",
+    )
+    assert stowed.url is not None
+    answer = await asyncio.to_thread(get, stowed.url)
+    assert answer.status == 200
+    assert answer.data == pcm.wav_header(len(AUDIO)) + AUDIO
+    assert answer.headers["Content-Type"] == stowed.content_type == "audio/wav"
+    assert len(answer.data) == stowed.bytes
+    assert hashlib.sha256(answer.data).hexdigest() == stowed.sha256
+
+
+async def test_captions_lie_beside_it(store: MinioStore, server: S3Server) -> None:
+    stowed = await store.put(recording(), CAPTIONS, label())
+    answer = looking(server.endpoint).get_object(BUCKET, str(stowed.captions_key))
+    assert answer.data.decode() == CAPTIONS
+    assert answer.headers["Content-Type"] == "text/vtt; charset=utf-8"
+
+
+async def test_the_object_tells_what_it_is(store: MinioStore, server: S3Server) -> None:
+    stowed = await store.put(recording(), CAPTIONS, label(voice=" Zoë \r\n x-evil:  1 "))
+    told = looking(server.endpoint).stat_object(BUCKET, str(stowed.key)).metadata
+    assert told is not None
+    assert {name: told[f"x-amz-meta-{name}"] for name in ("conversation", "turn", "model")} == {
+        "conversation": "c1",
+        "turn": "t1",
+        "model": "some/model",
+    }
+    assert told["x-amz-meta-voice"] == "Zo_ __ x-evil: 1"
+    assert told["x-amz-meta-sha256"] == hashlib.sha256("Grüße, Welt".encode()).hexdigest()
+
+
+@pytest.mark.parametrize("form", [f for f in AudioFormat if f is not AudioFormat.WAV])
+async def test_each_format_has_its_extension_and_type(store: MinioStore, form: AudioFormat) -> None:
+    stowed = await store.put(recording(), CAPTIONS, label(form=form))
+    assert stowed.key == f"c1/t1/2.{form.value}"
+    assert stowed.content_type == CONTENT_TYPES[form]
+    answer = await asyncio.to_thread(get, str(stowed.url))
+    assert answer.headers["Content-Type"] == CONTENT_TYPES[form]
+    if form is AudioFormat.PCM:
+        assert answer.data == AUDIO
+    else:
+        with av.open(io.BytesIO(answer.data), "r") as container:
+            assert next(container.decode(audio=0)).samples > 0
+
+
+async def test_a_recording_larger_than_memory_is_meant_for(store: MinioStore) -> None:
+    audio = AUDIO * 200  # 10 MB: the spool lies on disk by now
+    stowed = await store.put(recording(audio), CAPTIONS, label(form=AudioFormat.PCM))
+    answer = await asyncio.to_thread(get, str(stowed.url))
+    assert answer.data == audio
+
+
+async def test_what_a_late_worker_wrote_is_taken_back(store: MinioStore, server: S3Server) -> None:
+    await store.put(recording(), CAPTIONS, label("kept"))
+    await store.put(recording(), CAPTIONS, label("late"))
+    await store.remove(label("late"))
+    await store.remove(label("late"))  # nothing left to do
+    left = looking(server.endpoint).list_objects(BUCKET, prefix="c1/", recursive=True)
+    assert [found.object_name for found in left] == ["c1/kept/2.vtt", "c1/kept/2.wav"]
+
+
+async def test_a_conversation_is_erased_and_no_other(
+    store: MinioStore, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minio_store, "ERASED_AT_ONCE", 3)
+    for turn in ("t1", "t2"):
+        await store.put(recording(), CAPTIONS, label(turn))
+    await store.put(recording(), CAPTIONS, replace(label(), conversation_id="c10"))
+    assert await store.erase("c1") == 4
+    assert await store.erase("c1") == 0
+    left = looking(server.endpoint).list_objects(BUCKET, recursive=True)
+    assert [found.object_name for found in left] == ["c10/t1/2.vtt", "c10/t1/2.wav"]
+    assert await store.erase("c10") == 2
+
+
+async def test_a_missing_bucket_is_made_by_two_at_once(server: S3Server) -> None:
+    stores = [MinioStore(settings(server.endpoint, bucket="made-twice")) for _ in range(4)]
+    await asyncio.gather(*(store.ensure_bucket() for store in stores))
+    assert looking(server.endpoint).bucket_exists("made-twice")
+
+
+async def test_a_bucket_that_went_missing_is_made_by_the_next_voice(server: S3Server) -> None:
+    store = MinioStore(settings(server.endpoint, bucket="gone"))
+    assert await store.erase("c1") == 0
+    await store.remove(label())
+    stowed = await store.put(recording(), CAPTIONS, label(form=AudioFormat.PCM))
+    answer = await asyncio.to_thread(get, str(stowed.url))
+    assert answer.data == AUDIO
+
+
+async def test_a_link_points_to_the_public_address_and_needs_no_network() -> None:
+    with answering(lambda _: (200, b"")) as endpoint:
+        store = MinioStore(settings(endpoint, public_endpoint="voices.example:8443"))
+        stowed = await store.put(recording(), CAPTIONS, label())
+    assert str(stowed.url).startswith(f"http://voices.example:8443/{BUCKET}/c1/t1/2.wav?X-Amz-")
+
+
+# ---------------------------------------------------------------- a store that does not work
+
+
+# moto lets everybody in; test_a_refused_key… stands for it there.
+@pytest.mark.parametrize("kind", [k for k in KINDS if k == "minio"], indirect=True)
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"secret_key": "not-the-secret"}, "SignatureDoesNotMatch"),
+        ({"access_key": "nobody-known"}, "InvalidAccessKeyId"),
+    ],
+)
+async def test_minio_refuses_a_wrong_key_at_once(
+    server: S3Server, wrong: dict[str, str], code: str
+) -> None:
+    store = MinioStore(settings(server.endpoint, patience=60, **wrong))
+    async with asyncio.timeout(5):
+        with pytest.raises(StorageUnavailable, match=f"{code}; check MINIO_ACCESS_KEY") as caught:
+            await store.put(recording(), CAPTIONS, label())
+        with pytest.raises(StorageUnavailable, match="AccessDenied; check MINIO_ACCESS_KEY"):
+            await store.ensure_bucket()  # HEAD: an answer without a body
+    assert not any(secret in str(caught.value) for secret in wrong.values())
+    assert S3Server.secret_key not in str(caught.value)
+
+
+async def test_a_frozen_store_holds_nobody_for_long(
+    server: S3Server, store: MinioStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minio_store, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(minio_store, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(minio_store, "THREADS", 3)
+    hasty = MinioStore(settings(server.endpoint, patience=0.5))
+    await hasty.put(recording(), CAPTIONS, label("before"))
+    before = threading.active_count()
+    server.freeze()
+    try:
+        async with asyncio.timeout(4):
+            ends = await asyncio.gather(
+                *(hasty.put(recording(), CAPTIONS, label(f"t{i}")) for i in range(20)),
+                return_exceptions=True,
+            )
+        assert [type(end) for end in ends] == [StorageUnavailable] * 20
+        assert threading.active_count() <= before + 3 + hasty._coders._max_workers
+    finally:
+        server.thaw()
+    stowed = await store.put(recording(), CAPTIONS, label("after"))
+    assert (await asyncio.to_thread(get, str(stowed.url))).status == 200
+
+
+async def test_nobody_listening_is_named() -> None:
+    with answering(lambda _: (200, b"")) as endpoint:
+        pass
+    store = MinioStore(settings(endpoint, patience=0.3))
+    with pytest.raises(StorageUnavailable, match="NewConnectionError; is there a store at MINIO"):
+        await store.put(recording(), CAPTIONS, label())
+
+
+def refusal(code: str) -> bytes:
+    return f"<Error><Code>{code}</Code><Message>AKIA-secret</Message></Error>".encode()
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"])
+async def test_a_refused_key_is_reported_without_being_shown(code: str) -> None:
+    with answering(lambda _: (403, refusal(code))) as endpoint:
+        store = MinioStore(settings(endpoint, patience=60))
+        with pytest.raises(StorageUnavailable) as caught:
+            await store.put(recording(), CAPTIONS, label())
+    text = str(caught.value)
+    assert text.startswith(f"storing the voice: {code}; check MINIO_ACCESS_KEY")
+    assert "secret" not in text
+    assert S3Server.access_key not in text
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [(503, refusal("SlowDown")), (502, b"<html>"), (500, b""), (409, refusal("Operation"))],
+)
+async def test_what_passes_is_tried_again(failing: tuple[int, bytes]) -> None:
+    answers = [failing, failing, (200, b""), (200, b"")]
+    with answering(lambda _: answers.pop(0)) as endpoint:
+        stowed = await MinioStore(settings(endpoint)).put(recording(), CAPTIONS, label())
+    assert stowed.bytes == len(AUDIO) + 44
+    assert answers == []
+
+
+@pytest.mark.parametrize("body", [b"<Code>", b"<Code>\xff</Code>", b"no XML at all"])
+async def test_a_stranger_at_the_address_is_a_store_that_is_not_there(body: bytes) -> None:
+    with answering(lambda _: (400, body)) as endpoint:
+        store = MinioStore(settings(endpoint, patience=0.05))
+        with pytest.raises(StorageUnavailable):
+            await store.put(recording(), CAPTIONS, label())
+        with pytest.raises(StorageUnavailable):
+            await store.erase("c1")
+
+
+async def test_an_upload_may_take_longer_than_a_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minio_store, "CONNECT_SECONDS", 0.2)
+    audio = bytes(10_000_000)
+    with answering(lambda _: (200, b""), bytes_per_second=15_000_000) as endpoint:
+        stowed = await MinioStore(settings(endpoint)).put(recording(audio), CAPTIONS, label())
+    assert stowed.bytes == len(audio) + 44
+
+
+async def test_an_impossible_bucket_is_no_crash() -> None:
+    store = MinioStore(settings("127.0.0.1:1", bucket="A"))
+    with pytest.raises(StorageUnavailable, match="check MINIO_BUCKET"):
+        await store.ensure_bucket()
+
+
+def test_settings_never_show_their_secrets() -> None:
+    assert S3Server.secret_key not in json.dumps(repr(settings("127.0.0.1:9000")))
+
+
+@contextmanager
+def answering(answer, bytes_per_second: int = 0):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """A server that takes every PUT in and answers as it is told."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def respond(self) -> None:
+            left = int(self.headers.get("Content-Length", 0))
+            pace = bytes_per_second // 50
+            while left > 0:
+                left -= len(self.rfile.read(min(left, pace or left)))
+                if pace:
+                    threading.Event().wait(0.02)
+            status, body = answer(self.path)
+            self.send_response(status)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = do_HEAD = respond  # noqa: N815
+
+        def log_message(self, *args: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        # What the kernel takes in for a slow reader would hide that it is slow.
+        httpd.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"127.0.0.1:{httpd.server_address[1]}"
+        finally:
+            httpd.shutdown()
+            thread.join()

@@ -1,0 +1,169 @@
+"""The events of one turn's voice as they stand in the stream, and what is recalled of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from local.nats_server import NatsServer
+from services.tts.nats.audio import MAX_CHUNK, NatsAudio
+from services.tts.ports import VoiceParams
+from services.tts.text.segments import Piece
+from shared.contract import PCM_CONTENT_TYPE, AudioFailed, Code, Error, Word
+from shared.errors import Superseded
+from shared.nats.connection import Connection
+from tests.integration.harness import Lease, connected, held, provisioned
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+pytestmark = pytest.mark.timeout(30)
+
+PARAMS = VoiceParams(model="m", voice="v")
+LONG_AGO = "2020-01-01T00:00:00Z"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[NatsServer]:
+    async with NatsServer(websocket=False) as running:
+        yield running
+
+
+@pytest.fixture
+async def connection(server: NatsServer) -> AsyncIterator[Connection]:
+    async with connected(server.url) as connection:
+        await provisioned(connection)
+        yield connection
+
+
+def voice_of(connection: Connection, turn_id: str = "t", lease: Lease | None = None) -> NatsAudio:
+    return NatsAudio(connection, "c", turn_id, lease or Lease(), {"traceparent": "x"})
+
+
+def piece(index: int) -> Piece:
+    text = f"Piece {index}."
+    return Piece(index=index, text=text, start=index * 10, end=index * 10 + len(text))
+
+
+def pcm(index: int, count: int = 5_000) -> bytes:
+    return bytes([index, 1]) * count
+
+
+async def speak(audio: NatsAudio, *pieces: int, attempt: int = 1, last_done: bool = True) -> None:
+    await audio.started(attempt, PARAMS)
+    for index in pieces:
+        await audio.piece(piece(index))
+        await audio.chunk(index, pcm(index))
+        if last_done or index != pieces[-1]:
+            await audio.piece_done(index, 5_000, [Word("Piece", 0, 100)])
+    await audio.drained()
+
+
+async def test_a_listener_gets_events_and_sound_with_their_headers(connection: Connection) -> None:
+    await speak(voice_of(connection), 0)
+    messages = await held(connection, "TTS_AUDIO")
+    assert [m.subject for m in messages] == ["tts.audio.c"] * 4
+    kinds = [m.headers["Parley-Type"] for m in messages]
+    assert kinds == ["started", "piece", "chunk", "piece_done"]
+    for message in messages:
+        assert message.headers["Parley-Conversation"] == "c"
+        assert message.headers["Parley-Turn"] == "t"
+        assert message.headers["Parley-Attempt"] == "1"
+        assert message.headers["traceparent"] == "x"
+    sound = messages[2]
+    assert sound.data == pcm(0)
+    assert sound.headers["Parley-Seq"] == "0"
+    assert sound.headers["Parley-Piece"] == "0"
+    assert sound.headers["Content-Type"] == PCM_CONTENT_TYPE
+    assert msgspec.json.decode(messages[1].data)["chars"] == [0, 8]
+    assert msgspec.json.decode(messages[3].data)["samples"] == 5_000
+
+
+async def test_much_sound_is_cut_into_small_chunks_of_whole_samples(connection: Connection) -> None:
+    audio = voice_of(connection)
+    sound = bytes(range(256)) * 1_500  # 384,000 bytes
+    await audio.started(1, PARAMS)
+    await audio.chunk(0, sound)
+    await audio.chunk(1, sound[:100])
+    await audio.chunk(1, b"")
+    await audio.drained()
+    chunks = [m for m in await held(connection, "TTS_AUDIO") if m.headers["Parley-Type"] == "chunk"]
+    assert MAX_CHUNK <= 32 * 1024
+    assert all(len(m.data) <= MAX_CHUNK and len(m.data) % 2 == 0 and m.data for m in chunks)
+    assert b"".join(m.data for m in chunks[:-1]) == sound
+    assert [m.headers["Parley-Seq"] for m in chunks] == [str(n) for n in range(len(chunks))]
+
+
+async def test_what_was_published_is_recalled(connection: Connection) -> None:
+    await speak(voice_of(connection), 0, 1, 2)
+    recalled = await voice_of(connection).recall(LONG_AGO)
+    assert [(p.index, sound) for p, sound in recalled.in_order()] == [(n, pcm(n)) for n in range(3)]
+    assert (recalled.attempt, recalled.end) == (1, None)
+    assert recalled.submitted == {"m": 24}
+
+
+async def test_nothing_is_recalled_of_a_voice_that_was_not_begun(connection: Connection) -> None:
+    await speak(voice_of(connection, "other"), 0, 1)
+    recalled = await voice_of(connection).recall(LONG_AGO)
+    assert (list(recalled.in_order()), recalled.attempt) == ([], 0)
+
+
+async def test_what_a_replaced_worker_still_said_is_not_recalled(connection: Connection) -> None:
+    first, second = voice_of(connection), voice_of(connection)
+    await speak(first, 0, 1, last_done=False)
+    await second.started(2, PARAMS)
+    await second.piece(piece(1))
+    # Thawed again, the first one says what it had on its lips.
+    await first.chunk(1, b"\x07\x07" * 100)
+    await first.piece_done(1, 5_100, [])
+    await first.piece(piece(2))
+    await first.drained()
+    await second.chunk(1, pcm(1))
+    await second.piece_done(1, 5_000, [])
+    await second.drained()
+    recalled = await voice_of(connection).recall(LONG_AGO)
+    assert [(p.index, sound) for p, sound in recalled.in_order()] == [(0, pcm(0)), (1, pcm(1))]
+    assert recalled.attempt == 2
+
+
+async def test_the_end_is_recalled_and_told_once(connection: Connection) -> None:
+    error = Error(Code.INTERNAL, "why", retryable=False)
+    audio = voice_of(connection)
+    await speak(audio, 0)
+    for attempt in (1, 2):
+        await voice_of(connection).end(AudioFailed("c", "t", attempt, error=error))
+    recalled = await audio.recall(LONG_AGO)
+    assert recalled.end == AudioFailed("c", "t", 1, error=error)
+    kinds = [m.headers["Parley-Type"] for m in await held(connection, "TTS_AUDIO")]
+    assert kinds.count("failed") == 1
+
+
+async def test_long_voices_are_recalled_whole(connection: Connection) -> None:
+    audio = voice_of(connection)
+    await audio.started(1, PARAMS)
+    for index in range(30):
+        await audio.piece(piece(index))
+        await audio.chunk(index, pcm(index, 120_000))  # 5 s each
+        await audio.piece_done(index, 120_000, [])
+    await audio.drained()
+    recalled = await audio.recall(LONG_AGO)
+    assert [sound for _, sound in recalled.in_order()] == [pcm(n, 120_000) for n in range(30)]
+
+
+async def test_who_has_been_replaced_ends_nothing(connection: Connection) -> None:
+    lease = Lease()
+    audio = voice_of(connection, lease=lease)
+    await speak(audio, 0)
+    before = await held(connection, "TTS_AUDIO")
+    lease.fresh, lease.replaced = False, True
+    with pytest.raises(Superseded):
+        await audio.piece_done(0, 5_000, [])
+    with pytest.raises(Superseded):
+        await audio.end(
+            AudioFailed("c", "t", 1, error=Error(Code.INTERNAL, "why", retryable=False))
+        )
+    assert await held(connection, "TTS_AUDIO") == before
