@@ -1,29 +1,29 @@
 """What can go wrong, as a small tree. The class tells whose fault it is, the code goes to the user.
 
     ParleyError
-     ├── Failure                       what a user is told             retry?
-     │    ├── InvalidRequest           invalid_request                 no
-     │    │    └── TooLarge            too_large                       no
-     │    ├── Busy                     busy                            later
-     │    ├── NotFound                 not_found                       no
+     ├── Failure                        what a user is told            retry?
+     │    ├── InvalidRequest            invalid_request                no
+     │    │    └── TooLarge             too_large                      no
+     │    ├── Busy                      busy                           later
+     │    ├── NotFound                  not_found                      no
      │    ├── ProviderError
-     │    │    ├── ProviderAuth        provider_auth                   no   key, spending limit
-     │    │    ├── ProviderRefused     provider_refused                no   the request itself
-     │    │    ├── ProviderRateLimited provider_rate_limited           yes  429: our rate
-     │    │    ├── ProviderOverloaded  provider_overloaded             yes  5xx: their capacity
-     │    │    ├── ProviderStalled     provider_stalled                yes  nothing in time
-     │    │    └── ProviderBroken      provider_broken                 yes  cut, out of protocol
-     │    ├── StorageUnavailable       storage_unavailable             yes
-     │    ├── DeadlineExceeded         deadline_exceeded               yes
-     │    └── Internal                 internal                        no   a bug, or given up
-     ├── NatsError                     NATS did not do it within the deadline: the message that was
-     │    │                            worked on is handed back, and somebody does it again
-     │    ├── Conflict                 a compare-and-set met another revision
-     │    ├── NoStream                 nobody answers for that stream at this moment
-     │    ├── ApiError                 the JetStream API refused the request
-     │    └── Unsendable               NATS would never take this message
-     ├── Superseded                    another worker has this work now
-     └── Cancelled                     the user stopped the turn
+     │    │    ├── ProviderAuth         provider_auth                  no   key, spending limit
+     │    │    ├── ProviderRefused      provider_refused               no   the request itself
+     │    │    ├── ProviderRateLimited  provider_rate_limited          yes  429: our rate
+     │    │    ├── ProviderOverloaded   provider_overloaded            yes  5xx: their capacity
+     │    │    ├── ProviderStalled      provider_stalled               yes  nothing in time
+     │    │    └── ProviderBroken       provider_broken                yes  cut, out of protocol
+     │    ├── StorageUnavailable        storage_unavailable            yes
+     │    ├── DeadlineExceeded          deadline_exceeded              yes
+     │    └── Internal                  internal                       no   a bug, or given up
+     ├── NatsError                      NATS did not do it within the deadline: the message that was
+     │    │                             worked on is handed back, and somebody does it again
+     │    ├── Conflict                  a compare-and-set met another revision
+     │    ├── NoStream                  nobody answers for that stream at this moment
+     │    ├── ApiError                  the JetStream API refused the request
+     │    └── Unsendable                NATS would never take this message
+     ├── Superseded                     another worker has this work now
+     └── Cancelled                      the user stopped the turn
 
 An adapter translates a vendor's exceptions into these once, keeping the cause.
 """

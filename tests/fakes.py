@@ -1,13 +1,12 @@
-"""Working stand-ins for the ports of the chat service, and for the connection that carries its text."""
+"""Working stand-ins for the ports of the chat service."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 from services.chat import conversation
 from services.chat.ports import Finished, Older, Prompt, Said, Thought
 from shared.contract import (
-    H_TURN,
     Done,
     Failed,
     FinishReason,
@@ -15,16 +14,11 @@ from shared.contract import (
     Started,
     Text,
     Usage,
-    encode,
 )
-from shared.errors import Cancelled, Conflict, NatsError, Superseded
-from shared.nats.connection import Connection
-from shared.nats.read import StoredMessage
+from shared.errors import Cancelled, Conflict, Superseded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-
-    from nats.aio.client import Client
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from services.chat.conversation import Conversation
     from services.chat.turn import Turn
@@ -222,105 +216,3 @@ class Queue:
 
     async def interrupt(self, turn_id: str) -> None:
         self.interrupted.append(turn_id)
-
-
-# ---------------------------------------------------------------- the connection under shared/follow.py
-
-
-class _Message:
-    """What nats-py hands to a callback, as far as it is looked at."""
-
-    def __init__(self, data: bytes, headers: dict[str, str] | None) -> None:
-        self.data, self.headers = data, headers
-
-
-class TextStream:
-    """A connection that carries the text of one conversation: a stream, and subscribers to it.
-
-    `store` keeps an event, `pass_by` shows it to subscribers, `say` does both. `looks` counts how
-    often the stream was read back, `broken` fails that many of them.
-    """
-
-    def __init__(self) -> None:
-        self.stored: list[tuple[int, bytes]] = []
-        self.looks: list[int] = []
-        self.broken = 0
-        self.subject = ""
-        self.on_look: Callable[[], Awaitable[None]] | None = None
-        self._sequence = 0
-        self._listeners: list[Callable[[_Message], Awaitable[None]]] = []
-        self._reconnected: list[Callable[[], None]] = []
-
-    @property
-    def connection(self) -> Connection:
-        return cast("Connection", self)
-
-    @property
-    def client(self) -> Client:
-        return cast("Client", self)
-
-    @property
-    def listeners(self) -> int:
-        """Subscriptions and reconnect watches that were not given back."""
-        return len(self._listeners) + len(self._reconnected)
-
-    # what the test does
-
-    def store(self, *events: Delta | bytes) -> None:
-        for event in events:
-            self._sequence += 1
-            data = event if isinstance(event, bytes) else encode(event)
-            self.stored.append((self._sequence, data))
-
-    async def pass_by(self, *events: Delta | bytes, headers: bool = True) -> None:
-        for event in events:
-            data = event if isinstance(event, bytes) else encode(event)
-            turn = None if isinstance(event, bytes) or not headers else {H_TURN: event.turn_id}
-            for listener in tuple(self._listeners):
-                await listener(_Message(data, turn))
-
-    async def say(self, *events: Delta) -> None:
-        for event in events:
-            self.store(event)
-            await self.pass_by(event)
-
-    def reconnect(self) -> None:
-        for call in tuple(self._reconnected):
-            call()
-
-    # what the code under test uses
-
-    async def subscribe(
-        self, subject: str, cb: Callable[[_Message], Awaitable[None]]
-    ) -> _Subscription:
-        self.subject = subject
-        self._listeners.append(cb)
-        return _Subscription(lambda: self._listeners.remove(cb))
-
-    async def flush(self) -> None: ...
-
-    def on_reconnect(self, call: Callable[[], None]) -> Callable[[], None]:
-        self._reconnected.append(call)
-        return lambda: self._reconnected.remove(call)
-
-    async def read_back(
-        self, stream: str, subject: str, start: int
-    ) -> AsyncIterator[StoredMessage]:
-        assert (stream, subject) == ("CHAT_DELTAS", self.subject)
-        self.looks.append(start)
-        if self.on_look is not None:
-            await self.on_look()
-        if self.broken:
-            self.broken -= 1
-            raise NatsError("away")
-        for sequence, data in tuple(self.stored):
-            if sequence >= start:
-                yield StoredMessage(subject, sequence, data, {})
-
-
-class _Subscription:
-    def __init__(self, end: Callable[[], None]) -> None:
-        self._end = end
-
-    async def unsubscribe(self) -> None:
-        self._end()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.chat.request import Refused, understand
+from services.chat.request import understand
 from shared import asyncapi, contract
 from shared.contract import (
     AudioFailed,
@@ -32,6 +32,7 @@ from shared.contract import (
     Text,
 )
 from shared.nats.provision import Retention, consumers, streams
+from shared.refuse import Refused
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -244,7 +245,7 @@ def test_a_wrong_value_in_a_chat_request_is_refused(field: str, wrong: object) -
 def test_speech_is_an_object_or_false_and_nothing_else(speech: object) -> None:
     body = json.dumps({"content": "hi", "speech": speech}).encode()
 
-    assert isinstance(understand("chat.request", body, {}, 1, stamp=1, max_bytes=999), Refused)
+    assert isinstance(understand("chat.request", body, {}, 1, unique="1", max_bytes=999), Refused)
 
 
 @pytest.mark.parametrize(

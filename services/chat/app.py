@@ -21,7 +21,7 @@ from services.chat.nats.heard import NatsHeard
 from services.chat.nats.history import NatsHistory
 from services.chat.nats.intake import NatsIntake
 from services.chat.nats.queue import Lines
-from services.chat.request import Refused, understand
+from services.chat.request import understand
 from services.chat.together.chat import TogetherChat
 from services.chat.turn import Turn
 from services.chat.wait_in_line import Repeated, wait_in_line
@@ -69,6 +69,7 @@ from shared.process.metrics import (
     carried,
 )
 from shared.process.tracing import Span, span
+from shared.refuse import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from shared.contract import H_TURN, MSG_ID, ChatRequest, Role, conversation_of, is_id
 from shared.errors import InvalidRequest, TooLarge
+from shared.refuse import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,15 +26,6 @@ class _Ids(msgspec.Struct):
 
 
 _decode_ids = msgspec.json.Decoder(_Ids).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Whose request could not be understood; the conversation only where it is known."""
-
-    error: InvalidRequest
-    conversation_id: str | None
-    turn_id: str
 
 
 def understand(

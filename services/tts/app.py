@@ -23,7 +23,7 @@ from services.tts.nats.audio import NatsAudio
 from services.tts.nats.erase import erase_voice
 from services.tts.nats.records import NatsRecords
 from services.tts.ports import VoiceParams
-from services.tts.request import Refused, understand
+from services.tts.request import understand
 from services.tts.script import Script
 from services.tts.speak import GivenUp, Job, Rules, World, speak
 from services.tts.together.pool import TogetherSpeech
@@ -73,6 +73,7 @@ from shared.process.metrics import (
     carried,
 )
 from shared.process.tracing import Span, span
+from shared.refuse import Refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from shared.contract import H_TURN, MSG_ID, SpeechRequest, conversation_of, is_id
 from shared.errors import InvalidRequest, TooLarge
+from shared.refuse import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,13 +23,6 @@ class _Ids(msgspec.Struct):
 
 
 _decode_ids = msgspec.json.Decoder(_Ids).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    error: InvalidRequest
-    conversation_id: str | None
-    turn_id: str
 
 
 def understand(

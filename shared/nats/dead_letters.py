@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.errors import Failure
+    from shared.refuse import Message
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _MAX_HEADERS: Final = 6_000  # bytes of the original's headers that are kept
@@ -74,3 +76,24 @@ async def dead_letter(
         data = data[:most]
     marks[MSG_ID] = unique or uuid.uuid4().hex
     await publish(connection, to, data, marks)
+
+
+@dataclass(frozen=True, slots=True)
+class NatsDeadLetters:
+    """Implements shared.refuse.DeadLetters: letters on the subject `to`."""
+
+    connection: Connection
+    to: str
+
+    async def add(self, message: Message, error: Failure) -> None:
+        """Raises NatsError."""
+        await dead_letter(
+            self.connection,
+            self.to,
+            subject=message.subject,
+            data=message.data,
+            headers=message.headers,
+            error=error,
+            deliveries=message.deliveries,
+            unique=f"dead.{message.unique}",
+        )

@@ -54,7 +54,7 @@ def decode_request(data: bytes, kind: type[T]) -> T:
 
 
 async def answer_with(connection: Connection, msg: Msg, work: Awaitable[Any], *, to: str) -> None:
-    """Answers with what `work` returns or why it failed; what nobody could understand is dead_lettered.
+    """Answers with what `work` returns, or why it failed; what is not understood is a dead letter.
 
     Only to `_INBOX`: any other reply subject would let a sender make us publish there.
     """

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from services.chat.fairness import in_turns
-from services.chat.request import Refused, understand
+from services.chat.request import understand
 from shared.contract import (
     CHAT_INTAKE,
     CHAT_REQUESTS_STREAM,
@@ -34,6 +34,7 @@ from shared.nats.work import Delivery, Pull
 from shared.process.failpoints import failpoint
 from shared.process.metrics import carried
 from shared.process.wait import wait_until
+from shared.refuse import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -313,7 +313,7 @@ async def test_services_start_provision_and_work_under_their_own_users(tmp_path:
         body = b'{"conversation_id": "c", "turn_id": "%s", "heard_ms": 200}' % second.encode()
         assert b"error" not in (await system.client.request("chat.cancel", body, timeout=5)).data
 
-        # What nobody can understand is dead_lettered, what is busy is refused, text alone is spoken.
+        # What is not understood is a dead letter, what is busy is refused, text alone is spoken.
         await system.client.jetstream().publish("chat.request", b'{"content": 5}')
         await system.client.jetstream().publish("tts.request.c", b"nonsense")
         await system.client.jetstream().publish("tts.request.d", b'{"turn_id":"t","text":"Hello."}')

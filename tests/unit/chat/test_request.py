@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from services.chat.request import Refused, turn_id_of, understand
+from services.chat.request import turn_id_of, understand
 from shared.contract import ChatRequest, HistoryMode, OnBusy, Role, Speech, encode, is_id
 from shared.errors import InvalidRequest, TooLarge
+from shared.refuse import Refused
 
 MOST = 262_144
 
@@ -19,10 +20,12 @@ def understood(
     subject: str = "chat.request",
     headers: dict[str, str] | None = None,
     sequence: int = 7,
-    stamp: int = 1,
+    unique: str | None = None,
 ) -> ChatRequest | Refused:
     body = data if isinstance(data, bytes) else json.dumps(data).encode()
-    return understand(subject, body, headers or {}, sequence, stamp=stamp, max_bytes=MOST)
+    return understand(
+        subject, body, headers or {}, sequence, unique=unique or f"{sequence}.1", max_bytes=MOST
+    )
 
 
 def good(data: bytes | dict[str, object], **more: object) -> ChatRequest:
@@ -223,18 +226,18 @@ def test_a_subject_that_names_no_id_is_refused_without_a_conversation(token: str
 
 
 def test_a_made_up_conversation_is_the_same_for_the_same_message() -> None:
-    assert good(b"Hi", sequence=7, stamp=1) == good(b"Hi", sequence=7, stamp=1)
+    assert good(b"Hi") == good(b"Hi")
 
 
-@pytest.mark.parametrize("other", [{"sequence": 8}, {"stamp": 2}])
-def test_a_made_up_conversation_is_another_for_another_message(other: dict[str, int]) -> None:
+@pytest.mark.parametrize("other", [{"sequence": 8}, {"unique": "7.2"}])
+def test_a_made_up_conversation_is_another_for_another_message(other: dict[str, object]) -> None:
     assert good(b"Hi").conversation_id != good(b"Hi", **other).conversation_id
 
 
 def test_a_message_sent_again_under_its_id_meets_its_made_up_conversation() -> None:
     headers = {"Nats-Msg-Id": "order 66"}
-    first = good(b"Hi", headers=headers, sequence=7, stamp=1)
-    again = good(b"Hi", headers=headers, sequence=9, stamp=2)
+    first = good(b"Hi", headers=headers, sequence=7)
+    again = good(b"Hi", headers=headers, sequence=9)
 
     assert first == again
 

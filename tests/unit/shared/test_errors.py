@@ -11,7 +11,10 @@ from shared.contract import Code, Error
 from shared.errors import (
     Busy,
     Cancelled,
+    Conflict,
+    Failure,
     InvalidRequest,
+    NatsError,
     ParleyError,
     ProviderAuth,
     ProviderBroken,
@@ -22,6 +25,7 @@ from shared.errors import (
     ProviderStalled,
     Superseded,
     TooLarge,
+    Unsendable,
     from_status,
 )
 
@@ -75,24 +79,32 @@ def test_an_error_without_words_says_its_code() -> None:
     assert TooLarge().as_error().message == "too_large"
 
 
-def every_error() -> list[type[ParleyError]]:
+def every_failure() -> list[type[Failure]]:
     found = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    return [kind for kind in found if issubclass(kind, ParleyError) and kind is not ParleyError]
+    return [kind for kind in found if issubclass(kind, Failure) and kind is not Failure]
 
 
 def test_every_code_has_its_error() -> None:
-    assert {kind.code for kind in every_error()} == set(Code)
+    assert {kind.code for kind in every_failure()} == set(Code)
+
+
+@pytest.mark.parametrize("kind", [NatsError, Conflict, Unsendable, Superseded, Cancelled])
+def test_no_user_is_told_what_is_between_us_and_nats(kind: type[ParleyError]) -> None:
+    assert not issubclass(kind, Failure)
+
+
+def test_a_lost_compare_and_set_is_an_error_of_nats() -> None:
+    assert issubclass(Conflict, NatsError)
 
 
 def test_the_table_in_the_docstring_is_true() -> None:
     rows = re.findall(r"(\w+) {2,}(\w+) {2,}(no|yes|later)\b", errors.__doc__ or "")
     told = {name: (code, word != "no") for name, code, word in rows}
 
-    silent = {ProviderError, Superseded, Cancelled}
     assert told == {
         kind.__name__: (kind.code.value, kind.retryable)
-        for kind in every_error()
-        if kind not in silent
+        for kind in every_failure()
+        if kind is not ProviderError
     }
 
 

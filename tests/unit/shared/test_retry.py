@@ -2,51 +2,70 @@
 
 from __future__ import annotations
 
-import random
+from itertools import islice
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shared.retry import pause_before, worth_waiting
+from shared.retry import PROVIDER, Backoff, worth_waiting
 
 
-def most(low: float, high: float) -> float:
+def longest(_low: float, high: float) -> float:
     return high
 
 
-def least(low: float, high: float) -> float:
+def shortest(low: float, _high: float) -> float:
     return low
 
 
-def test_the_ceiling_doubles_with_each_try_and_stops_at_eight_seconds() -> None:
-    pauses = [pause_before(number, None, uniform=most) for number in range(2, 10)]
+def test_pauses_double_and_stop_at_the_longest() -> None:
+    pauses = Backoff(first=0.05, longest=1.0).pauses()
 
-    assert pauses == [0.25, 0.5, 1, 2, 4, 8, 8, 8]
+    assert list(islice(pauses, 7)) == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+def test_the_provider_is_left_alone_for_eight_seconds_at_most() -> None:
+    ceilings = [PROVIDER.ceiling(failures) for failures in range(1, 9)]
+
+    assert ceilings == [0.25, 0.5, 1, 2, 4, 8, 8, 8]
+
+
+def test_the_pause_scatters_up_to_the_ceiling() -> None:
+    assert PROVIDER.scattered(4, None, uniform=longest) == 2
 
 
 def test_full_jitter_may_wait_not_at_all() -> None:
-    assert pause_before(5, None, uniform=least) == 0
+    assert PROVIDER.scattered(4, None, uniform=shortest) == 0
 
 
 def test_what_the_provider_asks_for_is_the_least() -> None:
-    assert pause_before(2, 3.0, uniform=least) == 3.0
-    assert pause_before(9, 3.0, uniform=most) == 3.25
+    assert PROVIDER.scattered(1, 3.0, uniform=shortest) == 3.0
+    assert PROVIDER.scattered(9, 3.0, uniform=longest) == 3.25
 
 
 def test_being_asked_to_wait_for_nothing_still_scatters() -> None:
-    assert pause_before(2, 0.0, uniform=most) == 0.25
+    assert PROVIDER.scattered(1, 0.0, uniform=longest) == 0.25
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_first_try_waits_no_longer_than_a_second(number: int) -> None:
-    assert pause_before(number, None, uniform=most) == 0.25
+@given(
+    first=st.floats(0.001, 10),
+    longest=st.floats(0.001, 100),
+    failures=st.integers(0, 10**9),
+    dice=st.randoms(use_true_random=False),
+)
+def test_no_pause_is_ever_out_of_bounds(
+    first: float, longest: float, failures: int, dice: Random
+) -> None:
+    pause = Backoff(first, longest).scattered(failures, None, uniform=dice.uniform)
+
+    assert 0 <= pause <= longest
 
 
-def test_no_pause_is_ever_out_of_bounds() -> None:
-    dice = random.Random(7)
-    pauses = [pause_before(dice.randrange(2, 1000), None, uniform=dice.uniform) for _ in range(500)]
-
-    assert min(pauses) >= 0
-    assert max(pauses) <= 8
+@given(failures=st.integers(1, 10**9))
+def test_no_pause_is_shorter_than_the_one_before(failures: int) -> None:
+    assert PROVIDER.ceiling(failures) <= PROVIDER.ceiling(failures + 1)
 
 
 @pytest.mark.parametrize(

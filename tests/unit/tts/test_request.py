@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from services.tts.request import Refused, understand
+from services.tts.request import understand
 from shared.contract import H_TURN, MSG_ID, AudioFormat, Code, Speech, SpeechRequest
+from shared.refuse import Refused
 
 LIMIT = 100
 

@@ -14,7 +14,6 @@ import pytest_asyncio
 from local.nats_server import NatsServer
 from services.chat.nats import intake as nats_intake
 from services.chat.nats.intake import NatsIntake
-from services.chat.request import Refused
 from shared.contract import (
     CHAT_INTAKE,
     CHAT_REQUESTS_STREAM,
@@ -31,6 +30,7 @@ from shared.nats.publish import PublishWindow, publish
 from shared.nats.read import read_back
 from shared.nats.work import Delivery
 from shared.process.wait import wait_until
+from shared.refuse import Refused
 from tests.integration.harness import connected, held, provisioned, soon
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ async def test_a_restart_of_the_server_costs_no_request_and_no_order(
         await provisioned(connection)
         async with replica(connection):
             bodies = [body(f"c{n % 3}", n // 3) for n in range(900)]
-            window = asker.window()
+            window = PublishWindow(asker)
             for n, data in enumerate(bodies):
                 if n in {300, 600}:
                     await server.kill()

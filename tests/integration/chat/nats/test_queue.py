@@ -131,11 +131,11 @@ async def test_the_end_of_a_turn_elsewhere_wakes_who_waits(
     one, two = await ask(connection, 2)
     async with Lines(connection).place("c", two, Stop()) as line:
         task = await waiting(line)
-        await other.publish("chat.delta.c", b'{"type":"text","turn_id":"t0"}')
-        await other.publish("chat.delta.another", END)
+        await publish(other, "chat.delta.c", b'{"type":"text","turn_id":"t0"}')
+        await publish(other, "chat.delta.another", END)
         done, _ = await asyncio.wait({task}, timeout=0.1)
         assert not done
-        await other.publish("chat.delta.c", END)
+        await publish(other, "chat.delta.c", END)
         await gone(other, one)  # the ack comes a little later than the end
         await asyncio.wait_for(task, 0.5)
         assert await line.older(20) == ()

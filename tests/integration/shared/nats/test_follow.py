@@ -24,7 +24,7 @@ from shared.errors import DeadlineExceeded
 from shared.nats import follow as module
 from shared.nats.connection import Connection
 from shared.nats.follow import follow
-from shared.nats.publish import publish
+from shared.nats.publish import PublishWindow, publish
 from tests.integration.harness import Wire, connected, provisioned, soon
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ async def test_who_joins_in_the_middle_of_a_burst_misses_nothing(
 ) -> None:
     events = turn_of(1_500)
     async with connected(server.url) as other:
-        window = other.window()
+        window = PublishWindow(other)
         readers = []
         for number, event in enumerate(events):
             await window.send("chat.delta.c", encode(event), {MSG_ID: f"{event.seq}"})

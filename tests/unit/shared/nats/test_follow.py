@@ -12,7 +12,7 @@ from shared.contract import Error as WireError
 from shared.errors import DeadlineExceeded, Internal
 from shared.nats import follow as module
 from shared.nats.follow import decode_delta, follow
-from tests.fakes import TextStream
+from tests.fakes_nats import TextStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -67,7 +67,7 @@ def _never_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 def following(
     stream: TextStream, start: int = 1, idle: float = 60.0
 ) -> AsyncGenerator[Delta, None]:
-    return follow(stream.bus, "c1", "t1", start=start, idle=idle)  # type: ignore[return-value]  # it is one, and the tests close it
+    return follow(stream.connection, "c1", "t1", start=start, idle=idle)  # type: ignore[return-value]  # it is one, and the tests close it
 
 
 async def whole(stream: TextStream, start: int = 1) -> list[Delta]:
