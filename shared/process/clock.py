@@ -1,0 +1,30 @@
+"""The clock that the wiring gives to verbs, which have none of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from datetime import UTC, datetime
+
+from shared.process.cancel import Stop
+
+
+class SystemClock:
+    """The machine's time; its pauses end with Cancelled when `stop` is requested."""
+
+    def __init__(self, stop: Stop | None = None) -> None:
+        self._stop = stop or Stop()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def utc(self) -> str:
+        """RFC 3339, milliseconds."""
+        return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    async def pause(self, seconds: float) -> None:
+        await self._stop.guard(asyncio.sleep(seconds))
+
+    def uniform(self, low: float, high: float) -> float:
+        return random.uniform(low, high)  # noqa: S311  jitter, not a secret
