@@ -11,9 +11,9 @@ import msgspec
 from services.tts import record
 from services.tts.audio import pcm
 from services.tts.audio.spool import Spool
-from services.tts.ports import Label, SpokenWord, Stowed, VoiceParams
+from services.tts.ports import Label, SpokenWord, StoredObject, VoiceParams
 from services.tts.record import SpeechRecord
-from services.tts.resume import Recalled
+from services.tts.resume import Replay
 from shared.contract import (
     CONTENT_TYPES,
     H_ATTEMPT,
@@ -77,11 +77,11 @@ class AudioStream:
             if not kinds or headers[H_TYPE] in kinds
         ]
 
-    def recalled(self) -> Recalled:
-        recalled = Recalled()
+    def replay(self) -> Replay:
+        replay = Replay()
         for headers, data in self.messages:
-            recalled.add(headers, data)
-        return recalled
+            replay.add(headers, data)
+        return replay
 
 
 def _fact(headers: dict[str, str], data: bytes) -> object:
@@ -151,9 +151,9 @@ class MemoryAudio:
         self.attempt = event.attempt
         self._keep(Kind.STORED if isinstance(event, Stored) else Kind.FAILED, encode(event))
 
-    async def recall(self, since: str) -> Recalled:
+    async def replay(self, since: str) -> Replay:
         assert since
-        return self.stream.recalled()
+        return self.stream.replay()
 
 
 Part = bytes | SpokenWord | Exception
@@ -219,7 +219,7 @@ class MemoryStore:
     labels: list[Label] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
 
-    async def put(self, recording: Recording, captions: str, label: Label) -> Stowed:
+    async def put(self, recording: Recording, captions: str, label: Label) -> StoredObject:
         assert isinstance(recording, Spool)
         if self.down:
             self.down -= 1
@@ -229,7 +229,7 @@ class MemoryStore:
         assert recording.samples == pcm.samples(len(audio))
         self.audio[key], self.captions[key] = audio, captions
         self.labels.append(label)
-        return Stowed(
+        return StoredObject(
             bucket=self.bucket,
             key=key,
             url=f"http://store/{key}",

@@ -17,7 +17,7 @@ import msgspec
 from faststream.nats import NatsBroker
 
 from services.tts import record
-from services.tts.audio.spool import Shelf, Spool
+from services.tts.audio.spool import ReplaySpool, Spool
 from services.tts.minio.store import MinioStore
 from services.tts.nats.audio import NatsAudio
 from services.tts.nats.erase import erase_voice
@@ -200,21 +200,10 @@ class TtsWorker:
             dead_letter=self._dead_letter,
         )
         await self.voice.__aenter__()
-        self._bucket = asyncio.create_task(self._ensure_bucket())
+        self._bucket = asyncio.create_task(self.store.prepare())
         await self.work.start()
         TURNS_UNDER_WAY.labels("tts").set_function(lambda: len(self.stops))
         SOCKETS.set_function(lambda: self.voice.open_sockets)
-
-    async def _ensure_bucket(self) -> None:
-        """Until it works: turns are spoken meanwhile, and wait for the store at their end."""
-        while True:
-            try:
-                await self.store.ensure_bucket()
-            except StorageUnavailable as exc:
-                log.warning("store.unavailable", extra={"reason": str(exc)})
-                await asyncio.sleep(2)
-            else:
-                return
 
     async def failed(self) -> None:
         await self.work.failed()
@@ -272,14 +261,14 @@ class TtsWorker:
             # Not even an end that we committed: whoever has the work now tells it.
             record.owned(found, job.execution)
 
-        shelf = Shelf()
+        replay_spool = ReplaySpool()
         audio = NatsAudio(
             self.connection,
             conversation_id,
             turn_id,
             LeaseFence(delivery, look),
             traced.headers,
-            shelf,
+            replay_spool,
         )
         script = Script(
             max_chars=job.params.max_partial_length,
@@ -310,7 +299,7 @@ class TtsWorker:
         finally:
             await source.aclose()
             audio.close()
-            shelf.close()
+            replay_spool.close()
             spool.close()
         await delivery.ack()
         self._count(end, time.monotonic() - began)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from services.tts.record import SpeechRecord
-    from services.tts.resume import Recalled
+    from services.tts.resume import Replay
     from services.tts.text.segments import Piece
     from shared.contract import AudioFailed, AudioFormat, Stored, Word
 
@@ -62,7 +62,7 @@ class Voice(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stowed:
+class StoredObject:
     """An object as it was written."""
 
     bucket: str
@@ -105,7 +105,7 @@ class AudioStore(Protocol):
 
     bucket: str
 
-    async def put(self, recording: Recording, captions: str, label: Label) -> Stowed:
+    async def put(self, recording: Recording, captions: str, label: Label) -> StoredObject:
         """Writes both objects whole; raises StorageUnavailable after it has tried for a while."""
         ...
 
@@ -133,7 +133,7 @@ class Publish(Protocol):
         """Publishes the end, once; acked when it returns."""
         ...
 
-    async def recall(self, since: str) -> Recalled:
+    async def replay(self, since: str) -> Replay:
         """What the stream holds of this turn's voice."""
         ...
 

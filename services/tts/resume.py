@@ -29,25 +29,25 @@ if TYPE_CHECKING:
 _GARBLED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 
 
-class Shelf(Protocol):
+class ReplaySpool(Protocol):
     """Where audio waits until it is known whether its piece is whole: an hour of it, perhaps."""
 
     def put(self, audio: bytes) -> int:
-        """Returns its place."""
+        """Returns the part's number."""
         ...
 
-    def get(self, place: int) -> bytes: ...
+    def get(self, number: int) -> bytes: ...
 
 
-class InMemory(list[bytes]):
-    """A shelf for little."""
+class MemorySpool(list[bytes]):
+    """A spool for little."""
 
     def put(self, audio: bytes) -> int:
         self.append(audio)
         return len(self) - 1
 
-    def get(self, place: int) -> bytes:
-        return self[place]
+    def get(self, number: int) -> bytes:
+        return self[number]
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class _Heard:
     """What came of one piece in one attempt, in whatever order."""
 
     announced: Piece | None = None
-    chunks: dict[int, tuple[int, int]] = field(default_factory=dict)  # seq -> place, bytes
+    chunks: dict[int, tuple[int, int]] = field(default_factory=dict)  # seq -> part, bytes
     done: PieceDone | None = None
 
     def whole(self) -> _Whole | None:
@@ -78,17 +78,17 @@ class _Heard:
             return None
         said, (start, end) = self.announced, self.announced.chars
         done = DonePiece(said.index, said.text, start, end, self.done.samples, self.done.words)
-        return _Whole(done, [place for _, (place, _) in sorted(self.chunks.items())])
+        return _Whole(done, [part for _, (part, _) in sorted(self.chunks.items())])
 
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
     piece: DonePiece
-    places: list[int]  # of its audio, in order
+    parts: list[int]  # of its audio, in order
 
 
 @dataclass(slots=True)
-class Recalled:
+class Replay:
     """Fed the events of one turn, in the order of the stream.
 
     Events of one attempt may be repeated and may have changed places: a publish that was not acked
@@ -96,7 +96,7 @@ class Recalled:
     replaced worker; a listener ignores it, and so do we. What cannot be read counts as lost.
     """
 
-    shelf: Shelf = field(default_factory=InMemory)
+    spool: ReplaySpool = field(default_factory=MemorySpool)
     attempt: int = 0
     submitted: dict[str, int] = field(default_factory=dict)  # model -> characters
     end: Stored | AudioFailed | None = None
@@ -140,7 +140,7 @@ class Recalled:
                 self._reach(attempt)
                 chunks = self._piece(index).chunks
                 if seq not in chunks:  # else a repeat
-                    chunks[seq] = (self.shelf.put(data), len(data))
+                    chunks[seq] = (self.spool.put(data), len(data))
             case Kind.PIECE_DONE:
                 done = msgspec.json.decode(data, type=PieceDone)
                 self._reach(attempt)
@@ -165,7 +165,7 @@ class Recalled:
     def in_order(self) -> Iterator[tuple[DonePiece, bytes]]:
         """The pieces that are done without one missing before them, with their audio."""
         for whole in self._in_order():
-            yield whole.piece, b"".join(self.shelf.get(place) for place in whole.places)
+            yield whole.piece, b"".join(self.spool.get(part) for part in whole.parts)
 
     def _in_order(self) -> list[_Whole]:
         # Announced again: what was said before under this index and after it does not count.

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 from services.tts import record
 from services.tts.audio import pcm
 from services.tts.audio.captions import webvtt
-from services.tts.ports import Label, SpokenWord, Stowed, VoiceParams
+from services.tts.ports import Label, SpokenWord, StoredObject, VoiceParams
 from services.tts.record import Begin, SpeechRecord
-from services.tts.resume import DonePiece, Recalled
+from services.tts.resume import DonePiece, Replay
 from services.tts.script import Ending
 from shared.contract import (
     CONTENT_TYPES,
@@ -128,7 +128,7 @@ class _Speaker:
         if began is Begin.ENDED:
             return await self._tell_what_was_committed()
         if self.record.attempt > 1:
-            self._resume(await self.world.publish.recall(self.record.since))
+            self._resume(await self.world.publish.replay(self.record.since))
         if began is Begin.GIVEN_UP:
             error = GivenUp(f"begun {self.rules.executions} times and never finished")
             await self._end(self._failed(error.as_error()))
@@ -207,18 +207,18 @@ class _Speaker:
                 return
         raise Internal("the voice's record could not be saved")
 
-    def _resume(self, recalled: Recalled) -> None:
-        for model, characters in recalled.submitted.items():
+    def _resume(self, replay: Replay) -> None:
+        for model, characters in replay.submitted.items():
             self._count(model, characters)
-        for piece, audio in recalled.in_order():
+        for piece, audio in replay.in_order():
             self.done.append(piece)
             self.world.recording.append(audio)
 
     async def _tell_what_was_committed(self) -> Stored | AudioFailed | None:
         """Another worker committed the end and may have died before it said so."""
         end = self.record.end
-        recalled = await self.world.publish.recall(self.record.since)
-        if end is None or recalled.end is not None:
+        replay = await self.world.publish.replay(self.record.since)
+        if end is None or replay.end is not None:
             return None
         await self.world.publish.end(end)
         return end
@@ -378,21 +378,21 @@ class _Speaker:
             text=self.script.text if shown is None else shown,
             format=self.job.format,
         )
-        stowed = await self._put(label) if samples else self._nothing()
+        kept = await self._put(label) if samples else self._nothing()
         for earlier in range(1, self.record.attempt):  # of a worker that died before its commit
             await self.world.store.remove(replace(label, attempt=earlier))
         end = Stored(
             self.job.conversation_id,
             self.job.turn_id,
             self.record.attempt,
-            bucket=stowed.bucket,
-            key=stowed.key,
-            url=stowed.url,
-            content_type=stowed.content_type,
-            bytes=stowed.bytes,
-            sha256=stowed.sha256,
+            bucket=kept.bucket,
+            key=kept.key,
+            url=kept.url,
+            content_type=kept.content_type,
+            bytes=kept.bytes,
+            sha256=kept.sha256,
             duration_ms=pcm.milliseconds(samples * pcm.SAMPLE_WIDTH),
-            captions_key=stowed.captions_key,
+            captions_key=kept.captions_key,
             pieces=len(self.done),
             characters=self.characters,
             finish=finish,
@@ -402,7 +402,7 @@ class _Speaker:
             await self._end(end)
         except Superseded:
             # Before the commit the object is ours alone; after it, it is what everybody hears of.
-            if stowed.key is not None and not await self._is_committed(stowed.key):
+            if kept.key is not None and not await self._is_committed(kept.key):
                 await self.world.store.remove(label)
             raise
         return end
@@ -411,8 +411,8 @@ class _Speaker:
         found, _ = await self.world.records.load()
         return found.stored is not None and found.stored.key == key
 
-    def _nothing(self) -> Stowed:
-        return Stowed(
+    def _nothing(self) -> StoredObject:
+        return StoredObject(
             bucket=self.world.store.bucket,
             key=None,
             url=None,
@@ -422,7 +422,7 @@ class _Speaker:
             sha256="",
         )
 
-    async def _put(self, label: Label) -> Stowed:
+    async def _put(self, label: Label) -> StoredObject:
         try:
             return await self.world.store.put(self.world.recording, webvtt(self.done), label)
         except StorageUnavailable:

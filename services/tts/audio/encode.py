@@ -1,29 +1,37 @@
-"""The object that a turn's audio becomes."""
+"""The object that a turn's audio becomes: a header and samples, or what a coder makes of them."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 from services.tts.audio import pcm
-from services.tts.audio.spool import MAX_IN_MEMORY
 from shared.contract import AudioFormat
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.tts.ports import Label
 
+_BLOCK: Final = 1 << 20  # bytes copied at once
 
-def encoded(audio: IO[bytes], samples: int, label: Label) -> IO[bytes]:
-    """A file of `samples` of PCM in the label's format, at its start; for a thread."""
-    target: IO[bytes] = tempfile.SpooledTemporaryFile(MAX_IN_MEMORY)  # noqa: SIM115  the caller's
+
+def encode(
+    audio: IO[bytes],
+    target: IO[bytes],
+    samples: int,
+    label: Label,
+    *,
+    coder: Callable[[IO[bytes], IO[bytes], Label], None],
+) -> None:
+    """Writes `samples` of PCM in the label's format, and leaves `target` at its start.
+
+    `coder` does it for formats that are more than the samples; blocking, for a thread.
+    """
     if label.format is AudioFormat.WAV:
         target.write(pcm.wav_header(samples * pcm.SAMPLE_WIDTH))
     if label.format in {AudioFormat.WAV, AudioFormat.PCM}:
-        shutil.copyfileobj(audio, target, 1 << 20)
+        while block := audio.read(_BLOCK):
+            target.write(block)
     else:
-        from services.tts.audio.pyav_encode import encode  # noqa: PLC0415  40 MB that WAV never needs
-
-        encode(audio, target, label)
+        coder(audio, target, label)
     target.seek(0)
-    return target

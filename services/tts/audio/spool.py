@@ -10,40 +10,16 @@ from services.tts.audio import pcm
 MAX_IN_MEMORY: Final = 8 * 1024 * 1024  # nearly three minutes
 
 
-def _file() -> IO[bytes]:
-    return tempfile.SpooledTemporaryFile(MAX_IN_MEMORY)
-
-
-class Shelf:
-    """The audio that was recalled, in any order. Close it when the turn is over."""
-
-    def __init__(self) -> None:
-        self._file = _file()
-        self._sizes: list[tuple[int, int]] = []  # where it begins, bytes
-        self._end = 0
-
-    def put(self, audio: bytes) -> int:
-        """Returns its place."""
-        self._file.seek(self._end)
-        self._file.write(audio)
-        self._sizes.append((self._end, len(audio)))
-        self._end += len(audio)
-        return len(self._sizes) - 1
-
-    def get(self, place: int) -> bytes:
-        start, size = self._sizes[place]
-        self._file.seek(start)
-        return self._file.read(size)
-
-    def close(self) -> None:
-        self._file.close()
+def spooled_file(max_in_memory: int = MAX_IN_MEMORY) -> IO[bytes]:
+    """A file without a name that is gone when it is closed."""
+    return tempfile.SpooledTemporaryFile(max_in_memory)
 
 
 class Spool:
-    """The PCM of one turn. Close it when the turn is over."""
+    """The PCM of one turn, from its start to its end. Close it when the turn is over."""
 
-    def __init__(self) -> None:
-        self._file = _file()
+    def __init__(self, max_in_memory: int = MAX_IN_MEMORY) -> None:
+        self._file = spooled_file(max_in_memory)
         self._bytes = 0
 
     @property
@@ -65,6 +41,31 @@ class Spool:
         """The PCM from its start; the file is the spool's own."""
         self._file.seek(0)
         return self._file
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class ReplaySpool:
+    """The audio of a replay, to be read in any order. Close it when the turn is over."""
+
+    def __init__(self, max_in_memory: int = MAX_IN_MEMORY) -> None:
+        self._file = spooled_file(max_in_memory)
+        self._parts: list[tuple[int, int]] = []  # where each begins, bytes
+        self._end = 0
+
+    def put(self, audio: bytes) -> int:
+        """Returns the part's number."""
+        self._file.seek(self._end)
+        self._file.write(audio)
+        self._parts.append((self._end, len(audio)))
+        self._end += len(audio)
+        return len(self._parts) - 1
+
+    def get(self, number: int) -> bytes:
+        start, size = self._parts[number]
+        self._file.seek(start)
+        return self._file.read(size)
 
     def close(self) -> None:
         self._file.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from services.tts.audio import pcm
-from services.tts.resume import InMemory, Recalled
+from services.tts.resume import MemorySpool, Replay
 from shared.contract import (
     H_ATTEMPT,
     H_CONVERSATION,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.tts.ports import VoiceParams
-    from services.tts.resume import Shelf
+    from services.tts.resume import ReplaySpool
     from services.tts.text.segments import Piece
     from shared.contract import Word
 
@@ -52,10 +52,10 @@ class NatsAudio:
         turn_id: str,
         fence: Fence,
         trace: dict[str, str],
-        shelf: Shelf | None = None,
+        spool: ReplaySpool | None = None,
     ) -> None:
-        """`shelf` keeps what is recalled; in memory without one."""
-        self._connection, self._fence, self._shelf = connection, fence, shelf
+        """`spool` keeps the audio of a replay; in memory without one."""
+        self._connection, self._fence, self._spool = connection, fence, spool
         self._window = PublishWindow(connection, fence)
         self._subject = tts_audio(conversation_id)
         self._conversation_id, self._turn_id = conversation_id, turn_id
@@ -134,14 +134,14 @@ class NatsAudio:
         kind = Kind.STORED if isinstance(event, Stored) else Kind.FAILED
         await publish(self._connection, self._subject, encode(event), self._headers(kind, "end"))
 
-    async def recall(self, since: str) -> Recalled:
-        recalled = Recalled(InMemory() if self._shelf is None else self._shelf)
+    async def replay(self, since: str) -> Replay:
+        replay = Replay(MemorySpool() if self._spool is None else self._spool)
         async for message in read_back(
             self._connection, TTS_AUDIO_STREAM, self._subject, 1, since=since
         ):
             if message.headers.get(H_TURN) == self._turn_id:
-                recalled.add(message.headers, message.data)
-        return recalled
+                replay.add(message.headers, message.data)
+        return replay
 
     def close(self) -> None:
         """Nothing more is sent, whatever is un-acked."""

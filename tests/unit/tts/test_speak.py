@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from services.tts.audio import pcm
 from services.tts.audio.spool import Spool
-from services.tts.ports import Label, Recording, SpokenWord, Stowed, VoiceParams
+from services.tts.ports import Label, Recording, SpokenWord, StoredObject, VoiceParams
 from services.tts.record import SpeechRecord
 from services.tts.script import Script
 from services.tts.speak import GivenUp, Job, Rules, World, speak
@@ -171,7 +171,7 @@ class Worker:
         return [text for _, text in self.voice.said]
 
     def chunks_of_done_pieces(self) -> bytes:
-        return b"".join(audio for _, audio in self.stream.recalled().in_order())
+        return b"".join(audio for _, audio in self.stream.replay().in_order())
 
 
 def whole(index: int, attempt: int = 1) -> list[tuple[str, int, object]]:
@@ -243,7 +243,7 @@ async def test_words_have_their_time_in_the_turn() -> None:
     await worker.speak(answer("\n".join(LINES[:2])))
     start = pcm.milliseconds(len(A))
     middle = round(start + half * 1000)
-    (_, _), (second, _) = worker.stream.recalled().in_order()
+    (_, _), (second, _) = worker.stream.replay().in_order()
     assert second.words == [
         Word("Nobody", start, middle),
         Word("says", middle, round((start / 1000 + 9.0) * 1000)),
@@ -369,7 +369,7 @@ class Crash(Exception):
 class DyingStore(MemoryStore):
     """The worker dies while it stores."""
 
-    async def put(self, recording: Recording, captions: str, label: Label) -> Stowed:
+    async def put(self, recording: Recording, captions: str, label: Label) -> StoredObject:
         raise Crash
 
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import json
+import os
 import socket
 import threading
 from contextlib import contextmanager
@@ -22,7 +23,6 @@ from local.s3_server import S3Server, minio_binary
 from services.tts.audio import pcm
 from services.tts.audio.spool import Spool
 from services.tts.config import MinioSettings
-from services.tts.minio import store as minio_store
 from services.tts.minio.store import MinioStore
 from services.tts.ports import Label
 from shared.contract import CONTENT_TYPES, AudioFormat
@@ -113,31 +113,31 @@ async def store(server: S3Server) -> AsyncIterator[MinioStore]:
 
 
 async def test_what_was_put_is_fetched_by_its_link_without_credentials(store: MinioStore) -> None:
-    stowed = await store.put(recording(), CAPTIONS, label())
-    assert (stowed.bucket, stowed.key, stowed.captions_key) == (
+    kept = await store.put(recording(), CAPTIONS, label())
+    assert (kept.bucket, kept.key, kept.captions_key) == (
         BUCKET,
         "c1/t1/2.wav",
         "c1/t1/2.vtt",
     )
-    assert stowed.url is not None
-    answer = await asyncio.to_thread(get, stowed.url)
+    assert kept.url is not None
+    answer = await asyncio.to_thread(get, kept.url)
     assert answer.status == 200
     assert answer.data == pcm.wav_header(len(AUDIO)) + AUDIO
-    assert answer.headers["Content-Type"] == stowed.content_type == "audio/wav"
-    assert len(answer.data) == stowed.bytes
-    assert hashlib.sha256(answer.data).hexdigest() == stowed.sha256
+    assert answer.headers["Content-Type"] == kept.content_type == "audio/wav"
+    assert len(answer.data) == kept.bytes
+    assert hashlib.sha256(answer.data).hexdigest() == kept.sha256
 
 
 async def test_captions_lie_beside_it(store: MinioStore, server: S3Server) -> None:
-    stowed = await store.put(recording(), CAPTIONS, label())
-    answer = looking(server.endpoint).get_object(BUCKET, str(stowed.captions_key))
+    kept = await store.put(recording(), CAPTIONS, label())
+    answer = looking(server.endpoint).get_object(BUCKET, str(kept.captions_key))
     assert answer.data.decode() == CAPTIONS
     assert answer.headers["Content-Type"] == "text/vtt; charset=utf-8"
 
 
 async def test_the_object_tells_what_it_is(store: MinioStore, server: S3Server) -> None:
-    stowed = await store.put(recording(), CAPTIONS, label(voice=" Zoë \r\n x-evil:  1 "))
-    told = looking(server.endpoint).stat_object(BUCKET, str(stowed.key)).metadata
+    kept = await store.put(recording(), CAPTIONS, label(voice=" Zoë \r\n x-evil:  1 "))
+    told = looking(server.endpoint).stat_object(BUCKET, str(kept.key)).metadata
     assert told is not None
     assert {name: told[f"x-amz-meta-{name}"] for name in ("conversation", "turn", "model")} == {
         "conversation": "c1",
@@ -150,10 +150,10 @@ async def test_the_object_tells_what_it_is(store: MinioStore, server: S3Server) 
 
 @pytest.mark.parametrize("form", [f for f in AudioFormat if f is not AudioFormat.WAV])
 async def test_each_format_has_its_extension_and_type(store: MinioStore, form: AudioFormat) -> None:
-    stowed = await store.put(recording(), CAPTIONS, label(form=form))
-    assert stowed.key == f"c1/t1/2.{form.value}"
-    assert stowed.content_type == CONTENT_TYPES[form]
-    answer = await asyncio.to_thread(get, str(stowed.url))
+    kept = await store.put(recording(), CAPTIONS, label(form=form))
+    assert kept.key == f"c1/t1/2.{form.value}"
+    assert kept.content_type == CONTENT_TYPES[form]
+    answer = await asyncio.to_thread(get, str(kept.url))
     assert answer.headers["Content-Type"] == CONTENT_TYPES[form]
     if form is AudioFormat.PCM:
         assert answer.data == AUDIO
@@ -164,8 +164,8 @@ async def test_each_format_has_its_extension_and_type(store: MinioStore, form: A
 
 async def test_a_recording_larger_than_memory_is_meant_for(store: MinioStore) -> None:
     audio = AUDIO * 200  # 10 MB: the spool lies on disk by now
-    stowed = await store.put(recording(audio), CAPTIONS, label(form=AudioFormat.PCM))
-    answer = await asyncio.to_thread(get, str(stowed.url))
+    kept = await store.put(recording(audio), CAPTIONS, label(form=AudioFormat.PCM))
+    answer = await asyncio.to_thread(get, str(kept.url))
     assert answer.data == audio
 
 
@@ -178,15 +178,13 @@ async def test_what_a_late_worker_wrote_is_taken_back(store: MinioStore, server:
     assert [found.object_name for found in left] == ["c1/kept/2.vtt", "c1/kept/2.wav"]
 
 
-async def test_a_conversation_is_erased_and_no_other(
-    store: MinioStore, server: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(minio_store, "ERASED_AT_ONCE", 3)
+async def test_a_conversation_is_erased_and_no_other(store: MinioStore, server: S3Server) -> None:
+    few_at_once = MinioStore(settings(server.endpoint), erased_at_once=3)
     for turn in ("t1", "t2"):
         await store.put(recording(), CAPTIONS, label(turn))
     await store.put(recording(), CAPTIONS, replace(label(), conversation_id="c10"))
-    assert await store.erase("c1") == 4
-    assert await store.erase("c1") == 0
+    assert await few_at_once.erase("c1") == 4
+    assert await few_at_once.erase("c1") == 0
     left = looking(server.endpoint).list_objects(BUCKET, recursive=True)
     assert [found.object_name for found in left] == ["c10/t1/2.vtt", "c10/t1/2.wav"]
     assert await store.erase("c10") == 2
@@ -202,16 +200,16 @@ async def test_a_bucket_that_went_missing_is_made_by_the_next_voice(server: S3Se
     store = MinioStore(settings(server.endpoint, bucket="gone"))
     assert await store.erase("c1") == 0
     await store.remove(label())
-    stowed = await store.put(recording(), CAPTIONS, label(form=AudioFormat.PCM))
-    answer = await asyncio.to_thread(get, str(stowed.url))
+    kept = await store.put(recording(), CAPTIONS, label(form=AudioFormat.PCM))
+    answer = await asyncio.to_thread(get, str(kept.url))
     assert answer.data == AUDIO
 
 
 async def test_a_link_points_to_the_public_address_and_needs_no_network() -> None:
     with answering(lambda _: (200, b"")) as endpoint:
         store = MinioStore(settings(endpoint, public_endpoint="voices.example:8443"))
-        stowed = await store.put(recording(), CAPTIONS, label())
-    assert str(stowed.url).startswith(f"http://voices.example:8443/{BUCKET}/c1/t1/2.wav?X-Amz-")
+        kept = await store.put(recording(), CAPTIONS, label())
+    assert str(kept.url).startswith(f"http://voices.example:8443/{BUCKET}/c1/t1/2.wav?X-Amz-")
 
 
 # ---------------------------------------------------------------- a store that does not work
@@ -239,13 +237,10 @@ async def test_minio_refuses_a_wrong_key_at_once(
     assert S3Server.secret_key not in str(caught.value)
 
 
-async def test_a_frozen_store_holds_nobody_for_long(
-    server: S3Server, store: MinioStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(minio_store, "READ_SECONDS", 0.3)
-    monkeypatch.setattr(minio_store, "CONNECT_SECONDS", 0.2)
-    monkeypatch.setattr(minio_store, "THREADS", 3)
-    hasty = MinioStore(settings(server.endpoint, patience=0.5))
+async def test_a_frozen_store_holds_nobody_for_long(server: S3Server, store: MinioStore) -> None:
+    hasty = MinioStore(
+        settings(server.endpoint, patience=0.5), connect_seconds=0.2, read_seconds=0.3, threads=3
+    )
     await hasty.put(recording(), CAPTIONS, label("before"))
     before = threading.active_count()
     server.freeze()
@@ -256,11 +251,11 @@ async def test_a_frozen_store_holds_nobody_for_long(
                 return_exceptions=True,
             )
         assert [type(end) for end in ends] == [StorageUnavailable] * 20
-        assert threading.active_count() <= before + 3 + hasty._coders._max_workers
+        assert threading.active_count() <= before + 3 + (os.cpu_count() or 1)
     finally:
         server.thaw()
-    stowed = await store.put(recording(), CAPTIONS, label("after"))
-    assert (await asyncio.to_thread(get, str(stowed.url))).status == 200
+    kept = await store.put(recording(), CAPTIONS, label("after"))
+    assert (await asyncio.to_thread(get, str(kept.url))).status == 200
 
 
 async def test_nobody_listening_is_named() -> None:
@@ -294,8 +289,8 @@ async def test_a_refused_key_is_reported_without_being_shown(code: str) -> None:
 async def test_what_passes_is_tried_again(failing: tuple[int, bytes]) -> None:
     answers = [failing, failing, (200, b""), (200, b"")]
     with answering(lambda _: answers.pop(0)) as endpoint:
-        stowed = await MinioStore(settings(endpoint)).put(recording(), CAPTIONS, label())
-    assert stowed.bytes == len(AUDIO) + 44
+        kept = await MinioStore(settings(endpoint)).put(recording(), CAPTIONS, label())
+    assert kept.bytes == len(AUDIO) + 44
     assert answers == []
 
 
@@ -309,12 +304,12 @@ async def test_a_stranger_at_the_address_is_a_store_that_is_not_there(body: byte
             await store.erase("c1")
 
 
-async def test_an_upload_may_take_longer_than_a_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minio_store, "CONNECT_SECONDS", 0.2)
+async def test_an_upload_may_take_longer_than_a_connect() -> None:
     audio = bytes(10_000_000)
     with answering(lambda _: (200, b""), bytes_per_second=15_000_000) as endpoint:
-        stowed = await MinioStore(settings(endpoint)).put(recording(audio), CAPTIONS, label())
-    assert stowed.bytes == len(audio) + 44
+        store = MinioStore(settings(endpoint), connect_seconds=0.2)
+        kept = await store.put(recording(audio), CAPTIONS, label())
+    assert kept.bytes == len(audio) + 44
 
 
 async def test_an_impossible_bucket_is_no_crash() -> None:

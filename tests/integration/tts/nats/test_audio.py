@@ -1,4 +1,4 @@
-"""The events of one turn's voice as they stand in the stream, and what is recalled of them."""
+"""The events of one turn's voice as they stand in the stream, and their replay."""
 
 from __future__ import annotations
 
@@ -98,21 +98,21 @@ async def test_much_sound_is_cut_into_small_chunks_of_whole_samples(connection: 
     assert [m.headers["Parley-Seq"] for m in chunks] == [str(n) for n in range(len(chunks))]
 
 
-async def test_what_was_published_is_recalled(connection: Connection) -> None:
+async def test_what_was_published_is_replayed(connection: Connection) -> None:
     await speak(voice_of(connection), 0, 1, 2)
-    recalled = await voice_of(connection).recall(LONG_AGO)
-    assert [(p.index, sound) for p, sound in recalled.in_order()] == [(n, pcm(n)) for n in range(3)]
-    assert (recalled.attempt, recalled.end) == (1, None)
-    assert recalled.submitted == {"m": 24}
+    replay = await voice_of(connection).replay(LONG_AGO)
+    assert [(p.index, sound) for p, sound in replay.in_order()] == [(n, pcm(n)) for n in range(3)]
+    assert (replay.attempt, replay.end) == (1, None)
+    assert replay.submitted == {"m": 24}
 
 
-async def test_nothing_is_recalled_of_a_voice_that_was_not_begun(connection: Connection) -> None:
+async def test_nothing_is_replayed_of_a_voice_that_was_not_begun(connection: Connection) -> None:
     await speak(voice_of(connection, "other"), 0, 1)
-    recalled = await voice_of(connection).recall(LONG_AGO)
-    assert (list(recalled.in_order()), recalled.attempt) == ([], 0)
+    replay = await voice_of(connection).replay(LONG_AGO)
+    assert (list(replay.in_order()), replay.attempt) == ([], 0)
 
 
-async def test_what_a_replaced_worker_still_said_is_not_recalled(connection: Connection) -> None:
+async def test_what_a_replaced_worker_still_said_is_not_replayed(connection: Connection) -> None:
     first, second = voice_of(connection), voice_of(connection)
     await speak(first, 0, 1, last_done=False)
     await second.started(2, PARAMS)
@@ -125,24 +125,24 @@ async def test_what_a_replaced_worker_still_said_is_not_recalled(connection: Con
     await second.chunk(1, pcm(1))
     await second.piece_done(1, 5_000, [])
     await second.drained()
-    recalled = await voice_of(connection).recall(LONG_AGO)
-    assert [(p.index, sound) for p, sound in recalled.in_order()] == [(0, pcm(0)), (1, pcm(1))]
-    assert recalled.attempt == 2
+    replay = await voice_of(connection).replay(LONG_AGO)
+    assert [(p.index, sound) for p, sound in replay.in_order()] == [(0, pcm(0)), (1, pcm(1))]
+    assert replay.attempt == 2
 
 
-async def test_the_end_is_recalled_and_told_once(connection: Connection) -> None:
+async def test_the_end_is_replayed_and_told_once(connection: Connection) -> None:
     error = Error(Code.INTERNAL, "why", retryable=False)
     audio = voice_of(connection)
     await speak(audio, 0)
     for attempt in (1, 2):
         await voice_of(connection).end(AudioFailed("c", "t", attempt, error=error))
-    recalled = await audio.recall(LONG_AGO)
-    assert recalled.end == AudioFailed("c", "t", 1, error=error)
+    replay = await audio.replay(LONG_AGO)
+    assert replay.end == AudioFailed("c", "t", 1, error=error)
     kinds = [m.headers["Parley-Type"] for m in await held(connection, "TTS_AUDIO")]
     assert kinds.count("failed") == 1
 
 
-async def test_long_voices_are_recalled_whole(connection: Connection) -> None:
+async def test_long_voices_are_replayed_whole(connection: Connection) -> None:
     audio = voice_of(connection)
     await audio.started(1, PARAMS)
     for index in range(30):
@@ -150,8 +150,8 @@ async def test_long_voices_are_recalled_whole(connection: Connection) -> None:
         await audio.chunk(index, pcm(index, 120_000))  # 5 s each
         await audio.piece_done(index, 120_000, [])
     await audio.drained()
-    recalled = await audio.recall(LONG_AGO)
-    assert [sound for _, sound in recalled.in_order()] == [pcm(n, 120_000) for n in range(30)]
+    replay = await audio.replay(LONG_AGO)
+    assert [sound for _, sound in replay.in_order()] == [pcm(n, 120_000) for n in range(30)]
 
 
 async def test_who_has_been_replaced_ends_nothing(connection: Connection) -> None:

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import pytest
-
-from services.tts.audio import spool
-from services.tts.audio.spool import Shelf, Spool
+from services.tts.audio.spool import ReplaySpool, Spool
 
 
 def test_it_gives_back_what_was_appended() -> None:
@@ -41,9 +38,8 @@ def test_more_may_come_after_it_was_read() -> None:
     assert kept.open().read() == b"abcdef"
 
 
-def test_a_long_one_lies_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "MAX_IN_MEMORY", 1000)
-    kept = Spool()
+def test_a_long_one_lies_on_disk() -> None:
+    kept = Spool(max_in_memory=1000)
     for n in range(100):
         kept.append(bytes([n]) * 100)
     kept.cut(2500)
@@ -52,12 +48,11 @@ def test_a_long_one_lies_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     kept.close()
 
 
-def test_a_shelf_gives_each_thing_back_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "MAX_IN_MEMORY", 100)
-    shelf = Shelf()
-    places = [shelf.put(bytes([n]) * n) for n in range(50)]
-    assert [shelf.get(place) for place in reversed(places)] == [
+def test_a_replay_is_read_back_in_any_order() -> None:
+    kept = ReplaySpool(max_in_memory=100)
+    numbers = [kept.put(bytes([n]) * n) for n in range(50)]
+    assert [kept.get(number) for number in reversed(numbers)] == [
         bytes([n]) * n for n in reversed(range(50))
     ]
-    assert shelf.get(shelf.put(b"one more")) == b"one more"
-    shelf.close()
+    assert kept.get(kept.put(b"one more")) == b"one more"
+    kept.close()

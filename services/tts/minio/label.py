@@ -1,0 +1,40 @@
+"""What an object is called, and what it says about itself: its key and its user metadata."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from services.tts.ports import Label
+
+
+def key_of(label: Label) -> str:
+    """The object of one attempt, without its extension."""
+    return f"{label.conversation_id}/{label.turn_id}/{label.attempt}"
+
+
+def audio_key(label: Label) -> str:
+    return f"{key_of(label)}.{label.format.value}"
+
+
+def captions_key(label: Label) -> str:
+    return f"{key_of(label)}.vtt"
+
+
+def metadata(label: Label) -> dict[str, str]:
+    """HTTP headers."""
+    text = label.text.encode(errors="replace")
+    facts = {
+        "conversation": label.conversation_id,
+        "turn": label.turn_id,
+        "model": _header(label.model),
+        "voice": _header(label.voice),
+        "sha256": hashlib.sha256(text).hexdigest(),
+    }
+    return {f"x-amz-meta-{name}": value for name, value in facts.items()}
+
+
+def _header(text: str) -> str:
+    """User metadata travels in HTTP headers: printable ASCII only, one space at most."""
+    return " ".join("".join(c if " " <= c <= "~" else "_" for c in text).split())
