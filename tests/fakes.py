@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from services.chat import conversation
-from services.chat.ports import Finished, Older, Prompt, Said, Thought
+from services.chat.heard import SpokenPiece
+from services.chat.ports import Finished, Prompt, Said, Thought
+from services.chat.queue import Older
 from shared.contract import (
+    SAMPLE_RATE,
     Done,
     Failed,
     FinishReason,
@@ -15,16 +21,20 @@ from shared.contract import (
     Text,
     Usage,
 )
-from shared.errors import Cancelled, Conflict, Superseded
+from shared.errors import Cancelled, Conflict, NatsError, Superseded
+from shared.nats.documents import Held, amend
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from services.chat.conversation import Conversation
     from services.chat.turn import Turn
-    from shared.contract import Delta
+    from shared.contract import AudioFailed, CancelRequest, Delta, Message
+    from shared.errors import Failure
+    from shared.process.cancel import Stop
+    from shared.refuse import Message as QueuedMessage
 
-# ---------------------------------------------------------------- the chat service's ports
+# ---------------------------------------------------------------- the model
 
 STOP = Finished(FinishReason.STOP, Usage(7, 3))
 
@@ -61,42 +71,109 @@ class ScriptedModel:
             self.closed += 1
 
 
+# ---------------------------------------------------------------- what is kept
+
+
 class MemoryConversations:
     """Documents as bytes under revisions, changed by compare-and-set.
 
     `rivals` are changes that somebody else makes just before a save: one for each save, None where
-    nobody does; such a save meets a Conflict.
+    nobody does; such a save meets a Conflict. With `contested` every save does.
     """
 
     def __init__(self, journal: list[str] | None = None) -> None:
         self.journal = [] if journal is None else journal
         self.rivals: list[Callable[[Conversation], Conversation] | None] = []
+        self.contested = False
+        self.loads = 0
         self.saves = 0
         self._documents: dict[str, tuple[bytes, int]] = {}
 
     def __getitem__(self, conversation_id: str) -> Conversation:
         return conversation.decode(self._documents[conversation_id][0])
 
+    def __contains__(self, conversation_id: str) -> bool:
+        return conversation_id in self._documents
+
     def put(self, conversation_id: str, document: Conversation) -> None:
         _, revision = self._documents.get(conversation_id, (b"", 0))
         self._documents[conversation_id] = (conversation.encode(document), revision + 1)
 
-    async def load(self, conversation_id: str) -> tuple[Conversation, int]:
-        data, revision = self._documents.get(conversation_id, (None, 0))
-        return conversation.decode(data), revision
+    def remove(self, conversation_id: str) -> None:
+        self._documents.pop(conversation_id, None)
 
-    async def save(self, conversation_id: str, document: Conversation, revision: int) -> int:
+    async def load(self, conversation_id: str) -> Held[Conversation]:
+        self.loads += 1
+        data, revision = self._documents.get(conversation_id, (None, 0))
+        return Held(conversation.decode(data), revision)
+
+    async def amend(
+        self,
+        conversation_id: str,
+        change: Callable[[Conversation], Conversation],
+        held: Held[Conversation] | None = None,
+    ) -> Held[Conversation]:
+        return await amend(
+            lambda: self.load(conversation_id),
+            change,
+            lambda document, revision: self._save(conversation_id, document, revision),
+            held,
+        )
+
+    async def _save(self, conversation_id: str, document: Conversation, revision: int) -> int:
         rival = self.rivals.pop(0) if self.rivals else None
         if rival is not None:
-            found, _ = await self.load(conversation_id)
-            self.put(conversation_id, rival(found))
+            self.put(conversation_id, rival((await self.load(conversation_id)).value))
         _, current = self._documents.get(conversation_id, (b"", 0))
-        if current != revision:
+        if self.contested or current != revision:
             raise Conflict
         self.put(conversation_id, document)
         self.saves += 1
         self.journal.append("save")
         return revision + 1
+
+
+class MemoryHistory:
+    """Past and Remains: pages and events as the test puts them; the voice goes after some looks."""
+
+    def __init__(self, conversations: MemoryConversations) -> None:
+        self.pages: list[Message] = []
+        self.stored: list[tuple[int, Delta]] = []
+        self.voice_stays = 0  # looks for which the speech workers still keep something
+        self._conversations = conversations
+
+    async def messages(self, conversation_id: str, document: Conversation) -> list[Message]:
+        return [*self.pages, *document.messages]
+
+    async def events(self, conversation_id: str, since: int) -> list[Delta]:
+        return [event for sequence, event in self.stored if sequence >= since]
+
+    async def last_event(self, conversation_id: str) -> Delta | None:
+        return self.stored[-1][1] if self.stored else None
+
+    async def erase(self, conversation_id: str) -> None:
+        self.stored.clear()
+        self.pages.clear()
+        self._conversations.remove(conversation_id)
+
+    async def has_voice(self, conversation_id: str) -> bool:
+        self.voice_stays -= 1
+        return self.voice_stays >= 0
+
+
+class SteadyVoice:
+    """Heard: a voice that says a character in a millisecond; keeps what it was asked."""
+
+    def __init__(self, characters: int = 1_000) -> None:
+        self.asked: list[tuple[str, str, str]] = []
+        self._characters = characters
+
+    async def pieces(self, conversation_id: str, turn_id: str, since: str) -> list[SpokenPiece]:
+        self.asked.append((conversation_id, turn_id, since))
+        return [SpokenPiece(n, n + 1, SAMPLE_RATE // 1000, True) for n in range(self._characters)]
+
+
+# ---------------------------------------------------------------- what is told
 
 
 class Published:
@@ -162,23 +239,64 @@ class Published:
         return any(e.turn_id == turn_id and isinstance(e, Done | Failed) for e in self._stored)
 
 
-class EarOf:
-    """Heard: the first `heard_ms` characters, and what it was asked."""
+class MemoryEnds:
+    """Ends: keeps them, each once for its message; `away` is how many fail first."""
+
+    def __init__(self, journal: list[str] | None = None) -> None:
+        self.journal = [] if journal is None else journal
+        self.texts: dict[str, Done | Failed] = {}
+        self.voices: dict[str, SpeechRequest | AudioFailed] = {}
+        self.away = 0
+
+    def _reach(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise NatsError("away")
+
+    async def text(self, message: QueuedMessage, end: Done | Failed) -> int:
+        self._reach()
+        self.texts.setdefault(message.unique, end)
+        self.journal.append(type(end).__name__.lower())
+        return 100 + len(self.texts)
+
+    async def voice(self, message: QueuedMessage, end: SpeechRequest | AudioFailed) -> None:
+        self._reach()
+        self.voices.setdefault(message.unique, end)
+        self.journal.append("voice")
+
+
+class MemoryDeadLetters:
+    def __init__(self, journal: list[str] | None = None) -> None:
+        self.journal = [] if journal is None else journal
+        self.letters: list[tuple[bytes, Failure]] = []
+
+    async def add(self, message: QueuedMessage, error: Failure) -> None:
+        self.letters.append((message.data, error))
+        self.journal.append("dead letter")
+
+
+class SentCancels:
+    """Cancels: keeps them, and lets the test do what a worker does on hearing one."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, int]] = []
+        self.sent: list[CancelRequest] = []
+        self.on_cancel: Callable[[CancelRequest], object] = lambda _request: None
 
-    async def text(self, conversation_id: str, turn_id: str, heard_ms: int, text: str) -> str:
-        self.asked.append((conversation_id, turn_id, heard_ms))
-        return text[:heard_ms]
+    async def send(self, request: CancelRequest) -> None:
+        self.sent.append(request)
+        self.on_cancel(request)
+
+
+# ---------------------------------------------------------------- time and place
 
 
 class Clock:
-    """Now: a clock that moves only when somebody pauses, or the test moves it."""
+    """A clock that moves only when somebody pauses, or the test moves it."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
         self.pauses: list[float] = []
+        self.on_pause: Callable[[], object] = lambda: None
         self.stopped = False
 
     def monotonic(self) -> float:
@@ -192,27 +310,91 @@ class Clock:
             raise Cancelled
         self.pauses.append(seconds)
         self.seconds += seconds
+        self.on_pause()
 
     def uniform(self, low: float, high: float) -> float:
         return (low + high) / 2
 
 
-class Queue:
-    """Line: each look sees the next of `looks`; the last one stays."""
+@dataclass
+class Queued:
+    """A message of the work queue that keeps what became of it."""
 
-    def __init__(self, *looks: Sequence[str]) -> None:
-        self._looks = list(looks)
+    data: bytes = b'{"content":"What is a tide?","turn_id":"t1"}'
+    subject: str = "chat.request.c1"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    sequence: int = 7
+    deliveries: int = 1
+    unique: str = "7.1"
+    taken_at: datetime = datetime(2026, 1, 2, tzinfo=UTC)
+    journal: list[str] = field(default_factory=list)
+
+    async def ack(self) -> None:
+        self.journal.append("ack")
+
+    async def nak(self, delay: float = 0.0) -> None:
+        raise AssertionError(delay)
+
+
+class ScriptedQueue:
+    """Queue and QueuePosition: each look sees the next of `looks`; the last one stays.
+
+    `on_wait` lets the test step in while the request waits.
+    """
+
+    def __init__(self, *looks: Sequence[str] | Exception) -> None:
+        self._looks = list(looks) or [[]]
+        self._stop: Stop | None = None
         self.limits: list[int] = []
-        self.interrupted: list[str] = []
         self.waits = 0
+        self.places = 0  # of those that look or wait now
+        self.moved: list[str] = []
+        self.on_wait: Callable[[], object] = lambda: None
+
+    @contextlib.asynccontextmanager
+    async def position(
+        self, conversation_id: str, sequence: int, stop: Stop
+    ) -> AsyncIterator[ScriptedQueue]:
+        self._stop = stop
+        self.places += 1
+        try:
+            yield self
+        finally:
+            self.places -= 1
+
+    def ended(self, conversation_id: str) -> None:
+        self.moved.append(conversation_id)
 
     async def older(self, limit: int) -> Sequence[Older]:
         self.limits.append(limit)
         look = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+        if isinstance(look, Exception):
+            raise look
         return [Older(n, turn_id) for n, turn_id in enumerate(look, 1)][:limit]
 
     async def changed(self) -> None:
         self.waits += 1
+        assert self.waits < 100, "it waits for ever"
+        self.on_wait()
+        if self._stop is not None and self._stop.requested:
+            raise Cancelled
 
-    async def interrupt(self, turn_id: str) -> None:
-        self.interrupted.append(turn_id)
+
+class Places:
+    """Slots, or a limit: how many are inside now, and how many ever were."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.taken = 0
+
+    @contextlib.asynccontextmanager
+    async def slot(self, message: QueuedMessage) -> AsyncIterator[None]:
+        async with self:
+            yield
+
+    async def __aenter__(self) -> None:
+        self.inside += 1
+        self.taken += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self.inside -= 1

@@ -33,6 +33,7 @@ from shared.contract import (
 )
 from shared.nats.provision import Retention, consumers, streams
 from shared.refuse import Refused
+from tests.fakes import Queued
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -245,7 +246,7 @@ def test_a_wrong_value_in_a_chat_request_is_refused(field: str, wrong: object) -
 def test_speech_is_an_object_or_false_and_nothing_else(speech: object) -> None:
     body = json.dumps({"content": "hi", "speech": speech}).encode()
 
-    assert isinstance(understand("chat.request", body, {}, 1, unique="1", max_bytes=999), Refused)
+    assert isinstance(understand(Queued(body, "chat.request"), max_bytes=999), Refused)
 
 
 @pytest.mark.parametrize(

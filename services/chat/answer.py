@@ -8,12 +8,13 @@ later reads the document and knows what is left to do.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from services.chat import conversation
 from services.chat.conversation import Begin
+from services.chat.heard import heard_text
 from services.chat.ports import Finished, Prompt, Said
 from services.chat.turn import Turn
 from shared.contract import (
@@ -28,14 +29,12 @@ from shared.contract import (
 from shared.errors import (
     Busy,
     Cancelled,
-    Conflict,
     DeadlineExceeded,
     Failure,
     Internal,
     ProviderBroken,
     ProviderError,
     ProviderRefused,
-    Superseded,
 )
 from shared.process.failpoints import failpoint
 from shared.retry import PROVIDER, worth_waiting
@@ -43,9 +42,9 @@ from shared.retry import PROVIDER, worth_waiting
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.chat.ports import Conversations, Heard, Model, Now, Publish
-
-SAVE_TRIES: Final = 20  # lost races for one document; each means that somebody else got on
+    from services.chat.conversation import Conversation, TurnRecord
+    from services.chat.ports import Clock, Conversations, Heard, Model, Publish
+    from shared.nats.documents import Held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +72,16 @@ class Job:
     turn_id: str
     request: ChatRequest
     execution: str
-    voice: bool
+    speech: Speech | None  # how it is spoken; None where it is not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class Dependencies:
     conversations: Conversations
     model: Model
     publish: Publish
     heard: Heard
-    now: Now
+    clock: Clock
     heard_ms: Callable[[], int | None]
     price: Callable[[str, int, int], float | None]  # model, tokens given and made -> dollars
 
@@ -91,7 +90,7 @@ class GivenUp(Internal):
     """Begun too often: it belongs among the dead letters."""
 
 
-async def answer(job: Job, rules: Rules, world: World) -> Done | Failed | None:
+async def answer(job: Job, rules: Rules, needs: Dependencies) -> Done | Failed | None:
     """Runs the turn to its end and returns that; None when it had ended before.
 
     Raises:
@@ -99,16 +98,15 @@ async def answer(job: Job, rules: Rules, world: World) -> Done | Failed | None:
         GivenUp: it was begun too often; its failure was published.
         Busy: too many turns of the conversation within a minute; nothing was published.
     """
-    return await _Answer(job, rules, world).run()
+    return await _Answer(job, rules, needs).run()
 
 
 class _Answer:
-    def __init__(self, job: Job, rules: Rules, world: World) -> None:
-        self.job, self.rules, self.world = job, rules, world
+    def __init__(self, job: Job, rules: Rules, needs: Dependencies) -> None:
+        self.job, self.rules, self.needs = job, rules, needs
         self.turn = Turn(job.conversation_id, job.turn_id)
-        self.document = conversation.Conversation()
-        self.revision = 0
-        self.began = world.now.monotonic()
+        self.held: Held[Conversation] | None = None
+        self.began = needs.clock.monotonic()
         self.until = self.began + rules.turn_timeout
         self.first_token_ms: int | None = None
         self.delta_sequence = 1
@@ -121,56 +119,49 @@ class _Answer:
                 raise Busy(f"{self.rules.turns_per_minute} turns of this conversation in a minute")
             case Begin.GIVEN_UP:
                 error = GivenUp(f"begun {self.rules.executions} times and never finished")
-                await self._fail_unowned(error)
+                await self._give_up(error)
                 raise error
         return await self._attempts()
 
     # ------------------------------------------------------------ the document
 
+    @property
+    def document(self) -> Conversation:
+        """As it was read or saved last."""
+        assert self.held is not None, "nothing is done before the document says that it begins"
+        return self.held.value
+
+    @property
+    def record(self) -> TurnRecord:
+        """Raises Superseded."""
+        return conversation.owned(self.document, self.job.turn_id, self.job.execution)
+
     async def _begin(self) -> Begin:
-        for _ in range(SAVE_TRIES):
-            found, revision = await self.world.conversations.load(self.job.conversation_id)
-            begin, document = conversation.begin(
-                found,
+        found = Begin.RUN
+
+        def begin(document: Conversation) -> Conversation:
+            nonlocal found
+            found, changed = conversation.begin(
+                document,
                 self.job.request,
                 self.job.turn_id,
                 execution=self.job.execution,
-                now=self.world.now.utc(),
+                now=self.needs.clock.utc(),
                 give_up_after=self.rules.executions,
                 max_per_minute=self.rules.turns_per_minute,
             )
-            self.document, self.revision = document, revision
-            if begin is not Begin.RUN:
-                return begin
-            try:
-                await self._save(document)
-            except Conflict:
-                continue
+            return changed
+
+        await self._change(begin)
+        if found is Begin.RUN:
             failpoint("chat.begun")
-            return begin
-        raise Internal("the conversation's document could not be saved")
+        return found
 
-    async def _save(self, document: conversation.Conversation) -> None:
-        self.revision = await self.world.conversations.save(
-            self.job.conversation_id, document, self.revision
+    async def _change(self, change: Callable[[Conversation], Conversation]) -> None:
+        """Raises Superseded where `change` does: the turn is somebody else's."""
+        self.held = await self.needs.conversations.amend(
+            self.job.conversation_id, change, self.held
         )
-        self.document = document
-
-    async def _change(
-        self, change: Callable[[conversation.Conversation], conversation.Conversation]
-    ) -> None:
-        """Saves a change of the turn that this execution owns. Raises Superseded."""
-        for _ in range(SAVE_TRIES):
-            try:
-                await self._save(change(self.document))
-            except Conflict:
-                # Somebody else's change (a deletion, an amended message), or the end of us.
-                self.document, self.revision = await self.world.conversations.load(
-                    self.job.conversation_id
-                )
-            else:
-                return
-        raise Internal("the conversation's document could not be saved")
 
     # ------------------------------------------------------------ attempts
 
@@ -193,9 +184,9 @@ class _Answer:
                 model, number = next_model, 1 if changed else number
                 try:
                     if not changed:
-                        now = self.world.now
-                        await now.pause(
-                            PROVIDER.scattered(number - 1, exc.wait, uniform=now.uniform)
+                        clock = self.needs.clock
+                        await clock.pause(
+                            PROVIDER.scattered(number - 1, exc.wait, uniform=clock.uniform)
                         )
                     if said or changed:
                         await self._restart(model)
@@ -206,7 +197,7 @@ class _Answer:
 
     def _next_model(self, model: str, exc: ProviderError, number: int) -> str | None:
         """The model for try `number`; None when nothing is left to try."""
-        left = self.until - self.world.now.monotonic()
+        left = self.until - self.needs.clock.monotonic()
         # A request that this model refuses another one may take; a key is refused by all.
         if left <= 0 or not (exc.retryable or isinstance(exc, ProviderRefused)):
             return None
@@ -216,15 +207,13 @@ class _Answer:
         return None if fallback == model else fallback
 
     async def _start(self, model: str) -> None:
-        record = conversation.owned(self.document, self.job.turn_id, self.job.execution)
-        self.turn = Turn(self.job.conversation_id, self.job.turn_id, record.attempt)
-        speech = self._speech()
-        self.delta_sequence = await self.world.publish.started(
+        self.turn = Turn(self.job.conversation_id, self.job.turn_id, self.record.attempt)
+        self.delta_sequence = await self.needs.publish.started(
             self.turn.started(
                 model=model,
                 metadata=self.job.request.metadata,
-                speech=speech or False,
-                created_at=record.created_at,
+                speech=self.job.speech or False,
+                created_at=self.record.created_at,
             )
         )
         failpoint("chat.started")
@@ -233,7 +222,7 @@ class _Answer:
 
     async def _restart(self, model: str) -> None:
         """The next attempt: listeners forget what this one has said."""
-        await self.world.publish.drained(self.turn)
+        await self.needs.publish.drained(self.turn)
         await self._change(
             lambda document: conversation.next_attempt(
                 document, self.job.turn_id, self.job.execution
@@ -241,26 +230,20 @@ class _Answer:
         )
         await self._start(model)
 
-    def _speech(self) -> Speech | None:
-        if not self.job.voice:
-            return None
-        asked = self.job.request.speech
-        return asked if isinstance(asked, Speech) else Speech()
-
     async def _ask_for_voice(self, start_sequence: int) -> None:
-        speech = self._speech()
-        if speech is not None:
-            await self.world.publish.voice(
-                SpeechRequest(
-                    conversation_id=self.job.conversation_id,
-                    turn_id=self.job.turn_id,
-                    speech=speech,
-                    start_sequence=start_sequence,
-                )
+        if self.job.speech is None:
+            return
+        await self.needs.publish.voice(
+            SpeechRequest(
+                self.job.conversation_id,
+                self.job.turn_id,
+                self.job.speech,
+                start_sequence=start_sequence,
             )
+        )
 
     async def _speak(self, model: str) -> Finished:
-        request, now, turn = self.job.request, self.world.now, self.turn
+        request, clock, turn = self.job.request, self.needs.clock, self.turn
         prompt = Prompt(
             model=model,
             messages=conversation.prompt(
@@ -278,17 +261,17 @@ class _Answer:
             reasoning_effort=request.reasoning_effort,
         )
         length = 0
-        async for part in self.world.model.answer(prompt, until=self.until):
+        async for part in self.needs.model.answer(prompt, until=self.until):
             if isinstance(part, Finished):
                 return part
             if isinstance(part, Said):
                 if self.first_token_ms is None:
-                    self.first_token_ms = round((now.monotonic() - self.began) * 1000)
+                    self.first_token_ms = round((clock.monotonic() - self.began) * 1000)
                 turn.say(part.text)
                 length += len(part.text)
             else:
                 turn.think(part.text)
-            await self.world.publish.text(turn)
+            await self.needs.publish.text(turn)
             failpoint("chat.text")
             if length > self.rules.output_chars:
                 return Finished(FinishReason.LENGTH, Usage(0, 0))
@@ -299,14 +282,14 @@ class _Answer:
     def _done(self, reason: FinishReason, usage: Usage, model: str = "") -> Callable[[], Done]:
         # Where the provider did not tell the tokens, nobody knows what they cost.
         given, made = usage.prompt_tokens, usage.completion_tokens
-        cost = self.world.price(model, given, made) if given or made else None
+        cost = self.needs.price(model, given, made) if given or made else None
 
         def done() -> Done:
             end = self.turn.done(
                 finish_reason=reason,
                 usage=usage,
                 first_token_ms=self.first_token_ms,
-                duration_ms=round((self.world.now.monotonic() - self.began) * 1000),
+                duration_ms=round((self.needs.clock.monotonic() - self.began) * 1000),
                 metadata=self.job.request.metadata,
             )
             return replace(end, cost_usd=cost)
@@ -314,13 +297,13 @@ class _Answer:
         return done
 
     def _failed(self, error: Failure) -> Callable[[], Failed]:
-        late = self.world.now.monotonic() >= self.until
+        late = self.needs.clock.monotonic() >= self.until
         if late and not isinstance(error, DeadlineExceeded):
             error = DeadlineExceeded(f"the turn took longer than {self.rules.turn_timeout:g} s")
         return lambda: self.turn.failed(error.as_error())
 
     async def _end(self, make: Callable[[], Done | Failed]) -> Done | Failed:
-        await self.world.publish.drained(self.turn)
+        await self.needs.publish.drained(self.turn)
         failpoint("chat.drained")
         end = make()
         kept = await self._kept(end)
@@ -330,25 +313,26 @@ class _Answer:
                 end,
                 said=kept,
                 execution=self.job.execution,
-                now=self.world.now.utc(),
+                now=self.needs.clock.utc(),
                 delta_sequence=self.delta_sequence,
             )
         )
         failpoint("chat.committed")
-        await self.world.publish.end(end)
+        await self.needs.publish.end(end)
         failpoint("chat.ended")
         return end
 
     async def _kept(self, end: Done | Failed) -> str:
         """What the history keeps of the answer: all of it, or what the listener heard."""
-        heard_ms = self.world.heard_ms()
+        heard_ms = self.needs.heard_ms()
         if isinstance(end, Failed):
             return ""
         if end.finish_reason is not FinishReason.CANCELLED or heard_ms is None:
             return end.text
-        return await self.world.heard.text(
-            self.job.conversation_id, self.job.turn_id, heard_ms, end.text
+        pieces = await self.needs.heard.pieces(
+            self.job.conversation_id, self.job.turn_id, self.record.created_at
         )
+        return heard_text(pieces, heard_ms, end.text)
 
     async def _finish_what_was_committed(self) -> Done | Failed | None:
         """Another worker committed the turn and may have died before it said so."""
@@ -356,21 +340,19 @@ class _Answer:
         if end is None or end.turn_id != self.job.turn_id:
             # A later turn has begun since, and none does before this one's end was acked.
             return None
-        if await self.world.publish.ended(self.job.turn_id, since):
+        if await self.needs.publish.ended(self.job.turn_id, since):
             return None
         await self._ask_for_voice(since)
-        await self.world.publish.end(end)
+        await self.needs.publish.end(end)
         return end
 
-    async def _fail_unowned(self, error: Failure) -> None:
-        record = self.document.turn
-        if record is None:
-            raise Superseded
-        taken = conversation.taken_over(self.document, self.job.execution)
-        try:
-            await self._save(taken)
-        except Conflict:
-            raise Superseded from None
-        self.turn = Turn(self.job.conversation_id, self.job.turn_id, record.attempt + 1)
+    async def _give_up(self, error: Failure) -> None:
+        """The failure of a turn that other executions began. Raises Superseded."""
+        found = self.document.turn
+        assert found is not None, "only a turn under way is given up"
+        await self._change(
+            lambda document: conversation.taken_over(document, found, self.job.execution)
+        )
+        self.turn = Turn(self.job.conversation_id, self.job.turn_id, self.record.attempt)
         await self._ask_for_voice(self.document.delta_sequence)
         await self._end(self._failed(error))

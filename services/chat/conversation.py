@@ -100,7 +100,7 @@ def begin(
     give_up_after: int,
     max_per_minute: int = 0,
 ) -> tuple[Begin, Conversation]:
-    """The turn starts, or starts over as the next attempt."""
+    """The turn starts, or starts over as the next attempt; else the very same document."""
     if turn_id in document.ended:
         return Begin.ENDED, document
     under_way = document.turn
@@ -153,11 +153,12 @@ def next_attempt(document: Conversation, turn_id: str, execution: str) -> Conver
     return replace(document, turn=replace(turn, attempt=turn.attempt + 1))
 
 
-def taken_over(document: Conversation, execution: str) -> Conversation:
-    """The turn under way as `execution`'s own, as one more attempt, to be ended."""
-    turn = document.turn
-    if turn is None:
-        raise Superseded
+def taken_over(document: Conversation, turn: TurnRecord, execution: str) -> Conversation:
+    """The turn as `execution`'s own, as one more attempt, to be ended.
+
+    Raises Superseded unless it is under way as it was found in `turn`.
+    """
+    turn = owned(document, turn.turn_id, turn.execution)
     return replace(document, turn=replace(turn, attempt=turn.attempt + 1, execution=execution))
 
 
@@ -197,24 +198,44 @@ def knows(document: Conversation, turn_id: str) -> bool:
     return under_way or turn_id in document.ended
 
 
-def heard(document: Conversation, turn_id: str, text: str) -> Conversation | None:
+def answer_meant(document: Conversation, turn_id: str | None) -> Message | None:
+    """The answer that a cancel means: of that turn, else the last one; None while the turn runs."""
+    if document.turn is not None and turn_id in {None, document.turn.turn_id}:
+        return None
+    for message in reversed(document.messages):
+        if message.role is Role.ASSISTANT and turn_id in {None, message.turn_id}:
+            return message
+    return None
+
+
+def began_at(document: Conversation, turn_id: str) -> str:
+    """When a turn began of which the document has a message."""
+    return next(m.created_at for m in document.messages if m.turn_id == turn_id)
+
+
+def is_over(document: Conversation, last: Delta | None) -> bool:
+    """No turn runs, and the end of the last one was told; `last` is the text's newest event."""
+    return document.turn is None and isinstance(last, Done | Failed | None)
+
+
+def heard(document: Conversation, turn_id: str, text: str) -> Conversation:
     """The listener stopped the voice of a finished turn: the history keeps what was heard.
 
-    None where there is nothing to change.
+    The very same document where there is nothing to change.
     """
     for at in range(len(document.messages) - 1, -1, -1):
         message = document.messages[at]
         if message.turn_id != turn_id or message.role is not Role.ASSISTANT:
             continue
         if len(text) >= len(message.content):
-            return None
+            return document
         messages = list(document.messages)
         if text:
             messages[at] = replace(message, content=text, status=Status.INTERRUPTED)
         else:
             del messages[at]
         return replace(document, messages=messages)
-    return None
+    return document
 
 
 def overflow(document: Conversation, size: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from shared.contract import SAMPLE_RATE
+from shared.contract import SAMPLE_RATE, Piece, PieceDone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,43 @@ class SpokenPiece:
     @property
     def ms(self) -> float:
         return self.samples * 1000 / SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A chunk: so many samples of that piece."""
+
+    index: int
+    samples: int
+
+
+class SpokenVoice:
+    """The voice of a turn, from its events in their order."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, SpokenPiece] = {}
+        self._attempts: dict[int, int] = {}  # in which each piece was announced last
+        self._highest = 0
+
+    @property
+    def pieces(self) -> list[SpokenPiece]:
+        """In the order of the text."""
+        return [self._pieces[index] for index in sorted(self._pieces)]
+
+    def add(self, attempt: int, event: Piece | Sound | PieceDone | None) -> None:
+        """`event` is None for what tells nothing of a piece; its attempt counts all the same."""
+        if attempt < self._highest:
+            return  # a leftover of a worker that was superseded
+        self._highest = attempt
+        match event:
+            case Piece():
+                self._pieces[event.index] = SpokenPiece(*event.chars)
+                self._attempts[event.index] = attempt
+            case Sound() if self._attempts.get(event.index) == attempt:
+                self._pieces[event.index].samples += event.samples
+            case PieceDone() if event.index in self._pieces:
+                piece = self._pieces[event.index]
+                piece.samples, piece.whole, piece.words = event.samples, True, event.words
 
 
 def heard_text(pieces: Sequence[SpokenPiece], heard_ms: int, text: str) -> str:

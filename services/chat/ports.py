@@ -1,4 +1,4 @@
-"""What answering a turn needs from the world, in its own words."""
+"""What the verbs of the chat service need, in their own words."""
 
 from __future__ import annotations
 
@@ -6,23 +6,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from services.chat.conversation import Conversation
+    from services.chat.heard import SpokenPiece
+    from services.chat.queue import Older
     from services.chat.turn import Turn
     from shared.contract import (
+        AudioFailed,
+        CancelRequest,
+        ChatRequest,
+        Delta,
         Done,
         Failed,
         FinishReason,
+        Message,
         PromptMessage,
         SpeechRequest,
         Started,
         Usage,
     )
+    from shared.nats.documents import Held
+    from shared.process.cancel import Stop
+    from shared.refuse import Message as QueuedMessage
 
-
-class Conflict(Exception):
-    """The document has moved on since it was read."""
+# ---------------------------------------------------------------- the model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +70,7 @@ class Model(Protocol):
     """A chat model, bound to one turn: it is stopped when the turn is."""
 
     def answer(self, prompt: Prompt, *, until: float) -> AsyncIterator[Said | Thought | Finished]:
-        """The answer as it is made, `Finished` last; `until` is on the clock of `Now.monotonic`.
+        """The answer as it is made, `Finished` last; `until` is on the clock of `Clock.monotonic`.
 
         Raises:
             ProviderError: with what was said so far already given out.
@@ -71,16 +80,71 @@ class Model(Protocol):
         ...
 
 
+# ---------------------------------------------------------------- what is kept
+
+
 class Conversations(Protocol):
-    """The documents, by compare-and-set."""
+    """The documents, changed by compare-and-set only."""
 
-    async def load(self, conversation_id: str) -> tuple[Conversation, int]:
-        """The document and its revision; an empty one at revision 0 where there is none."""
+    async def load(self, conversation_id: str) -> Held[Conversation]:
+        """The document as it is now; an empty one at revision 0 where there is none."""
         ...
 
-    async def save(self, conversation_id: str, document: Conversation, revision: int) -> int:
-        """Returns the new revision; raises Conflict."""
+    async def amend(
+        self,
+        conversation_id: str,
+        change: Callable[[Conversation], Conversation],
+        held: Held[Conversation] | None = None,
+    ) -> Held[Conversation]:
+        """Saves what `change` makes of the document, and returns that.
+
+        `held` is the document as it was read or saved last, so that nothing need be read. `change`
+        is asked again, with what is there by then, whenever somebody else was faster; it may raise,
+        and returns the very document that it was given where nothing is to be saved.
+
+        Raises:
+            NatsError: lost too often, or not saved in time.
+        """
         ...
+
+
+class Past(Protocol):
+    """What was said in a conversation, besides what its document holds."""
+
+    async def messages(self, conversation_id: str, document: Conversation) -> Sequence[Message]:
+        """All messages, oldest first: those on pages, then those in the document."""
+        ...
+
+    async def events(self, conversation_id: str, since: int) -> Sequence[Delta]:
+        """The events of its text from a stream sequence on, in the stream's order."""
+        ...
+
+
+class Remains(Protocol):
+    """What has to go when a conversation is erased."""
+
+    async def last_event(self, conversation_id: str) -> Delta | None:
+        """The newest event of its text; None where there is none that we know."""
+        ...
+
+    async def erase(self, conversation_id: str) -> None:
+        """Removes the events of its text, then document and pages."""
+        ...
+
+    async def has_voice(self, conversation_id: str) -> bool:
+        """Whether the speech workers still keep something of it."""
+        ...
+
+
+class Heard(Protocol):
+    """What a listener may have heard of a turn's voice."""
+
+    async def pieces(self, conversation_id: str, turn_id: str, since: str) -> Sequence[SpokenPiece]:
+        """The pieces so far, in their order; `since`: a time (RFC 3339) before the first one."""
+        ...
+
+
+# ---------------------------------------------------------------- what is told
 
 
 class Publish(Protocol):
@@ -109,16 +173,29 @@ class Publish(Protocol):
         ...
 
 
-class Heard(Protocol):
-    """What a listener heard of a turn's voice."""
+class Ends(Protocol):
+    """The ends of turns that never began: published once for each message, acked."""
 
-    async def text(self, conversation_id: str, turn_id: str, heard_ms: int, text: str) -> str:
-        """The beginning of `text` that was heard within `heard_ms`."""
+    async def text(self, message: QueuedMessage, end: Done | Failed) -> int:
+        """Returns the event's sequence in the stream."""
+        ...
+
+    async def voice(self, message: QueuedMessage, end: SpeechRequest | AudioFailed) -> None:
+        """A failure is told as it is; a request leaves it to the speech worker to say the end."""
         ...
 
 
-class Now(Protocol):
-    """The clock."""
+class Cancels(Protocol):
+    """Reaches whoever holds a turn."""
+
+    async def send(self, request: CancelRequest) -> None: ...
+
+
+# ---------------------------------------------------------------- time and place
+
+
+class Clock(Protocol):
+    """Time; where it belongs to a turn, a pause ends when the turn is stopped."""
 
     def monotonic(self) -> float: ...
 
@@ -133,15 +210,7 @@ class Now(Protocol):
     def uniform(self, low: float, high: float) -> float: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Older:
-    """A request of the same conversation that came before."""
-
-    sequence: int
-    turn_id: str
-
-
-class Line(Protocol):
+class QueuePosition(Protocol):
     """The requests of one conversation in the work queue, as one of them sees it."""
 
     async def older(self, limit: int) -> Sequence[Older]:
@@ -149,9 +218,35 @@ class Line(Protocol):
         ...
 
     async def changed(self) -> None:
-        """Returns when a turn of the conversation has ended, or after a second at most."""
+        """Returns when the queue may have moved on; raises Cancelled when the turn is stopped."""
         ...
 
-    async def interrupt(self, turn_id: str) -> None:
-        """Asks whoever has that turn to stop it."""
+
+class Queue(Protocol):
+    """The work queue, by conversation."""
+
+    def position(
+        self, conversation_id: str, sequence: int, stop: Stop
+    ) -> AbstractAsyncContextManager[QueuePosition]:
+        """Of the request with that sequence, for as long as it waits."""
+        ...
+
+    def ended(self, conversation_id: str) -> None:
+        """A request of this conversation has left the queue, by this process."""
+        ...
+
+
+class Slots(Protocol):
+    """How many turns may run at once in this process."""
+
+    def slot(self, message: QueuedMessage) -> AbstractAsyncContextManager[None]:
+        """One of them; waits for it."""
+        ...
+
+
+class Answering(Protocol):
+    """Answers a request that may run: services.chat.answer, with all that it needs."""
+
+    async def __call__(self, request: ChatRequest, stop: Stop) -> Done | Failed | None:
+        """As services.chat.answer.answer."""
         ...

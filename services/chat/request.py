@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from shared.contract import H_TURN, MSG_ID, ChatRequest, Role, conversation_of, is_id
+from shared.contract import H_TURN, MSG_ID, ChatRequest, Role, Speech, conversation_of, is_id
 from shared.errors import InvalidRequest, TooLarge
 from shared.refuse import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from shared.refuse import Message
 
 _decode = msgspec.json.Decoder(ChatRequest).decode
 
@@ -28,25 +30,24 @@ class _Ids(msgspec.Struct):
 _decode_ids = msgspec.json.Decoder(_Ids).decode
 
 
-def understand(
-    subject: str,
-    data: bytes,
-    headers: Mapping[str, str],
-    sequence: int,
-    *,
-    unique: str,
-    max_bytes: int,
-) -> ChatRequest | Refused:
-    """The request with both ids set; `unique` names the message among all there ever were."""
-    conversation_id, turn_id = _known_ids(subject, data, headers, sequence, max_bytes)
+def understand(message: Message, *, max_bytes: int) -> ChatRequest | Refused:
+    """The request with both ids set, or why it cannot be done."""
+    conversation_id, turn_id = _known_ids(message, max_bytes)
     try:
-        request = _understand(subject, data, max_bytes)
+        request = _understand(message.subject, message.data, max_bytes)
     except InvalidRequest as exc:
         return Refused(exc, conversation_id, turn_id)
     if conversation_id is None:
-        named = headers.get(MSG_ID) or unique
+        named = message.headers.get(MSG_ID) or message.unique
         conversation_id = "c" + hashlib.sha256(named.encode()).hexdigest()[:20]
     return replace(request, conversation_id=conversation_id, turn_id=turn_id)
+
+
+def speech_of(request: ChatRequest, *, default: bool) -> Speech | None:
+    """How the turn is spoken, None where it is not; `default`: whether, if it does not say."""
+    if isinstance(request.speech, Speech):
+        return request.speech
+    return Speech() if request.speech is None and default else None
 
 
 def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
@@ -68,12 +69,10 @@ def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
     return f"t{sequence}"
 
 
-def _known_ids(
-    subject: str, data: bytes, headers: Mapping[str, str], sequence: int, max_bytes: int
-) -> tuple[str | None, str]:
-    short = data if len(data) <= max_bytes else b""
-    turn_id = turn_id_of(short, headers, sequence)
-    known = conversation_of(subject)
+def _known_ids(message: Message, max_bytes: int) -> tuple[str | None, str]:
+    short = message.data if len(message.data) <= max_bytes else b""
+    turn_id = turn_id_of(short, message.headers, message.sequence)
+    known = conversation_of(message.subject)
     if not known and short.lstrip()[:1] == b"{":
         try:
             given = _decode_ids(short).conversation_id

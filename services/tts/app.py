@@ -195,7 +195,7 @@ class TtsWorker:
             connection,
             TTS_REQUESTS_STREAM,
             TTS_WORKERS,
-            places=self.config.max_turns,
+            slots=self.config.max_turns,
             handle=self._handle,
             dead_letter=self._dead_letter,
         )
@@ -230,7 +230,7 @@ class TtsWorker:
         conversation_id, turn_id = str(found.conversation_id), str(found.turn_id)
         stop = Stop()
         key = (conversation_id, turn_id)
-        async with self.work.place(delivery):
+        async with self.work.slot(delivery):
             self.stops[key] = stop
             self.newest[conversation_id] = turn_id
             try:

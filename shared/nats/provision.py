@@ -164,7 +164,7 @@ def streams(replicas: int, retention: Retention) -> list[dict[str, Any]]:
     ]
 
 
-def consumers() -> list[tuple[str, dict[str, Any]]]:
+def consumers(*, intake_lease: float = INTAKE_LEASE_SECONDS) -> list[tuple[str, dict[str, Any]]]:
     """The durable consumers: (stream, configuration)."""
 
     def workers(name: str, subject: str) -> dict[str, Any]:
@@ -183,11 +183,11 @@ def consumers() -> list[tuple[str, dict[str, Any]]]:
         }
 
     intake = workers(CHAT_INTAKE, CHAT_REQUEST) | {
-        "ack_wait": int(INTAKE_LEASE_SECONDS * _NS),
+        "ack_wait": int(intake_lease * _NS),
         # One replica at a time: the order of one sender is the order of its conversation.
         "priority_policy": "pinned_client",
         "priority_groups": [INTAKE_GROUP],
-        "priority_timeout": int(INTAKE_LEASE_SECONDS * _NS),
+        "priority_timeout": int(intake_lease * _NS),
     }
     return [
         (CHAT_REQUESTS_STREAM, intake),

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from nats.aio.subscription import Subscription
 
     from shared.nats.connection import Connection
+    from shared.refuse import Message
 
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 2.0  # for what the server had sent when a pull was ended
 MAX_HELD: Final = 10_000
-SLACK: Final = 32  # held beyond the free places, so that what needs no place is never kept waiting
+SLACK: Final = 32  # held beyond the free slots, so that what needs none is never kept waiting
 AGAIN_SECONDS: Final = 1.0  # before what failed unexpectedly is tried again
 HOPELESS: Final = 25  # deliveries of one message; its own counting should have ended it long ago
 
@@ -321,15 +322,15 @@ class Work:
         stream: str,
         consumer: str,
         *,
-        places: int,
+        slots: int,
         handle: Callable[[Delivery], Awaitable[None]],
         dead_letter: Callable[[Delivery, Internal], Awaitable[None]],
     ) -> None:
         self._connection, self._stream, self._consumer = connection, stream, consumer
         self._handle, self._dead_letter = handle, dead_letter
-        self._places = asyncio.Semaphore(places)
-        self._free = places
-        self._unplaced = 0
+        self._slots = asyncio.Semaphore(slots)
+        self._free = slots
+        self._waiting = 0
         self._held: dict[int, Delivery] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._running: set[int] = set()
@@ -363,7 +364,7 @@ class Work:
     def _room(self) -> int:
         if len(self._held) >= MAX_HELD:
             return 0
-        return self._free + SLACK - self._unplaced
+        return self._free + SLACK - self._waiting
 
     def _take(self, delivery: Delivery) -> None:
         known = self._held.get(delivery.sequence)
@@ -399,21 +400,21 @@ class Work:
             self._pull.more()
 
     @contextlib.asynccontextmanager
-    async def place(self, delivery: Delivery) -> AsyncIterator[None]:
-        """One of the places for those that run; waits for it."""
-        self._unplaced += 1
+    async def slot(self, message: Message) -> AsyncIterator[None]:
+        """One of the slots for those that run; waits for it."""
+        self._waiting += 1
         try:
-            await self._places.acquire()
+            await self._slots.acquire()
         finally:
-            self._unplaced -= 1
+            self._waiting -= 1
         self._free -= 1
-        self._running.add(delivery.sequence)
+        self._running.add(message.sequence)
         try:
             yield
         finally:
-            self._running.discard(delivery.sequence)
+            self._running.discard(message.sequence)
             self._free += 1
-            self._places.release()
+            self._slots.release()
 
     async def drain(self, grace: float) -> None:
         """What runs may finish within `grace` seconds; what waits is handed back at once."""

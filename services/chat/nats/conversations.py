@@ -14,9 +14,11 @@ from services.chat import conversation
 from services.chat.conversation import Conversation
 from shared.contract import CONVERSATIONS_BUCKET, Message
 from shared.errors import Conflict
-from shared.nats.documents import Bucket
+from shared.nats.documents import Bucket, Held, amend
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shared.nats.connection import Connection
 
 
@@ -24,14 +26,30 @@ _decode_page = msgspec.json.Decoder(list[Message]).decode
 
 
 class NatsConversations:
+    """Implements Conversations."""
+
     def __init__(self, connection: Connection) -> None:
         self._bucket = Bucket(connection, CONVERSATIONS_BUCKET)
 
-    async def load(self, conversation_id: str) -> tuple[Conversation, int]:
+    async def load(self, conversation_id: str) -> Held[Conversation]:
         held = await self._bucket.get(conversation_id)
-        return conversation.decode(held.value), held.revision
+        return Held(conversation.decode(held.value), held.revision)
+
+    async def amend(
+        self,
+        conversation_id: str,
+        change: Callable[[Conversation], Conversation],
+        held: Held[Conversation] | None = None,
+    ) -> Held[Conversation]:
+        return await amend(
+            lambda: self.load(conversation_id),
+            change,
+            lambda document, revision: self.save(conversation_id, document, revision),
+            held,
+        )
 
     async def save(self, conversation_id: str, document: Conversation, revision: int) -> int:
+        """Returns the new revision. Raises Conflict, NatsError."""
         data = conversation.encode(document)
         while count := conversation.overflow(document, len(data)):
             document = await self._page_out(conversation_id, document, count, revision)

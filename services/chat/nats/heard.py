@@ -1,12 +1,13 @@
-"""What was heard of a turn's voice, read back from the events of the voice."""
+"""What was spoken of a turn, read back from the events of its voice."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from services.chat.heard import SpokenPiece, heard_text
+from services.chat.heard import Sound, SpokenVoice
 from shared.contract import (
     H_ATTEMPT,
     H_PIECE,
@@ -22,42 +23,37 @@ from shared.contract import (
 from shared.nats.read import StoredMessage, read_back
 
 if TYPE_CHECKING:
+    from services.chat.heard import SpokenPiece
     from shared.nats.connection import Connection
 
+_decode_piece = msgspec.json.Decoder(Piece).decode
+_decode_piece_done = msgspec.json.Decoder(PieceDone).decode
 
+
+@dataclass(frozen=True, slots=True)
 class NatsHeard:
-    """`since` is when the turn began: nothing of its voice is older."""
+    """Implements Heard; raises NatsError."""
 
-    def __init__(self, connection: Connection, since: str) -> None:
-        self._connection, self._since = connection, since
+    connection: Connection
 
-    async def text(self, conversation_id: str, turn_id: str, heard_ms: int, text: str) -> str:
-        pieces: dict[int, SpokenPiece] = {}
-        attempts: dict[int, int] = {}
-        highest = 0
-        async for message in read_back(
-            self._connection, TTS_AUDIO_STREAM, tts_audio(conversation_id), 1, since=self._since
-        ):
-            attempt = int(message.headers.get(H_ATTEMPT, "0"))
-            # What carries a lower attempt is a leftover of a replaced worker.
-            if message.headers.get(H_TURN) == turn_id and attempt >= highest:
-                highest = attempt
-                _add(pieces, attempts, message)
-        return heard_text([pieces[i] for i in sorted(pieces)], heard_ms, text)
+    async def pieces(self, conversation_id: str, turn_id: str, since: str) -> list[SpokenPiece]:
+        voice = SpokenVoice()
+        subject = tts_audio(conversation_id)
+        stored = read_back(self.connection, TTS_AUDIO_STREAM, subject, since=since)
+        async for message in stored:
+            if message.headers.get(H_TURN) == turn_id:
+                voice.add(int(message.headers.get(H_ATTEMPT, "0")), _event(message))
+        return voice.pieces
 
 
-def _add(pieces: dict[int, SpokenPiece], attempts: dict[int, int], message: StoredMessage) -> None:
-    kind = message.headers.get(H_TYPE)
-    if kind == Kind.PIECE:
-        event = msgspec.json.decode(message.data, type=Piece)
-        pieces[event.index] = SpokenPiece(*event.chars)
-        attempts[event.index] = event.attempt
-    elif kind == Kind.CHUNK:
-        index = int(message.headers.get(H_PIECE, "-1"))
-        if attempts.get(index) == int(message.headers.get(H_ATTEMPT, "0")):
-            pieces[index].samples += len(message.data) // SAMPLE_WIDTH
-    elif kind == Kind.PIECE_DONE:
-        done = msgspec.json.decode(message.data, type=PieceDone)
-        if done.index in pieces:
-            piece = pieces[done.index]
-            piece.samples, piece.whole, piece.words = done.samples, True, done.words
+def _event(message: StoredMessage) -> Piece | Sound | PieceDone | None:
+    match message.headers.get(H_TYPE):
+        case Kind.PIECE:
+            return _decode_piece(message.data)
+        case Kind.CHUNK:
+            index = int(message.headers.get(H_PIECE, "-1"))
+            return Sound(index, len(message.data) // SAMPLE_WIDTH)
+        case Kind.PIECE_DONE:
+            return _decode_piece_done(message.data)
+        case _:
+            return None

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from services.chat.fairness import in_turns
+from services.chat.queue import round_robin
 from services.chat.request import understand
 from shared.contract import (
     CHAT_INTAKE,
@@ -35,6 +35,7 @@ from shared.process.failpoints import failpoint
 from shared.process.metrics import carried
 from shared.process.wait import wait_until
 from shared.refuse import Refused
+from shared.retry import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 MAX_HELD: Final = 1_024
 BATCH: Final = 32  # a few milliseconds: whoever comes next does not wait for a whole flood
 LOOK_SECONDS: Final = 0.05
+AGAIN: Final = Backoff(first=0.2, longest=1.0)  # while NATS takes nothing
 DRAIN_SECONDS: Final = 2.0  # to forward what was taken; the rest is handed back
 
 
@@ -60,15 +62,26 @@ class _Taken:
         return self.found.conversation_id or ""
 
 
+async def ensure_intake(connection: Connection, lease: float) -> None:
+    """Makes the consumer that is missing; raises Mismatch, NatsError."""
+    for stream, config in consumers(intake_lease=lease):
+        if config["durable_name"] == CHAT_INTAKE:
+            await ensure_consumer(connection, stream, config)
+
+
 class NatsIntake:
+    """`lease`: seconds without a sign after which another replica takes over."""
+
     def __init__(
         self,
         connection: Connection,
         *,
         max_bytes: int,
         refuse: Callable[[Delivery, Refused], Awaitable[None]],
+        lease: float = INTAKE_LEASE_SECONDS,
     ) -> None:
         self._connection, self._max_bytes, self._refuse = connection, max_bytes, refuse
+        self._lease = lease
         self._waiting: dict[int, _Taken] = {}
         self._came = asyncio.Event()
         self._new_pin = True
@@ -81,7 +94,7 @@ class NatsIntake:
             missing=self._make_consumer,
             group=INTAKE_GROUP,
             # Each pull says that this replica lives: the pin is lost after a lease without one.
-            expires=INTAKE_LEASE_SECONDS / 2,
+            expires=lease / 2,
         )
         self._pull.on_pinned = self._on_pinned
 
@@ -93,27 +106,16 @@ class NatsIntake:
         if known is not None:
             known.delivery.adopt(delivery)
         else:
-            self._waiting[delivery.sequence] = _Taken(delivery, self._understand(delivery))
+            found = understand(delivery, max_bytes=self._max_bytes)
+            self._waiting[delivery.sequence] = _Taken(delivery, found)
         self._came.set()
 
-    def _understand(self, delivery: Delivery) -> ChatRequest | Refused:
-        return understand(
-            delivery.subject,
-            delivery.data,
-            delivery.headers,
-            delivery.sequence,
-            unique=delivery.unique,
-            max_bytes=self._max_bytes,
-        )
-
     async def _make_consumer(self) -> None:
-        for stream, config in consumers():
-            if config["durable_name"] == CHAT_INTAKE:
-                try:
-                    await ensure_consumer(self._connection, stream, config)
-                except NatsError as exc:
-                    log.warning("intake.consumer_missing", extra={"reason": str(exc)})
-                    await asyncio.sleep(1)
+        try:
+            await ensure_intake(self._connection, self._lease)
+        except NatsError as exc:
+            log.warning("intake.consumer_missing", extra={"reason": str(exc)})
+            await asyncio.sleep(AGAIN.longest)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -150,23 +152,26 @@ class NatsIntake:
             if self._new_pin:
                 self._new_pin = False
                 await self._everything_here()
+            pauses = AGAIN.pauses()
             while self._waiting and not self._new_pin:
                 in_order = [self._waiting[n] for n in sorted(self._waiting)]
-                batch = in_turns(in_order, lambda taken: taken.conversation_id, BATCH)
+                batch = round_robin(in_order, lambda taken: taken.conversation_id, BATCH)
                 try:
                     await self._forward(batch)
                 except NatsError as exc:
                     log.warning("intake.retried", extra={"reason": str(exc)})
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(next(pauses))
+                else:
+                    pauses = AGAIN.pauses()
 
     async def _everything_here(self) -> None:
         """Waits until all that is un-acked has come to this replica, a lease or two at most."""
-        until = time.monotonic() + 2 * INTAKE_LEASE_SECONDS
+        until = time.monotonic() + 2 * self._lease
         while time.monotonic() < until:
             with contextlib.suppress(NatsError):
                 info = await self._connection.api(
                     f"CONSUMER.INFO.{CHAT_REQUESTS_STREAM}.{CHAT_INTAKE}",
-                    seconds=INTAKE_LEASE_SECONDS / 3,
+                    seconds=self._lease / 3,
                 )
                 if int(info.get("num_ack_pending", 0)) <= self._here(info):
                     return

@@ -9,9 +9,10 @@ import pytest
 from msgspec import structs
 
 from services.chat import conversation
-from services.chat.answer import SAVE_TRIES, GivenUp, Job, Rules, World, answer
+from services.chat.answer import Dependencies, GivenUp, Job, Rules, answer
 from services.chat.conversation import Conversation
 from services.chat.ports import Finished, Thought
+from services.chat.request import speech_of
 from shared.contract import (
     ChatRequest,
     Code,
@@ -30,9 +31,9 @@ from shared.contract import (
 )
 from shared.errors import (
     Cancelled,
-    Conflict,
     DeadlineExceeded,
     Internal,
+    NatsError,
     ParleyError,
     ProviderAuth,
     ProviderBroken,
@@ -43,7 +44,8 @@ from shared.errors import (
     ProviderStalled,
     Superseded,
 )
-from tests.fakes import STOP, Clock, EarOf, MemoryConversations, Published, ScriptedModel
+from shared.nats.documents import AMEND_TRIES
+from tests.fakes import STOP, Clock, MemoryConversations, Published, ScriptedModel, SteadyVoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,7 +77,7 @@ class Bench:
     lags: bool = False
     journal: list[str] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)
-    ear: EarOf = field(default_factory=EarOf)
+    spoken: SteadyVoice = field(default_factory=SteadyVoice)
     heard_ms: int | None = None
     executions: int = 0
 
@@ -91,25 +93,26 @@ class Bench:
         fields = {"content": "What is a tide?"} | request
         if "messages" in fields:
             del fields["content"]
+        asked = ChatRequest(**fields)
         job = Job(
             conversation_id="c1",
             turn_id=turn_id,
-            request=ChatRequest(**fields),
+            request=asked,
             execution=f"e{self.executions}",
-            voice=voice,
+            speech=speech_of(asked, default=voice),
         )
-        world = World(
+        needs = Dependencies(
             conversations=self.conversations,
             model=self.model,
             publish=self.published,
-            heard=self.ear,
-            now=self.clock,
+            heard=self.spoken,
+            clock=self.clock,
             heard_ms=lambda: self.heard_ms,
             price=lambda model, given, made: (
                 None if model == "free/model" else given * 1.0 + made * 10.0
             ),
         )
-        return await answer(job, self.rules, world)
+        return await answer(job, self.rules, needs)
 
     @property
     def document(self) -> Conversation:
@@ -558,7 +561,7 @@ async def test_a_turn_stopped_in_the_middle_keeps_what_was_said() -> None:
     assert bench.published.read == "The sea "
     assert bench.document.messages[1].content == "The sea "
     assert bench.document.messages[1].status is Status.INTERRUPTED
-    assert bench.ear.asked == []
+    assert bench.spoken.asked == []
 
 
 async def test_a_turn_stopped_in_the_middle_keeps_only_what_was_heard() -> None:
@@ -567,7 +570,7 @@ async def test_a_turn_stopped_in_the_middle_keeps_only_what_was_heard() -> None:
 
     assert end.text == "The sea "
     assert bench.history[1] == ("assistant", "The")
-    assert bench.ear.asked == [("c1", "t1", 3)]
+    assert bench.spoken.asked == [("c1", "t1", bench.clock.utc())]
 
 
 async def test_a_turn_of_which_nothing_was_heard_leaves_no_answer() -> None:
@@ -666,9 +669,7 @@ async def test_a_change_by_somebody_else_is_kept_at_the_commit() -> None:
     await bench.run("t1")
 
     def heard_less(document: Conversation) -> Conversation:
-        found = conversation.heard(document, "t1", "The sea")
-        assert found
-        return found
+        return conversation.heard(document, "t1", "The sea")
 
     bench.conversations.rivals = [None, heard_less]
     done(await bench.run("t2", content="Always?"))
@@ -716,19 +717,21 @@ async def test_who_is_fenced_while_it_publishes_commits_nothing(events: int) -> 
     assert bench.document.turn is not None
 
 
-async def test_a_document_that_is_never_saved_is_an_error_of_ours() -> None:
-    class Contested(MemoryConversations):
-        async def save(self, conversation_id: str, document: Conversation, revision: int) -> int:
-            self.saves += 1
-            raise Conflict
-
+async def test_a_document_that_is_never_saved_leaves_the_turn_to_another_delivery() -> None:
     bench = Bench([WORDS])
-    bench.conversations = Contested()
-    with pytest.raises(Internal):
+    bench.conversations.contested = True
+    with pytest.raises(NatsError):
         await bench.run()
 
-    assert bench.conversations.saves == SAVE_TRIES
+    assert bench.conversations.loads == AMEND_TRIES
     assert bench.published.events == []
+
+
+async def test_a_turn_costs_one_reading_and_two_writings_of_its_document() -> None:
+    bench = Bench([WORDS])
+    await bench.run()
+
+    assert (bench.conversations.loads, bench.conversations.saves) == (1, 2)
 
 
 # ---------------------------------------------------------------- delivered again
@@ -824,17 +827,38 @@ async def test_a_turn_that_was_given_up_stays_so() -> None:
     assert bench.published.events == []
 
 
-async def test_a_turn_that_somebody_else_gives_up_is_left_to_them() -> None:
+def given_up(document: Conversation) -> Conversation:
+    """Another worker has found that the turn was begun too often."""
+    assert document.turn
+    return conversation.taken_over(document, document.turn, "rival")
+
+
+@pytest.mark.parametrize("rival", [given_up, erased])
+async def test_a_turn_that_somebody_else_gives_up_is_left_to_them(
+    rival: Callable[[Conversation], Conversation],
+) -> None:
     bench = Bench([[RuntimeError("killed")]] * 5)
     for _ in range(5):
         with pytest.raises(RuntimeError):
             await bench.run()
     before = len(bench.published.events)
-    bench.conversations.rivals = [amended]
+    bench.conversations.rivals = [rival]
     with pytest.raises(Superseded):
         await bench.run()
 
     assert len(bench.published.events) == before
+
+
+async def test_a_turn_is_given_up_also_when_its_document_changes_meanwhile() -> None:
+    bench = Bench([[RuntimeError("killed")]] * 5)
+    for _ in range(5):
+        with pytest.raises(RuntimeError):
+            await bench.run()
+    bench.conversations.rivals = [amended]
+    with pytest.raises(GivenUp):
+        await bench.run()
+
+    failed(bench.published.events[-1])  # type: ignore[arg-type]
 
 
 async def test_the_conversation_goes_on_after_a_turn_was_given_up() -> None:

@@ -14,11 +14,14 @@ from services.chat.conversation import (
     Begin,
     Conversation,
     TurnRecord,
+    answer_meant,
+    began_at,
     begin,
     commit,
     decode,
     encode,
     heard,
+    is_over,
     knows,
     next_attempt,
     overflow,
@@ -278,17 +281,26 @@ def test_anybody_else_is_replaced(turn_id: str, execution: str) -> None:
         next_attempt(run(Conversation()), turn_id, execution)
 
 
+def under_way(document: Conversation) -> TurnRecord:
+    assert document.turn
+    return document.turn
+
+
 def test_a_turn_taken_over_is_one_more_attempt_of_its_new_owner() -> None:
-    document = taken_over(run(Conversation()), "e9")
+    before = run(Conversation())
+    document = taken_over(before, under_way(before), "e9")
 
     assert document.turn == TurnRecord("t1", 2, 1, "e9", NOW)
     with pytest.raises(Superseded):
         owned(document, "t1", "e1")
 
 
-def test_nothing_can_be_taken_over_where_no_turn_is_under_way() -> None:
-    with pytest.raises(Superseded):
-        taken_over(Conversation(), "e9")
+def test_a_turn_is_taken_over_as_it_was_found_or_not_at_all() -> None:
+    found = run(Conversation())
+    _, begun_again = began(found, execution="e2")
+    for document in (begun_again, ended(found), run(found, "t2"), Conversation()):
+        with pytest.raises(Superseded):
+            taken_over(document, under_way(found), "e9")
 
 
 def test_a_document_knows_the_turn_under_way_and_those_that_ended() -> None:
@@ -306,7 +318,6 @@ def test_a_document_knows_the_turn_under_way_and_those_that_ended() -> None:
 def test_the_history_keeps_what_was_heard() -> None:
     document = heard(ended(run(Conversation())), "t1", "The")
 
-    assert document
     assert words(document)[1] == ("assistant", "The")
     assert document.messages[1].status is Status.INTERRUPTED
 
@@ -314,13 +325,14 @@ def test_the_history_keeps_what_was_heard() -> None:
 def test_an_answer_of_which_nothing_was_heard_is_no_message() -> None:
     document = heard(ended(run(Conversation())), "t1", "")
 
-    assert document
     assert words(document) == [("user", "What is a tide?")]
 
 
 @pytest.mark.parametrize("all_of_it", ["The sea.", "The sea. And more"])
 def test_an_answer_that_was_heard_whole_is_left_as_it_is(all_of_it: str) -> None:
-    assert heard(ended(run(Conversation())), "t1", all_of_it) is None
+    document = ended(run(Conversation()))
+
+    assert heard(document, "t1", all_of_it) is document
 
 
 def test_only_the_answer_of_that_turn_is_changed() -> None:
@@ -328,7 +340,6 @@ def test_only_the_answer_of_that_turn_is_changed() -> None:
     document = ended(run(document, "t2"), "t2", "The moon.")
     changed = heard(document, "t1", "The")
 
-    assert changed
     assert [content for _, content in words(changed)] == [
         "What is a tide?",
         "The",
@@ -338,8 +349,53 @@ def test_only_the_answer_of_that_turn_is_changed() -> None:
 
 
 def test_a_turn_without_an_answer_is_left_as_it_is() -> None:
-    assert heard(run(Conversation()), "t1", "") is None
-    assert heard(Conversation(), "t9", "") is None
+    for document, turn_id in ((run(Conversation()), "t1"), (Conversation(), "t9")):
+        assert heard(document, turn_id, "") is document
+
+
+def test_a_cancel_means_the_last_answer_or_that_of_the_turn_it_names() -> None:
+    document = ended(run(ended(run(Conversation()), "t1"), "t2"), "t2", "The moon.")
+
+    for turn_id, content in ((None, "The moon."), ("t2", "The moon."), ("t1", "The sea.")):
+        meant = answer_meant(document, turn_id)
+        assert meant
+        assert meant.content == content
+    assert answer_meant(document, "t9") is None
+    assert answer_meant(Conversation(), None) is None
+
+
+def test_while_a_turn_runs_a_cancel_means_that_one_unless_it_names_another() -> None:
+    document = run(ended(run(Conversation()), "t1"), "t2")
+
+    assert answer_meant(document, None) is None
+    assert answer_meant(document, "t2") is None
+    assert answer_meant(document, "t1") == document.messages[1]
+
+
+def test_a_turn_began_with_its_first_message() -> None:
+    document = ended(run(Conversation()))
+    later = replace(document.messages[1], created_at="later")
+
+    assert began_at(replace(document, messages=[document.messages[0], later]), "t1") == NOW
+
+
+# ---------------------------------------------------------------- over
+
+
+STARTED = Started("c1", "t1", 1, 0, model="m", metadata={}, speech=False, created_at=NOW)
+
+
+@pytest.mark.parametrize(
+    "last", [None, done(), Failed("c1", "t1", 1, 3, error=Internal("x").as_error())]
+)
+def test_a_conversation_is_over_when_its_last_end_was_told(last: Delta | None) -> None:
+    assert is_over(ended(run(Conversation())), last)
+    assert not is_over(run(Conversation()), last)
+
+
+@pytest.mark.parametrize("last", [STARTED, Text("c1", "t1", 1, 1, text="x")])
+def test_a_conversation_is_not_over_before_its_last_end_was_told(last: Delta) -> None:
+    assert not is_over(ended(run(Conversation())), last)
 
 
 # ---------------------------------------------------------------- pages

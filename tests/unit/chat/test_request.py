@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from services.chat.request import turn_id_of, understand
+from services.chat.request import speech_of, turn_id_of, understand
 from shared.contract import ChatRequest, HistoryMode, OnBusy, Role, Speech, encode, is_id
 from shared.errors import InvalidRequest, TooLarge
 from shared.refuse import Refused
+from tests.fakes import Queued
 
 MOST = 262_144
 
@@ -23,9 +24,8 @@ def understood(
     unique: str | None = None,
 ) -> ChatRequest | Refused:
     body = data if isinstance(data, bytes) else json.dumps(data).encode()
-    return understand(
-        subject, body, headers or {}, sequence, unique=unique or f"{sequence}.1", max_bytes=MOST
-    )
+    message = Queued(body, subject, headers or {}, sequence, unique=unique or f"{sequence}.1")
+    return understand(message, max_bytes=MOST)
 
 
 def good(data: bytes | dict[str, object], **more: object) -> ChatRequest:
@@ -284,3 +284,23 @@ def test_a_queue_names_a_turn_as_its_worker_does() -> None:
             found = understood(body, headers=headers, subject="chat.request.c1")
 
             assert turn_id_of(body, headers, 7) == found.turn_id
+
+
+# ---------------------------------------------------------------- the voice
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_a_request_that_says_how_it_is_spoken_is_spoken_so(*, default: bool) -> None:
+    asked = ChatRequest(content="x", speech=Speech(voice="v"))
+
+    assert speech_of(asked, default=default) == Speech(voice="v")
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_a_request_for_text_alone_is_not_spoken(*, default: bool) -> None:
+    assert speech_of(ChatRequest(content="x", speech=False), default=default) is None
+
+
+def test_where_a_request_does_not_say_the_service_decides() -> None:
+    assert speech_of(ChatRequest(content="x"), default=True) == Speech()
+    assert speech_of(ChatRequest(content="x"), default=False) is None

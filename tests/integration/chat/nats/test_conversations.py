@@ -16,7 +16,7 @@ from services.chat.nats.conversations import NatsConversations
 from shared.contract import Message, Role
 from shared.errors import Conflict
 from shared.nats.connection import Connection
-from shared.nats.documents import Bucket
+from shared.nats.documents import Bucket, Held
 from tests.integration.harness import Wire, connected, held, provisioned, soon
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def document(*messages: Message, pages: int = 0) -> Conversation:
 
 
 async def all_of(conversations: NatsConversations, conversation_id: str = "c") -> list[Message]:
-    found, _ = await conversations.load(conversation_id)
+    found = (await conversations.load(conversation_id)).value
     return await conversations.messages(conversation_id, found)
 
 
@@ -66,14 +66,14 @@ async def pages(connection: Connection) -> list[str]:
 
 
 async def test_a_conversation_that_never_was_is_empty(conversations: NatsConversations) -> None:
-    assert await conversations.load("c") == (Conversation(), 0)
+    assert await conversations.load("c") == Held(Conversation(), 0)
     assert await all_of(conversations) == []
 
 
 async def test_a_document_comes_back_as_it_was_saved(conversations: NatsConversations) -> None:
     saved = document(message(0), message(1))
     revision = await conversations.save("c", saved, 0)
-    assert await conversations.load("c") == (saved, revision)
+    assert await conversations.load("c") == Held(saved, revision)
 
 
 async def test_a_document_that_has_moved_on_is_not_overwritten(
@@ -83,26 +83,36 @@ async def test_a_document_that_has_moved_on_is_not_overwritten(
     second = await conversations.save("c", document(message(0), message(1)), first)
     with pytest.raises(Conflict):
         await conversations.save("c", document(message(7)), first)
-    assert (await conversations.load("c"))[1] == second
+    assert (await conversations.load("c")).revision == second
 
 
 async def test_of_many_writers_each_change_is_kept_once(
     server: NatsServer, connection: Connection, conversations: NatsConversations
 ) -> None:
     async def add(own: NatsConversations, number: int) -> None:
-        while True:
-            found, revision = await own.load("c")
-            changed = replace(found, messages=[*found.messages, message(number)])
-            try:
-                await own.save("c", changed, revision)
-            except Conflict:
-                continue
-            return
+        await own.amend(
+            "c", lambda found: replace(found, messages=[*found.messages, message(number)])
+        )
 
     async with connected(server.url) as other:
         own = (conversations, NatsConversations(other))
         await asyncio.gather(*(add(own[n % 2], n) for n in range(30)))
     assert sorted(m.id for m in await all_of(conversations)) == sorted(f"m{n}" for n in range(30))
+
+
+async def test_who_holds_the_document_amends_it_without_reading_it(
+    conversations: NatsConversations,
+) -> None:
+    first = await conversations.amend("c", lambda found: replace(found, system="one"))
+    second = await conversations.amend("c", lambda found: replace(found, delta_sequence=2), first)
+    assert await conversations.load("c") == second
+    assert second.value == Conversation(system="one", delta_sequence=2)
+
+
+async def test_who_changes_nothing_saves_nothing(conversations: NatsConversations) -> None:
+    held = await conversations.amend("c", lambda found: replace(found, system="one"))
+    assert await conversations.amend("c", lambda found: found) == held
+    assert await conversations.load("c") == held
 
 
 async def test_a_write_whose_ack_was_lost_is_our_own(
@@ -114,7 +124,7 @@ async def test_a_write_whose_ack_was_lost_is_our_own(
         await soon(lambda: wire.said.count(b"HPUB $KV") == 2)
         wire.delay = 0
         revision = await asyncio.wait_for(saving, 5)
-    assert await NatsConversations(connection).load("c") == (document(message(0)), revision)
+    assert await NatsConversations(connection).load("c") == Held(document(message(0)), revision)
 
 
 # ---------------------------------------------------------------- pages
@@ -124,14 +134,14 @@ async def test_a_long_conversation_keeps_all_its_messages_in_order(
     connection: Connection, conversations: NatsConversations
 ) -> None:
     for number in range(80):
-        found, revision = await conversations.load("c")
-        changed = replace(found, messages=[*found.messages, message(number, 11)])
-        await conversations.save("c", changed, revision)
+        held = await conversations.load("c")
+        changed = replace(held.value, messages=[*held.value.messages, message(number, 11)])
+        await conversations.save("c", changed, held.revision)
         data = (await Bucket(connection, "conversations").get("c")).value
         assert data is not None
         assert len(data) <= PAGE_BYTES
     assert await all_of(conversations) == [message(n, 11) for n in range(80)]
-    assert (await conversations.load("c"))[0].pages >= 3
+    assert (await conversations.load("c")).value.pages >= 3
 
 
 async def test_who_holds_the_whole_document_may_go_on_saving_it(
@@ -187,9 +197,9 @@ async def test_a_lost_race_over_another_choice_of_messages_leaves_no_double(
     """Who holds more messages may choose more of them for the page, and then loses."""
     before = [*(message(n) for n in range(3)), message(3, 300)]
     revision = await conversations.save("c", document(*before), 0)
-    found, newer = await conversations.load("c")
-    assert found.pages == 1
-    await conversations.save("c", replace(found, system="changed"), newer)
+    found = await conversations.load("c")
+    assert found.value.pages == 1
+    await conversations.save("c", replace(found.value, system="changed"), found.revision)
     with pytest.raises(Conflict):
         await conversations.save("c", document(*before, message(4)), revision)
     assert await all_of(conversations) == before
@@ -209,8 +219,8 @@ async def test_who_starts_over_and_loses_takes_no_page_from_the_winner(
 ) -> None:
     old = document(*(message(n, 11) for n in range(30)))
     revision = await conversations.save("c", old, 0)
-    found, newer = await conversations.load("c")
-    await conversations.save("c", replace(found, system="changed"), newer)
+    found = await conversations.load("c")
+    await conversations.save("c", replace(found.value, system="changed"), found.revision)
     with pytest.raises(Conflict):
         await conversations.save(
             "c", document(*(message(n, 11) for n in range(200, 230))), revision
@@ -238,7 +248,7 @@ async def test_an_erased_conversation_leaves_nothing_and_others_stay(
     for name in ("c", "c1", "d"):
         await conversations.save(name, long, 0)
     await conversations.erase("c")
-    assert await conversations.load("c") == (Conversation(), 0)
+    assert await conversations.load("c") == Held(Conversation(), 0)
     assert {key.partition(".")[0] for key in await pages(connection)} == {"c1", "d"}
     assert await all_of(conversations, "c1") == long.messages
     await conversations.save("c", document(message(1)), 0)

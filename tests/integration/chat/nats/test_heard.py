@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from local.nats_server import NatsServer
+from services.chat.heard import heard_text
 from services.chat.nats.heard import NatsHeard
 from shared.contract import (
     H_ATTEMPT,
@@ -98,7 +99,8 @@ class Voice:
 
 async def heard(connection: Connection, ms: int, *, turn_id: str = "t", since: str = "") -> str:
     since = since or "2020-01-01T00:00:00Z"
-    return await NatsHeard(connection, since).text("c", turn_id, ms, TEXT)
+    pieces = await NatsHeard(connection).pieces("c", turn_id, since)
+    return heard_text(pieces, ms, TEXT)
 
 
 async def test_nothing_was_said_so_nothing_was_heard(connection: Connection) -> None:

@@ -12,8 +12,7 @@ import pytest
 import pytest_asyncio
 
 from local.nats_server import NatsServer
-from services.chat.nats import intake as nats_intake
-from services.chat.nats.intake import NatsIntake
+from services.chat.nats.intake import NatsIntake, ensure_intake
 from shared.contract import (
     CHAT_INTAKE,
     CHAT_REQUESTS_STREAM,
@@ -24,7 +23,7 @@ from shared.contract import (
     ChatRequest,
 )
 from shared.errors import NatsError
-from shared.nats import provision, read
+from shared.nats import read
 from shared.nats.connection import Connection
 from shared.nats.publish import PublishWindow, publish
 from shared.nats.read import read_back
@@ -47,24 +46,27 @@ async def server() -> AsyncIterator[NatsServer]:
         yield running
 
 
+async def with_lease(connection: Connection, lease: float) -> None:
+    """A server as the services find it, where another lease holds for the intake."""
+    await provisioned(connection)
+    await connection.api(f"CONSUMER.DELETE.{CHAT_REQUESTS_STREAM}.{CHAT_INTAKE}")
+    await ensure_intake(connection, lease)
+
+
 @pytest.fixture
-async def connection(
-    server: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Connection]:
-    for module in (provision, nats_intake):
-        monkeypatch.setattr(module, "INTAKE_LEASE_SECONDS", LEASE)
+async def connection(server: NatsServer) -> AsyncIterator[Connection]:
     async with connected(server.url) as connection:
-        await provisioned(connection)
+        await with_lease(connection, LEASE)
         yield connection
 
 
 class Replica:
     """One intake, as a replica of the chat service has it."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, lease: float = LEASE) -> None:
         self.refused: list[Refused] = []
         self.trouble = 0  # refusals that fail first
-        self.intake = NatsIntake(connection, max_bytes=4_096, refuse=self._refuse)
+        self.intake = NatsIntake(connection, max_bytes=4_096, refuse=self._refuse, lease=lease)
         self._task = asyncio.create_task(self.intake.run())
 
     async def _refuse(self, _delivery: Delivery, refused: Refused) -> None:
@@ -87,8 +89,8 @@ class Replica:
 
 
 @contextlib.asynccontextmanager
-async def replica(connection: Connection) -> AsyncIterator[Replica]:
-    running = Replica(connection)
+async def replica(connection: Connection, lease: float = LEASE) -> AsyncIterator[Replica]:
+    running = Replica(connection, lease)
     try:
         yield running
     finally:
@@ -245,35 +247,27 @@ async def test_another_replica_takes_over_in_order(
     assert await forwarded(connection) == {f"c{n}": in_order(f"c{n}", 300) for n in range(5)}
 
 
-async def test_who_leaves_is_followed_at_once(
-    connection: Connection, server: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_leaves_is_followed_at_once(connection: Connection, server: NatsServer) -> None:
     """Long before a lease runs out, of a request or of the pin."""
-    for module in (provision, nats_intake):
-        monkeypatch.setattr(module, "INTAKE_LEASE_SECONDS", 20.0)
-    await provisioned(connection)
+    await with_lease(connection, 20.0)
     async with connected(server.url) as other:
-        first = Replica(other)
+        first = Replica(other, 20.0)
         await ask(connection, body("c", 0))
         await none_left(connection)
-        async with replica(connection):
+        async with replica(connection, 20.0):
             await first.leave()
             await ask(connection, body("c", 1))
             await none_left(connection, 2)
     assert await forwarded(connection) == {"c": in_order("c", 2)}
 
 
-async def test_a_restart_of_the_server_costs_no_request_and_no_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for module in (provision, nats_intake):
-        monkeypatch.setattr(module, "INTAKE_LEASE_SECONDS", LEASE)
+async def test_a_restart_of_the_server_costs_no_request_and_no_order() -> None:
     async with (
         NatsServer(websocket=False) as server,
         connected(server.url) as connection,
         connected(server.url) as asker,
     ):
-        await provisioned(connection)
+        await with_lease(connection, LEASE)
         async with replica(connection):
             bodies = [body(f"c{n % 3}", n // 3) for n in range(900)]
             window = PublishWindow(asker)

@@ -11,9 +11,8 @@ import pytest
 import pytest_asyncio
 
 from local.nats_server import NatsServer
-from services.chat.nats.queue import Lines, NatsLine
-from services.chat.ports import Older
-from shared.contract import CancelRequest
+from services.chat.nats.queue import NatsQueue, NatsQueuePosition
+from services.chat.queue import Older
 from shared.errors import Cancelled, Superseded
 from shared.nats.connection import Connection, settle
 from shared.nats.publish import publish
@@ -22,8 +21,6 @@ from tests.integration.harness import connected, provisioned, soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from nats.aio.msg import Msg
 
 
 pytestmark = pytest.mark.timeout(30)
@@ -65,8 +62,8 @@ async def gone(connection: Connection, sequence: int) -> None:
 
 
 async def seen(connection: Connection, sequence: int, limit: int = 20) -> list[Older]:
-    async with Lines(connection).place("c", sequence, Stop()) as line:
-        return list(await line.older(limit))
+    async with NatsQueue(connection).position("c", sequence, Stop()) as position:
+        return list(await position.older(limit))
 
 
 async def test_the_oldest_may_run_and_the_others_see_who_is_before_them(
@@ -87,7 +84,7 @@ async def test_no_more_are_told_than_were_asked_for(connection: Connection) -> N
     assert len(await seen(connection, sequences[2], 3)) == 2
 
 
-async def test_the_line_moves_on(connection: Connection) -> None:
+async def test_the_queue_moves_on(connection: Connection) -> None:
     one, two, three = await ask(connection, 3)
     await gone(connection, one)
     assert await seen(connection, two) == []
@@ -108,20 +105,20 @@ async def test_a_request_whose_message_is_gone_was_dealt_with_by_another(
 
 async def test_a_flood_is_told_off_by_one_look(connection: Connection) -> None:
     sequences = await ask(connection, 100)
-    lines, stop = Lines(connection), Stop()
-    async with lines.place("c", sequences[50], stop) as keeps:
+    queue, stop = NatsQueue(connection), Stop()
+    async with queue.position("c", sequences[50], stop) as keeps:
         assert len(await keeps.older(5)) == 5
         asked = next(connection._tokens)
         for sequence in sequences[60:]:
-            async with lines.place("c", sequence, stop) as line:
-                assert len(await line.older(5)) == 5
+            async with queue.position("c", sequence, stop) as position:
+                assert len(await position.older(5)) == 5
         assert next(connection._tokens) == asked + 1  # the server was not asked
 
 
-async def waiting(line: NatsLine) -> asyncio.Task[None]:
-    task = asyncio.create_task(line.changed())
-    await soon(lambda: line._queue._sub is not None)
-    await settle(line._connection.client)
+async def waiting(position: NatsQueuePosition) -> asyncio.Task[None]:
+    task = asyncio.create_task(position.changed())
+    await soon(lambda: position._watched.is_watched)
+    await settle(position._connection.client)
     return task
 
 
@@ -129,8 +126,8 @@ async def test_the_end_of_a_turn_elsewhere_wakes_who_waits(
     connection: Connection, other: Connection
 ) -> None:
     one, two = await ask(connection, 2)
-    async with Lines(connection).place("c", two, Stop()) as line:
-        task = await waiting(line)
+    async with NatsQueue(connection).position("c", two, Stop()) as position:
+        task = await waiting(position)
         await publish(other, "chat.delta.c", b'{"type":"text","turn_id":"t0"}')
         await publish(other, "chat.delta.another", END)
         done, _ = await asyncio.wait({task}, timeout=0.1)
@@ -138,33 +135,34 @@ async def test_the_end_of_a_turn_elsewhere_wakes_who_waits(
         await publish(other, "chat.delta.c", END)
         await gone(other, one)  # the ack comes a little later than the end
         await asyncio.wait_for(task, 0.5)
-        assert await line.older(20) == ()
+        assert await position.older(20) == ()
 
 
 async def test_the_end_of_a_turn_here_wakes_who_waits(connection: Connection) -> None:
     one, two = await ask(connection, 2)
-    lines = Lines(connection)
-    async with lines.place("c", two, Stop()) as line:
-        task = await waiting(line)
+    queue = NatsQueue(connection)
+    async with queue.position("c", two, Stop()) as position:
+        task = await waiting(position)
         await gone(connection, one)
-        lines.ended("c")
-        lines.ended("nobody-waits-here")
+        queue.ended("c")
+        queue.ended("nobody-waits-here")
         await asyncio.wait_for(task, 0.5)
 
 
-async def test_without_a_word_it_is_looked_at_again_after_a_second(connection: Connection) -> None:
+async def test_without_a_word_it_is_looked_at_again_after_a_while(connection: Connection) -> None:
     _, two = await ask(connection, 2)
-    async with Lines(connection).place("c", two, Stop()) as line:
+    queue = NatsQueue(connection, poll_seconds=0.2)
+    async with queue.position("c", two, Stop()) as position:
         began = time.monotonic()
-        await asyncio.wait_for(line.changed(), 3)
-        assert time.monotonic() - began > 0.9
+        await asyncio.wait_for(position.changed(), 3)
+        assert time.monotonic() - began > 0.15
 
 
 async def test_who_waits_can_be_stopped(connection: Connection) -> None:
     _, two = await ask(connection, 2)
     stop = Stop()
-    async with Lines(connection).place("c", two, stop) as line:
-        task = await waiting(line)
+    async with NatsQueue(connection).position("c", two, stop) as position:
+        task = await waiting(position)
         stop.request()
         with pytest.raises(Cancelled):
             await asyncio.wait_for(task, 0.5)
@@ -172,12 +170,12 @@ async def test_who_waits_can_be_stopped(connection: Connection) -> None:
 
 async def test_many_that_wait_share_one_subscription_and_leave_none(connection: Connection) -> None:
     sequences = await ask(connection, 12)
-    lines = Lines(connection)
+    queue = NatsQueue(connection)
     before = len(connection.client._subs)
 
     async def wait(sequence: int) -> None:
-        async with lines.place("c", sequence, Stop()) as line:
-            await line.changed()
+        async with queue.position("c", sequence, Stop()) as position:
+            await position.changed()
 
     tasks = [asyncio.create_task(wait(sequence)) for sequence in sequences[1:]]
     await soon(lambda: len(connection.client._subs) > before)
@@ -187,21 +185,4 @@ async def test_many_that_wait_share_one_subscription_and_leave_none(connection: 
     await publish(connection, "chat.delta.c", END)
     await asyncio.wait_for(asyncio.gather(*tasks), 1)
     assert len(connection.client._subs) == before
-    assert not lines._queues
-
-
-async def test_an_interruption_reaches_whoever_has_the_turn(
-    connection: Connection, other: Connection
-) -> None:
-    heard: list[bytes] = []
-
-    async def hear(msg: Msg) -> None:
-        heard.append(msg.data)
-
-    await other.client.subscribe("chat.cancel", cb=hear)
-    await settle(other.client)
-    _, two = await ask(connection, 2)
-    async with Lines(connection).place("c", two, Stop()) as line:
-        await line.interrupt("t0")
-    await soon(lambda: bool(heard))
-    assert msgspec.json.decode(heard[0], type=CancelRequest) == CancelRequest("c", "t0")
+    assert not queue._watched

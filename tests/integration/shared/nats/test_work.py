@@ -344,7 +344,7 @@ class Worker:
         self,
         connection: Connection,
         do: Callable[[Worker, Delivery], Awaitable[None]],
-        places: int = 4,
+        slots: int = 4,
     ) -> None:
         self.do = do
         self.begun: list[bytes] = []
@@ -354,7 +354,7 @@ class Worker:
             connection,
             CHAT_REQUESTS_STREAM,
             CHAT_WORKERS,
-            places=places,
+            slots=slots,
             handle=self._handle,
             dead_letter=self._dead_letter,
         )
@@ -371,9 +371,9 @@ class Worker:
 
 @contextlib.asynccontextmanager
 async def working(
-    connection: Connection, do: Callable[[Worker, Delivery], Awaitable[None]], places: int = 4
+    connection: Connection, do: Callable[[Worker, Delivery], Awaitable[None]], slots: int = 4
 ) -> AsyncIterator[Worker]:
-    worker = Worker(connection, do, places)
+    worker = Worker(connection, do, slots)
     await worker.work.start()
     try:
         yield worker
@@ -426,10 +426,10 @@ async def test_leases_of_what_runs_and_of_what_waits_are_kept(chat: Connection) 
     release = asyncio.Event()
 
     async def hold(worker: Worker, delivery: Delivery) -> None:
-        async with worker.work.place(delivery):
+        async with worker.work.slot(delivery):
             await release.wait()
 
-    async with working(chat, hold, places=1) as worker:
+    async with working(chat, hold, slots=1) as worker:
         await ask(chat, b"one", b"two")
         await soon(lambda: len(worker.begun) == 2)
         until = time.monotonic() + 2.5 * LEASE
@@ -439,18 +439,18 @@ async def test_leases_of_what_runs_and_of_what_waits_are_kept(chat: Connection) 
         await soon(lambda: len(worker.ended) == 2)
 
 
-async def test_no_more_run_than_there_are_places(chat: Connection) -> None:
+async def test_no_more_run_than_there_are_slots(chat: Connection) -> None:
     running = most = 0
 
     async def hold(worker: Worker, delivery: Delivery) -> None:
         nonlocal running, most
-        async with worker.work.place(delivery):
+        async with worker.work.slot(delivery):
             running += 1
             most = max(most, running)
             await asyncio.sleep(0.001)
             running -= 1
 
-    async with working(chat, hold, places=3) as worker:
+    async with working(chat, hold, slots=3) as worker:
         await ask(chat, *(b"%d" % n for n in range(100)))
         await soon(lambda: len(worker.ended) == 100)
     assert most == 3
@@ -460,10 +460,10 @@ async def test_what_needs_no_place_passes_those_that_wait_for_one(chat: Connecti
     async def hold(worker: Worker, delivery: Delivery) -> None:
         if delivery.data == b"quick":
             return
-        async with worker.work.place(delivery):
+        async with worker.work.slot(delivery):
             await asyncio.Event().wait()
 
-    async with working(chat, hold, places=2) as worker:
+    async with working(chat, hold, slots=2) as worker:
         await ask(chat, *(b"slow" for _ in range(20)), b"quick")
         await soon(lambda: worker.ended == [b"quick"])
 
@@ -531,11 +531,11 @@ async def test_what_runs_is_finished_and_what_waits_is_handed_back_at_once(
     release = asyncio.Event()
 
     async def hold(worker: Worker, delivery: Delivery) -> None:
-        async with worker.work.place(delivery):
+        async with worker.work.slot(delivery):
             await release.wait()
 
     async with connected(server.url) as other:
-        first = Worker(chat, hold, places=2)
+        first = Worker(chat, hold, slots=2)
         await first.work.start()
         await ask(chat, *(b"%d" % n for n in range(8)))
         await soon(lambda: len(first.begun) == 8)
@@ -554,7 +554,7 @@ async def test_what_does_not_finish_in_time_is_handed_back(
     chat: Connection, server: NatsServer
 ) -> None:
     async def hold(worker: Worker, delivery: Delivery) -> None:
-        async with worker.work.place(delivery):
+        async with worker.work.slot(delivery):
             await asyncio.Event().wait()
 
     first = Worker(chat, hold)

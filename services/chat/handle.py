@@ -1,0 +1,211 @@
+"""Verb: a request is taken from the work queue and dealt with, to its ack.
+
+It is refused, or waits for its place in its conversation, is answered, or ends without a start. Who
+raises leaves the message to be delivered again: nothing that was done by then is done twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.chat import conversation
+from services.chat.answer import GivenUp
+from services.chat.queue import Move, next_move
+from services.chat.request import speech_of, understand
+from services.chat.turn import Turn
+from shared.contract import AudioFailed, CancelRequest, SpeechRequest
+from shared.errors import Busy, Cancelled
+from shared.refuse import Refused, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from services.chat.held_turns import HeldTurns
+    from services.chat.ports import (
+        Answering,
+        Cancels,
+        Clock,
+        Conversations,
+        Ends,
+        Queue,
+        QueuePosition,
+        Slots,
+    )
+    from shared.contract import ChatRequest, Done, Failed
+    from shared.errors import Failure
+    from shared.process.cancel import Stop
+    from shared.refuse import DeadLetters, Message, Turns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What is let in, and how."""
+
+    max_bytes: int
+    max_queued: int  # requests of one conversation that may wait
+    speech: bool  # whether a turn is spoken whose request does not say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependencies:
+    queue: Queue
+    slots: Slots
+    held: HeldTurns
+    cancels: Cancels
+    ends: Ends
+    # Held while a turn ends without a start: a flood of them must not crowd out those that run.
+    ending: AbstractAsyncContextManager[object]
+    turns: Turns
+    dead_letters: DeadLetters
+    count_refused: Callable[[Failure], None]
+    count_ended: Callable[[Done | Failed, float], None]  # a turn, and the seconds it ran
+    clock: Clock
+
+
+async def handle(
+    message: Message, answer: Answering, admission: Admission, needs: Dependencies
+) -> None:
+    """Deals with one message and acks it; `answer` is bound to it.
+
+    Raises:
+        Superseded: somebody else deals with it.
+        NatsError: it has to be delivered again.
+    """
+    found = understand(message, max_bytes=admission.max_bytes)
+    if isinstance(found, Refused):
+        await refuse(
+            message,
+            found,
+            turns=needs.turns,
+            dead_letters=needs.dead_letters,
+            count=needs.count_refused,
+        )
+        await message.ack()
+        return
+    await _Handling(message, found, answer, admission, needs).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Handling:
+    """A request that was understood, on its way."""
+
+    message: Message
+    request: ChatRequest
+    answer: Answering
+    admission: Admission
+    needs: Dependencies
+
+    @property
+    def conversation_id(self) -> str:
+        return str(self.request.conversation_id)
+
+    @property
+    def turn_id(self) -> str:
+        return str(self.request.turn_id)
+
+    async def run(self) -> None:
+        try:
+            with self.needs.held.hold(self.conversation_id, self.turn_id) as stop:
+                await self._in_its_turn(stop)
+        finally:
+            self.needs.queue.ended(self.conversation_id)
+
+    async def _in_its_turn(self, stop: Stop) -> None:
+        place = self.needs.queue.position(self.conversation_id, self.message.sequence, stop)
+        try:
+            async with place as position:
+                is_first = await self._wait(position)
+        except (Busy, Cancelled) as exc:
+            async with self.needs.ending:
+                await self._end_unstarted(exc)
+            return
+        if not is_first:
+            await self.message.ack()
+            return
+        async with self.needs.slots.slot(self.message):
+            with self.needs.held.run(self.conversation_id, self.turn_id):
+                await self._answer(stop)
+
+    async def _wait(self, position: QueuePosition) -> bool:
+        """True when it is the oldest one left, False when an older one answers for both.
+
+        Raises:
+            Busy: it does not want to wait, or too many wait already.
+            Cancelled: it was stopped while it waited.
+            Superseded: its message is gone from the queue, so somebody else has dealt with it.
+        """
+        limit = self.admission.max_queued
+        while True:
+            older = await position.older(limit + 1)
+            match next_move(older, self.turn_id, self.request.on_busy, limit):
+                case Move.START:
+                    return True
+                case Move.YIELD:
+                    return False
+                case Move.REJECT:
+                    raise Busy("a turn of this conversation is under way")
+                case Move.OVERFLOW:
+                    raise Busy(f"{limit} requests of this conversation wait already")
+                case Move.INTERRUPT:
+                    # Each time: nobody may have heard it, and whoever has stopped does not mind.
+                    interrupted = CancelRequest(self.conversation_id, older[0].turn_id)
+                    await self.needs.cancels.send(interrupted)
+                case Move.WAIT:
+                    pass
+            await position.changed()
+
+    async def _answer(self, stop: Stop) -> None:
+        began = self.needs.clock.monotonic()
+        end = None
+        try:
+            end = await self.answer(self.request, stop)
+        except Busy as exc:
+            await self._end_unstarted(exc)
+            return
+        except GivenUp as exc:
+            await self.needs.dead_letters.add(self.message, exc)
+        await self.message.ack()
+        if end is not None:
+            self.needs.count_ended(end, self.needs.clock.monotonic() - began)
+
+    async def _end_unstarted(self, why: Busy | Cancelled) -> None:
+        """Refused, or stopped while it waited: an end without a start, and the voice ends too."""
+        turn = Turn(self.conversation_id, self.turn_id)
+        end: Done | Failed
+        if isinstance(why, Cancelled):
+            end = turn.stopped(self.request.metadata)
+        else:
+            end = turn.failed(why.as_error())
+        sequence = await self.needs.ends.text(self.message, end)
+        speech = speech_of(self.request, default=self.admission.speech)
+        if speech is not None:
+            voice: SpeechRequest | AudioFailed
+            if isinstance(why, Cancelled):  # the speech worker says what is kept of it: nothing
+                voice = SpeechRequest(
+                    self.conversation_id, self.turn_id, speech, start_sequence=sequence
+                )
+            else:  # a flood of refusals must not become work for the speech workers
+                voice = AudioFailed(self.conversation_id, self.turn_id, 1, error=why.as_error())
+            await self.needs.ends.voice(self.message, voice)
+        await self.message.ack()
+        self.needs.count_ended(end, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTurns:
+    """Implements shared.refuse.Turns: a turn is known when its conversation's document names it."""
+
+    conversations: Conversations
+    ends: Ends
+
+    async def knows(self, conversation_id: str, turn_id: str) -> bool:
+        held = await self.conversations.load(conversation_id)
+        return conversation.knows(held.value, turn_id)
+
+    async def fail(
+        self, message: Message, conversation_id: str, turn_id: str, error: Failure
+    ) -> None:
+        failed = Turn(conversation_id, turn_id).failed(error.as_error())
+        await self.ends.text(message, failed)

@@ -1,0 +1,66 @@
+"""The turns that a process holds, and which of them a cancel means."""
+
+from __future__ import annotations
+
+from services.chat.held_turns import HeldTurns
+from shared.contract import CancelRequest
+from shared.process.cancel import Stop
+
+
+def test_a_turn_that_waits_is_stopped_by_its_name() -> None:
+    held = HeldTurns(Stop)
+    with held.hold("c1", "t1") as one, held.hold("c1", "t2") as two:
+        held.cancel(CancelRequest("c1", "t2"))
+
+        assert (one.requested, two.requested) == (False, True)
+
+
+def test_without_a_name_the_turn_under_way_is_meant() -> None:
+    held = HeldTurns(Stop)
+    with held.hold("c1", "t1") as one, held.run("c1", "t1"), held.hold("c1", "t2") as two:
+        held.cancel(CancelRequest("c1"))
+
+        assert (one.requested, two.requested) == (True, False)
+
+
+def test_without_a_name_nobody_is_stopped_who_only_waits() -> None:
+    held = HeldTurns(Stop)
+    with held.hold("c1", "t1") as one:
+        held.cancel(CancelRequest("c1"))
+
+        assert not one.requested
+
+
+def test_another_conversation_s_turn_of_the_same_name_goes_on() -> None:
+    held = HeldTurns(Stop)
+    with held.hold("c1", "t1") as one, held.run("c1", "t1"):
+        held.cancel(CancelRequest("c2", "t1"))
+        held.cancel(CancelRequest("c2"))
+
+        assert not one.requested
+
+
+def test_how_much_was_heard_is_handed_on() -> None:
+    held = HeldTurns(Stop)
+    with held.hold("c1", "t1") as one:
+        held.cancel(CancelRequest("c1", "t1", 1_500))
+
+        assert one.heard_ms == 1_500
+
+
+def test_a_turn_that_has_ended_is_not_stopped() -> None:
+    held = HeldTurns(Stop)
+    with held.hold("c1", "t1") as one, held.run("c1", "t1"):
+        pass
+    held.cancel(CancelRequest("c1", "t1"))
+    held.cancel(CancelRequest("c1"))
+
+    assert not one.requested
+
+
+def test_those_that_wait_and_those_that_run_are_counted() -> None:
+    held = HeldTurns(Stop)
+    with held.hold("c1", "t1"), held.hold("c1", "t2"), held.run("c1", "t1"):
+        assert (held.running, held.waiting) == (1, 1)
+
+    assert (held.running, held.waiting) == (0, 0)
