@@ -26,7 +26,10 @@ from services.tts.ports import VoiceParams
 from services.tts.request import understand
 from services.tts.script import Script
 from services.tts.speak import GivenUp, Job, Rules, World, speak
-from services.tts.together.pool import TogetherSpeech
+from services.tts.together.connection import Endpoint
+from services.tts.together.end_of_audio import Patience
+from services.tts.together.pool import Limits
+from services.tts.together.voice import TogetherVoice
 from shared.contract import (
     CHAT_CANCEL,
     H_ATTEMPT,
@@ -66,6 +69,7 @@ from shared.process.cancel import Stop
 from shared.process.metrics import (
     CHARACTERS,
     REFUSED,
+    SOCKET_EVENTS,
     SOCKETS,
     TURN_SECONDS,
     TURNS,
@@ -142,16 +146,18 @@ class TtsWorker:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.store = MinioStore(config.minio)
-        self.voice = TogetherSpeech(
-            url=config.url,
-            api_key=config.api_key,
+        self.voice = TogetherVoice(
+            Endpoint(
+                url=config.url,
+                api_key=config.api_key,
+                segment=config.segment,
+                connect_timeout=config.connect_timeout,
+            ),
             model=config.model,
             voice=config.voice,
-            sockets=config.sockets,
-            segment=config.segment,
-            connect_timeout=config.connect_timeout,
-            first_audio_timeout=config.first_audio_timeout,
-            audio_timeout=config.audio_timeout,
+            patience=Patience(first_audio=config.first_audio_timeout, audio=config.audio_timeout),
+            limits=Limits(sockets=config.sockets),
+            count=lambda happened: SOCKET_EVENTS.labels(happened).inc(),
         )
         self.rules = Rules(
             tries=config.tries,

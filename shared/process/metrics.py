@@ -31,6 +31,7 @@ CHARACTERS = Counter("parley_characters", "Characters given to the speech model"
 AUDIO_SECONDS = Counter("parley_audio_seconds", "Seconds of voice published")
 REFUSED = Counter("parley_refused", "Messages that were not understood", ["subject", "code"])
 SOCKETS = Gauge("parley_speech_sockets", "Open speech sockets")
+SOCKET_EVENTS = Counter("parley_speech_socket_events", "What happened on them", ["event"])
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import os
 import time
@@ -13,7 +14,10 @@ import pytest
 from services.chat.ports import Finished, Prompt, Said
 from services.chat.together.chat import TogetherChat
 from services.tts.ports import SpokenWord, VoiceParams
-from services.tts.together.pool import TogetherSpeech
+from services.tts.together.connection import Endpoint
+from services.tts.together.counts import Happened
+from services.tts.together.pool import Limits
+from services.tts.together.voice import TogetherVoice
 from shared.contract import FinishReason, PromptMessage, Role
 from shared.errors import Cancelled, ProviderAuth, ProviderError, ProviderRefused
 from shared.process.cancel import Stop
@@ -104,15 +108,30 @@ async def test_a_key_that_is_not_ours_is_refused() -> None:
 # ---------------------------------------------------------------- the voice
 
 
+class Counts(collections.Counter[Happened]):
+    """Keeps what was counted."""
+
+    def __call__(self, what: Happened) -> None:
+        self[what] += 1
+
+
 @contextlib.asynccontextmanager
-async def speaking(key: str, **pool: Any) -> AsyncIterator[TogetherSpeech]:
-    options: dict[str, Any] = {"model": MODEL, "voice": VOICE, **pool}
+async def speaking(
+    key: str, *, count: Counts | None = None, model: str = MODEL, **limits: int
+) -> AsyncIterator[TogetherVoice]:
+    count = Counts() if count is None else count
     async with (
         asyncio.timeout(100),
-        TogetherSpeech(url=URL, api_key=key, connect_timeout=15, **options) as voice,
+        TogetherVoice(
+            Endpoint(url=URL, api_key=key, connect_timeout=15),
+            model=model,
+            voice=VOICE,
+            count=count,
+            limits=Limits(**limits),
+        ) as voice,
     ):
         yield voice
-    assert voice.counts.crashes == 0
+    assert count[Happened.CRASHED] == 0
 
 
 Heard = tuple[float, list[SpokenWord]]
@@ -131,7 +150,7 @@ async def heard(parts: AsyncGenerator[bytes | SpokenWord, None]) -> Heard:
 
 
 async def spoken(
-    voice: TogetherSpeech, params: VoiceParams = PARAMS, texts: tuple[str, ...] = PIECES
+    voice: TogetherVoice, params: VoiceParams = PARAMS, texts: tuple[str, ...] = PIECES
 ) -> list[Heard]:
     async with voice.turn(params) as turn:
         pieces = [await heard(turn.say(text)) for text in texts]
@@ -146,12 +165,13 @@ def assert_plausible(texts: tuple[str, ...], pieces: list[Heard], speed: float =
 
 
 async def test_every_piece_of_a_turn_is_heard(api_key: str) -> None:
-    async with speaking(api_key) as voice:
+    counts = Counts()
+    async with speaking(api_key, count=counts) as voice:
         for _ in range(3):  # the first teaches what the provider does
             pieces = await spoken(voice)
             assert_plausible(PIECES, pieces)
     assert all(seconds > 0 for seconds, _ in pieces)
-    assert voice.counts.unknown == 0
+    assert counts[Happened.UNKNOWN_EVENT] == 0
 
 
 async def test_turns_at_once_are_all_heard(api_key: str) -> None:
@@ -162,7 +182,8 @@ async def test_turns_at_once_are_all_heard(api_key: str) -> None:
 
 
 async def test_voice_speed_and_pronunciations_change_on_the_open_socket(api_key: str) -> None:
-    async with speaking(api_key, sockets=1) as voice:
+    counts = Counts()
+    async with speaking(api_key, count=counts, sockets=1) as voice:
         plain = await spoken(voice)
         ways = [
             VoiceParams(model=MODEL, voice="af_bella(2)+af_heart(1)"),
@@ -173,7 +194,7 @@ async def test_voice_speed_and_pronunciations_change_on_the_open_socket(api_key:
             assert_plausible(PIECES, await spoken(voice, way), way.speed)
         fast = await spoken(voice, ways[1])
         assert sum(s for s, _ in fast) < 0.75 * sum(s for s, _ in plain)
-        assert voice.counts.connects == 1
+        assert counts[Happened.CONNECTED] == 1
 
 
 async def test_words_have_times_within_their_piece(api_key: str) -> None:

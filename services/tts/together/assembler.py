@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from services.tts.audio import pcm
 from services.tts.ports import SpokenWord
 
 if TYPE_CHECKING:
-    from services.tts.together.protocol import Words
-
-ItemId: TypeAlias = str | int
+    from services.tts.together.protocol import ItemId, Words
 
 # The first word of an item begins soon after the item does, so an item that begins this far into
 # its context tells what its words' times are relative to; nearer to the beginning the two readings
@@ -31,12 +29,11 @@ class _Item:
 
 
 @dataclass(slots=True)
-class Utterance:
+class Assembler:
     """Positions are those of the samples as they are heard, piece by piece."""
 
     piece: int = 0
     heard: int = 0  # bytes of this piece
-    lost_words: int = 0  # that came too late to be placed
     _context_heard: int = 0
     _items: dict[ItemId | None, _Item] = field(default_factory=dict)
     _from_context: bool | None = None
@@ -66,12 +63,11 @@ class Utterance:
         item.done = True
         return self._count(item.audio.flush())
 
-    def words(self, event: Words) -> list[SpokenWord]:
-        """Words with their places in this piece; none for what belongs to an earlier one."""
+    def words(self, event: Words) -> list[SpokenWord] | None:
+        """Words with their times in this piece; None when they belong to an earlier one."""
         item = self._items.get(event.item_id) or self._items.get(None) or self._begin(event.item_id)
         if item.piece != self.piece:
-            self.lost_words += len(event.words)
-            return []
+            return None
         if item.from_context is None and event.start_seconds:
             item.from_context = self._counts_from_context(item, event.start_seconds[0])
         start = pcm.seconds(item.start)

@@ -3,7 +3,7 @@
 One commit may give one item or several; `done` comes for each item, for each commit, once for a
 context, or never. So a piece is complete when all of its items that began are done, and it is
 either known that a commit gives one item only, or has been quiet for so long that a further item
-would have begun. What the provider does is learned (`Habits`), for each model on its own.
+would have begun. What the provider does is learned, for each model on its own (`Profile`).
 
 A mistake must be harmless: what comes after a piece was taken for complete is heard with the next
 piece or at the end of the turn, in order. It never counts as that next piece's own audio when it
@@ -13,31 +13,25 @@ can be told apart, and teaches to wait longer when it cannot.
 from __future__ import annotations
 
 import enum
+import math
 import re
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
+from services.tts.together.profile import Position, Profile
 from shared.errors import ProviderBroken, ProviderStalled
 
-ItemId: TypeAlias = str | int
+if TYPE_CHECKING:
+    from services.tts.together.protocol import ItemId
 
 # A second item of a commit begins about as late after the first one's end as the first one did
 # after the commit; half as much again for the network.
 QUIET_FACTOR = 1.5
-QUIET_MIN, QUIET_MAX = 0.1, 1.0  # seconds
-# Without any `done` only silence tells. Wait for several of the longest pauses heard so far ...
+QUIET_MAX = 1.0  # seconds
+# Without any `done` only silence tells. Wait for several of the longest pauses heard so far.
 SILENCE_FACTOR = 4.0
-SILENCE_MIN = 0.6  # seconds
-# ... and longer, until so many pieces have shown that there really is no `done`.
-SILENCE_MIN_UNPROVEN = 1.5
-SILENCE_PROVEN_BY = 2
-# So many commits with exactly one item, each watched until it was quiet, make it a rule.
-SINGLE_PROVEN_BY = 3
 # "done" without audio is what a spent quota looks like; it could also have overtaken its audio.
 HOLLOW_MIN = 1.0
-# A provider that changes its ways is noticed after so many pieces in a row without a `done`, over
-# at least so long: a minute of trouble must not teach us to take cut audio for whole.
-FORGET_AFTER, FORGET_SECONDS = 8, 120.0
 # After an error that may mean nothing: is the voice still going on?
 DOUBTED = 1.5
 # A verdict asked for this much after it was due proves nothing: perhaps all of us stood still and
@@ -54,61 +48,16 @@ def is_compound(text: str) -> bool:
     return len(text) > _COMPOUND_CHARS or _COMPOUND.search(text.strip()) is not None
 
 
-class Place(enum.Enum):
-    """The first piece of a context, or a later one: some give one `done` a context."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long is waited for what, in seconds."""
 
-    FIRST = enum.auto()
-    LATER = enum.auto()
-
-
-@dataclass(slots=True)
-class _Dones:
-    """How often a `done` came in one place, and how long none has."""
-
-    came: int = 0
-    missed: int = 0
-    missed_since: float = 0.0
-
-    def note(self, came: bool, now: float) -> None:
-        if came:
-            self.came, self.missed = self.came + 1, 0
-            return
-        if not self.missed:
-            self.missed_since = now
-        self.missed += 1
-        if self.missed >= FORGET_AFTER and now - self.missed_since >= FORGET_SECONDS:
-            self.came = 0
-
-
-@dataclass(slots=True)
-class Habits:
-    """What one provider does for one model, as seen so far by all turns."""
-
-    several: bool = False  # more than one item or `done` for a commit was seen
-    words_late: bool = False  # words were seen after the `done` of their item
-    first_audio: float = 0.0  # seconds; the longest lately
-    single: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
-    dones: dict[Place, _Dones] = field(default_factory=lambda: {p: _Dones() for p in Place})
-
-    def one_item(self, compound: bool) -> bool:
-        """True when it is known that such a text gives exactly one item."""
-        proofs = self.single[True] + (0 if compound else self.single[False])
-        return not self.several and proofs >= SINGLE_PROVEN_BY
-
-    def expects_done(self, place: Place) -> bool:
-        """True where a missing `done` means that audio is missing, too."""
-        here = self.dones[place]
-        if here.came:
-            return True
-        # Seen in first pieces only: a later piece may fail once to find out, then we know.
-        return place is Place.LATER and self.dones[Place.FIRST].came > 0 and not here.missed
-
-    def silence_min(self) -> float:
-        missed = sum(dones.missed for dones in self.dones.values())
-        return SILENCE_MIN if missed >= SILENCE_PROVEN_BY else SILENCE_MIN_UNPROVEN
-
-    def note_first_audio(self, delay: float) -> None:
-        self.first_audio = max(delay, 0.9 * self.first_audio)
+    first_audio: float = 10.0  # after a commit
+    audio: float = 5.0  # between two deltas
+    quiet_min: float = 0.1  # after the last `done`, however fast the provider is
+    # Without any `done`: the least, and the least until it is proven that there is none.
+    silence_min: float = 0.6
+    silence_min_unproven: float = 1.5
 
 
 class State(enum.Enum):
@@ -142,10 +91,6 @@ NEXT = {  # everything that may happen to a piece
 }
 
 
-def _place(piece: int) -> Place:
-    return Place.FIRST if piece <= 1 else Place.LATER
-
-
 @dataclass(slots=True)
 class _Item:
     piece: int
@@ -155,12 +100,11 @@ class _Item:
 
 
 @dataclass(slots=True)
-class Completion:
+class EndOfAudio:
     """Watches the pieces of one context, one after the other."""
 
-    habits: Habits
-    first_audio_timeout: float
-    audio_timeout: float
+    profile: Profile
+    patience: Patience
     state: State = State.SILENT
     pieces: int = 0
     _compound: bool = False
@@ -187,7 +131,7 @@ class Completion:
         self.state = NEXT[self.state, Step.COMMIT]
         anonymous = self._items.get(None)
         if anonymous and not anonymous.done and anonymous.piece == self.pieces:
-            self._owed += self.habits.expects_done(self._place)
+            self._owed += self.profile.expects_done(self._position)
         self.pieces += 1
         self._compound, self._words, self._patient = is_compound(text), words, False
         self._committed = self._last = now
@@ -224,7 +168,7 @@ class Completion:
         """Words of an item have come."""
         item = self._items.get(item_id)
         if item is not None and item.done:
-            self.habits.words_late = True
+            self.profile.words_late = True
         if self.state is State.PAUSED:
             self._last = now
 
@@ -252,36 +196,44 @@ class Completion:
             return item_id is None and item.done
         # Some give one item a context: then its name comes again with the next piece. But where a
         # `done` is to be expected, an item of an earlier piece without one is late.
-        return item_id is None or item.done or not self.habits.expects_done(_place(item.piece))
+        return (
+            item_id is None or item.done or not self.profile.expects_done(Position.of(item.piece))
+        )
 
     def knows(self, item_id: ItemId) -> bool:
         """True when audio of this item was heard."""
         return item_id in self._items
 
-    def settled(self, now: float) -> bool:
-        """True when nothing is expected any more: what still came would be a surprise."""
+    @property
+    def settled_at(self) -> float:
+        """When nothing is expected any more, unless something happens before."""
         match self.state:
             case State.SILENT:
-                return True
+                return 0.0
             case State.PAUSED:
-                return now - self._last >= self.quiet
-            case State.SPEAKING:
-                silent = now - self._last >= self.silence
-                return silent and not self.habits.expects_done(self._place)
+                return self._last + self.quiet
+            case State.SPEAKING if not self.profile.expects_done(self._position):
+                return self._last + self.silence
             case _:
-                return False
+                return math.inf
+
+    def settled(self, now: float) -> bool:
+        """True when what still came would be a surprise."""
+        return now >= self.settled_at
 
     @property
     def quiet(self) -> float:
         """So long a silence after the last `done` means that no further item will begin."""
         wanted = QUIET_FACTOR * max(self._first_delay, self._gap)
-        return min(max(wanted, QUIET_MIN), QUIET_MAX)
+        return min(max(wanted, self.patience.quiet_min), QUIET_MAX)
 
     @property
     def silence(self) -> float:
         """So long a silence means the end where no `done` ever says it."""
         wanted = max(SILENCE_FACTOR * self._gap, QUIET_FACTOR * self._first_delay)
-        return min(max(wanted, self.habits.silence_min()), self.audio_timeout)
+        proven = self.profile.silence_proven
+        least = self.patience.silence_min if proven else self.patience.silence_min_unproven
+        return min(max(wanted, least), self.patience.audio)
 
     @property
     def due(self) -> float:
@@ -313,9 +265,9 @@ class Completion:
                 # `_last`: while an earlier piece is still being heard, ours has not stalled.
                 return self._last + self._first_audio_patience
             case State.HOLLOW:
-                known = max(self._first_delay, self.habits.first_audio)
+                known = max(self._first_delay, self.profile.first_audio)
                 return self._last + max(HOLLOW_MIN, QUIET_FACTOR * known)
-            case State.SPEAKING if self.habits.expects_done(self._place):
+            case State.SPEAKING if self.profile.expects_done(self._position):
                 return self._last + self._audio_patience
             case State.SPEAKING:
                 return self._last + self.silence
@@ -325,23 +277,23 @@ class Completion:
     @property
     def _first_audio_patience(self) -> float:
         if not self._doubted:
-            return self.first_audio_timeout
-        return min(self.first_audio_timeout, max(DOUBTED, 2 * self.habits.first_audio))
+            return self.patience.first_audio
+        return min(self.patience.first_audio, max(DOUBTED, 2 * self.profile.first_audio))
 
     @property
     def _audio_patience(self) -> float:
-        return min(self.audio_timeout, DOUBTED) if self._doubted else self.audio_timeout
+        return min(self.patience.audio, DOUBTED) if self._doubted else self.patience.audio
 
     def _at_once(self) -> bool:
         """True when no silence is needed to know."""
         if self.state is State.SILENT:
             return True
-        needs_words = self._words and self.habits.words_late
+        needs_words = self._words and self.profile.words_late
         return (
             self.state is State.PAUSED
             and not self._patient
             and not needs_words
-            and self.habits.one_item(self._compound)
+            and self.profile.one_item(self._compound)
         )
 
     def _verdict(self, now: float) -> bool:
@@ -350,8 +302,8 @@ class Completion:
                 raise ProviderStalled(f"no audio within {self._first_audio_patience:g} s")
             case State.HOLLOW:
                 raise ProviderBroken("the provider calls a piece done without any audio")
-            case State.SPEAKING if self.habits.expects_done(self._place):
-                self.habits.dones[self._place].note(False, now)
+            case State.SPEAKING if self.profile.expects_done(self._position):
+                self.profile.dones[self._position].note(False, now)
                 raise ProviderStalled(f"no audio and no done for {self._audio_patience:g} s")
             case State.SPEAKING:
                 self._learn(came=False, now=now)
@@ -363,13 +315,17 @@ class Completion:
         if self._patient:
             return  # this piece has taught what it could
         if not came:
-            self.habits.dones[self._place].note(False, now)
+            self.profile.dones[self._position].note(False, now)
         elif sum(item.piece == self.pieces for item in self._items.values()) == 1:
-            self.habits.single[self._compound] += 1
+            self.profile.single[self._compound] += 1
 
     @property
-    def _place(self) -> Place:
-        return _place(self.pieces)
+    def _place(self) -> Position:
+        return Position.of(self.pieces)
+
+    @property
+    def _position(self) -> Position:
+        return Position.of(self.pieces)
 
     def _note_pause(self, now: float) -> None:
         if self._last_audio is not None:
@@ -382,13 +338,13 @@ class Completion:
         if self.state in {State.WAITING, State.HOLLOW}:
             delay = now - self._committed
             self._first_delay = max(self._first_delay, delay)
-            self.habits.note_first_audio(delay)
+            self.profile.note_first_audio(delay)
         self._note_several()
         return item
 
     def _note_several(self) -> None:
         if self._begun > self.pieces or self._dones > self.pieces:
-            self.habits.several = True
+            self.profile.several = True
 
     def _done_known(self, item: _Item, now: float) -> None:
         if item.done:
@@ -429,4 +385,4 @@ class Completion:
         self.state = NEXT[self.state, Step.DONE]
         if self.state is State.PAUSED and not self._done_here:
             self._done_here = True
-            self.habits.dones[self._place].note(True, now)
+            self.profile.dones[self._position].note(True, now)

@@ -7,24 +7,15 @@ call of msgspec, base64 included (measured: a third of `json` and `base64`).
 from __future__ import annotations
 
 import contextlib
-import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, urlencode
 
 import msgspec
 from msgspec import Struct
 
+from services.tts.together.faults import Fault
 from shared.contract import SAMPLE_RATE
-from shared.errors import (
-    ProviderAuth,
-    ProviderBroken,
-    ProviderError,
-    ProviderOverloaded,
-    ProviderRateLimited,
-    ProviderRefused,
-    from_status,
-)
+from shared.errors import ProviderBroken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,15 +33,6 @@ class _Named(Struct, frozen=True, tag_field="type"):
     """`context_id` is echoed when it was sent, says the provider; some events come without."""
 
     context_id: str | None = None
-
-
-class Fault(Struct, frozen=True):
-    """What the provider says of an error."""
-
-    message: str | None = None
-    type: str | None = None
-    param: Any = None
-    code: str | int | None = None
 
 
 class SessionCreated(_Named, frozen=True, tag="session.created"):
@@ -97,7 +79,7 @@ class Failed(_Named, frozen=True, tag="conversation.item.tts.failed"):
 
 
 class ContextCancelled(_Named, frozen=True, tag="context.cancelled"):
-    """The context's place is free again."""
+    """The context does not count any more."""
 
 
 class ProtocolError(_Named, frozen=True, tag="error"):
@@ -133,7 +115,8 @@ _Wire: TypeAlias = (
 )
 Event: TypeAlias = _Wire | Unknown | Garbled
 
-_KNOWN = {
+# Of these a form that we do not know is no matter of indifference: something was lost with it.
+_MATTER = {
     "conversation.item.audio_output.delta",
     "conversation.item.audio_output.done",
     "conversation.item.tts.failed",
@@ -153,114 +136,39 @@ class _Head(Struct, frozen=True):
 _head = msgspec.json.Decoder(_Head)
 
 
-@dataclass(slots=True)
-class Receiver:
-    """Turns the frames of one socket into events, and counts what it makes nothing of."""
+def decode(frame: str | bytes) -> Event:
+    """The meaning of one frame: text is JSON, binary is audio of nobody in particular.
 
-    unknown: int = 0
-    garbled: int = 0
-    unknown_types: set[str] = field(default_factory=set)
+    Raises:
+        ProviderBroken: a text frame is not JSON, so that nothing on this socket can be trusted.
+    """
+    if isinstance(frame, bytes):
+        return _binary(frame)
+    try:
+        return _event.decode(frame)
+    except msgspec.ValidationError as exc:
+        return _misfit(frame, str(exc))
+    except msgspec.DecodeError as exc:
+        raise ProviderBroken(f"a frame is not JSON: {exc}") from exc
 
-    def receive(self, frame: str | bytes) -> Event:
-        """The meaning of one frame: text is JSON, binary is audio of nobody in particular.
 
-        Raises:
-            ProviderBroken: a text frame is not JSON, so that nothing on this socket can be trusted.
-        """
-        if isinstance(frame, bytes):
-            return self._binary(frame)
-        try:
+def _binary(frame: bytes) -> Event:
+    """Audio; or JSON in a frame of the wrong kind, which no samples are mistaken for."""
+    if frame.startswith(b'{"') and frame.endswith(b"}"):
+        with contextlib.suppress(msgspec.DecodeError):
             return _event.decode(frame)
-        except msgspec.ValidationError as exc:
-            return self._misfit(frame, str(exc))
-        except msgspec.DecodeError as exc:
-            raise ProviderBroken(f"a frame is not JSON: {exc}") from exc
-
-    def _binary(self, frame: bytes) -> Event:
-        """Audio; or JSON in a frame of the wrong kind, which no samples are mistaken for."""
-        if frame.startswith(b'{"') and frame.endswith(b"}"):
-            with contextlib.suppress(msgspec.DecodeError):
-                return _event.decode(frame)
-        return Audio(delta=frame)
-
-    def _misfit(self, frame: str, reason: str) -> Event:
-        """JSON, but no event of ours: one we do not know, or a known one in another form."""
-        try:
-            head = _head.decode(frame)
-        except msgspec.ValidationError:
-            head = _Head()
-        kind = head.type if isinstance(head.type, str) else ""
-        context = head.context_id if isinstance(head.context_id, str) else None
-        if kind in _KNOWN:
-            self.garbled += 1
-            return Garbled(kind, context, reason)
-        self.unknown += 1
-        if len(self.unknown_types) < 50:  # names to look at, not a place to fill memory
-            self.unknown_types.add(kind[:100])
-        return Unknown(kind, context)
+    return Audio(delta=frame)
 
 
-# ---------------------------------------------------------------- errors
-
-
-class TooManyContexts(ProviderOverloaded):
-    """This socket holds as many contexts as the provider allows: go to another one."""
-
-
-_CODES: dict[str, type[ProviderError]] = {
-    "invalid_api_key": ProviderAuth,
-    "missing_api_key": ProviderAuth,
-    "authentication_error": ProviderAuth,
-    "permission_error": ProviderAuth,
-    "insufficient_quota": ProviderAuth,
-    "model_not_available": ProviderRefused,
-    "model_not_found": ProviderRefused,
-    "too_many_contexts": TooManyContexts,
-    "max_contexts_reached": TooManyContexts,
-    "context_limit_reached": TooManyContexts,
-    "rate_limit": ProviderRateLimited,
-    "rate_limit_error": ProviderRateLimited,
-    "rate_limit_exceeded": ProviderRateLimited,
-    "rate_limited": ProviderRateLimited,
-    "too_many_requests": ProviderRateLimited,
-    "dynamic_request_limited": ProviderRateLimited,
-    "dynamic_token_limited": ProviderRateLimited,
-    "overloaded": ProviderOverloaded,
-    "overloaded_error": ProviderOverloaded,
-    "service_unavailable": ProviderOverloaded,
-}
-# The general word comes last: `type` says invalid_request_error of nearly everything.
-_TYPES: dict[str, type[ProviderError]] = {**_CODES, "invalid_request_error": ProviderRefused}
-# "Max contexts reached", "maximum of 100 contexts", "too many contexts": no code is documented.
-_CONTEXTS = re.compile(
-    r"\b(?:max|many|limit|exceed|reached)\w*\b.*\bcontexts\b"
-    r"|\bcontexts\b.*\b(?:max|limit|exceed|reached)",
-    re.IGNORECASE | re.DOTALL,
-)
-
-
-def as_error(fault: Fault | str | None) -> ProviderError:
-    """The error of ours that the provider means."""
-    if not isinstance(fault, Fault):
-        fault = Fault(message=fault)
-    message = fault.message or str(fault.code or fault.type or "the provider gave no reason")
-    return _error_class(fault, message)(message)
-
-
-def _error_class(fault: Fault, message: str) -> type[ProviderError]:
-    if _CONTEXTS.search(message):
-        return TooManyContexts
-    code = fault.code
-    if isinstance(code, str) and code.isdigit():
-        code = int(code)
-    if isinstance(code, int):
-        return type(from_status(code, message)) if 400 <= code < 600 else ProviderBroken
-    return (
-        _CODES.get(code or "")
-        or _TYPES.get(fault.type or "")
-        or _TYPES.get(code or "")
-        or ProviderBroken
-    )
+def _misfit(frame: str, reason: str) -> Event:
+    """JSON, but no event of ours: one we do not know, or a known one in another form."""
+    try:
+        head = _head.decode(frame)
+    except msgspec.ValidationError:
+        head = _Head()
+    kind = head.type if isinstance(head.type, str) else ""
+    context = head.context_id if isinstance(head.context_id, str) else None
+    return Garbled(kind, context, reason) if kind in _MATTER else Unknown(kind, context)
 
 
 # ---------------------------------------------------------------- to the provider
@@ -277,25 +185,17 @@ def commit(context: str) -> bytes:
     return _encode({"type": "input_text_buffer.commit", "context_id": context})
 
 
-def clear(context: str) -> bytes:
-    """Drops text that was appended, not what is being spoken already."""
-    return _encode({"type": "input_text_buffer.clear", "context_id": context})
-
-
 def cancel(context: str) -> bytes:
     """Stops the context's audio, and frees it."""
     return _encode({"type": "context.cancel", "context_id": context})
 
 
-def session_updated(session: Mapping[str, Any], context: str | None = None) -> bytes:
-    """Changes one context, or all of them. Yes, the client's event has this name."""
-    frame: dict[str, Any] = {"type": "tts_session.updated", "session": session}
-    if context is not None:
-        frame["context_id"] = context
-    return _encode(frame)
+def session_updated(session: Mapping[str, Any], context: str) -> bytes:
+    """Changes one context. Yes, the client's event has this name."""
+    return _encode({"type": "tts_session.updated", "session": session, "context_id": context})
 
 
-def session_of(params: VoiceParams) -> dict[str, Any]:
+def _session(params: VoiceParams) -> dict[str, Any]:
     """The settings of a context in full; what a turn leaves open gets the provider's default."""
     return {
         "voice": params.voice,
@@ -313,7 +213,7 @@ def session_of(params: VoiceParams) -> dict[str, Any]:
 
 def changes(params: VoiceParams, current: VoiceParams) -> dict[str, Any]:
     """The settings of `params` that differ from the current ones."""
-    wanted, given = session_of(params), session_of(current)
+    wanted, given = _session(params), _session(current)
     return {name: value for name, value in wanted.items() if value != given[name]}
 
 

@@ -1,30 +1,37 @@
-"""One turn of the voice on a shared socket: its pieces, one after the other, in its own context."""
+"""One turn of the voice on a shared socket: its pieces, one after the other, in its own context.
+
+No I/O: the socket brings what is heard, the consumer takes it part by part, and the time is given.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import enum
+import math
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from services.tts.audio.pcm import ForeignFormat
 from services.tts.ports import SpokenWord
-from services.tts.together import protocol as speech
-from services.tts.together.assembler import Utterance
-from services.tts.together.end_of_audio import Completion, Habits
+from services.tts.together.assembler import Assembler
+from services.tts.together.counts import Happened
+from services.tts.together.end_of_audio import EndOfAudio
 from services.tts.together.end_of_audio import State as PieceState
+from services.tts.together.faults import TooManyContexts
 from shared.errors import ProviderBroken, ProviderError, ProviderStalled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import Callable
 
     from services.tts.ports import VoiceParams
+    from services.tts.together.counts import Count
+    from services.tts.together.end_of_audio import Patience
+    from services.tts.together.profile import Profile
+    from services.tts.together.protocol import Audio, ItemDone, ItemId, Words
 
 Part: TypeAlias = bytes | SpokenWord
 
-MAX_WAITING = 32 * 1024 * 1024  # bytes that a turn keeps for its consumer: 11 minutes of speech
-MAX_MOVES = 3  # of one turn to other sockets, each before anything of its piece was heard
+MAX_WAITING: Final = 32 * 1024 * 1024  # bytes kept for a consumer: 11 minutes of speech
+MAX_MOVES: Final = 3  # of one turn to other sockets, each before anything of its piece was heard
 
 
 class Overflow(ProviderBroken):
@@ -35,64 +42,25 @@ class SocketLost(ProviderBroken):
     """The socket under a turn is gone."""
 
 
-class Seat(Protocol):
-    """A turn's place on a socket."""
+class Slot(Protocol):
+    """A turn's slot on a socket: the socket, as the turn sees it."""
 
-    def introduce(self, turn: TogetherTurn) -> None:
-        """Tells the provider how this turn is spoken."""
+    def submit(self, turn: Turn, text: str, now: float, *, first: bool) -> None:
+        """Asks for one piece, the first of its context or a later one; raises SocketLost."""
 
-    def send(self, frame: bytes) -> None:
-        """At once or not at all; raises SocketLost."""
-
-    def expect(self, now: float) -> None:
-        """Something was asked: from now on silence is suspicious."""
-
-    def remove(self, turn: TogetherTurn, *, spoke: bool, settled: bool) -> None:
+    def remove(self, turn: Turn, now: float, *, spoke: bool, settled: bool) -> None:
         """The turn is over; nothing of it may be heard any more."""
 
     def doubt(self) -> None:
         """A piece failed here: it had better be tried elsewhere."""
 
 
-class Places(Protocol):
-    """Who gives out places."""
+class Next(enum.Enum):
+    """What the consumer does when there is no part to take."""
 
-    first_audio_timeout: float
-    audio_timeout: float
-    max_waiting: int
-    counts: Counts
-
-    async def place(self, turn: TogetherTurn) -> None:
-        """Waits until the turn is attached to a socket."""
-
-    def wanted(self, turn: TogetherTurn) -> bool:
-        """True when others wait for a place such as this turn's."""
-        ...
-
-    def rests(self, turn: TogetherTurn) -> None:
-        """The turn says nothing just now: others may have its place when it is quiet."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened so far; metrics read it."""
-
-    connects: int = 0
-    connect_failures: int = 0
-    lost: int = 0  # sockets that broke or were closed by the provider
-    dead: int = 0  # of these: looked open and did not answer
-    retired: int = 0  # closed by us
-    turns: int = 0
-    moves: int = 0  # of a turn to another socket
-    lent: int = 0  # places given up between two pieces, for turns that waited
-    pieces: int = 0
-    characters: int = 0  # submitted: what is paid for
-    stale_bytes: int = 0  # audio of turns that are over
-    lost_words: int = 0  # that came too late to be placed
-    unattributed: int = 0  # events that named nobody and could be anybody's
-    unknown: int = 0  # events that no reference names
-    garbled: int = 0
-    crashes: int = 0  # tasks that ended by a bug
+    WAIT = enum.auto()  # until `due`, or until it is woken
+    MOVE = enum.auto()  # to another slot; nothing of the piece was heard yet
+    COMPLETE = enum.auto()
 
 
 class State(enum.Enum):
@@ -116,18 +84,29 @@ NEXT = {  # everything that may happen to a turn
 }
 
 
-class TogetherTurn:
-    """The voice of one turn. Its consumer takes parts; the reader of its socket brings them."""
+class Turn:
+    """`wake` is called when there may be something for the consumer."""
 
-    def __init__(self, places: Places, params: VoiceParams, habits: Habits) -> None:
+    def __init__(
+        self,
+        params: VoiceParams,
+        profile: Profile,
+        patience: Patience,
+        *,
+        wake: Callable[[], None],
+        count: Count,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
         self.params = params
+        self.wake = wake
         self.context = ""
-        self._places = places
-        self._habits = habits
-        self._seat: Seat | None = None
-        self._state = State.READY
-        self._utterance = Utterance()
-        self._completion = self._new_completion()
+        self.state = State.READY
+        self._profile = profile
+        self._patience = patience
+        self._count = count
+        self._max_waiting = max_waiting
+        self._slot: Slot | None = None
+        self._renew()
         self._parts: deque[Part] = deque()
         self._kept = 0  # bytes in `_parts`
         self._text = ""
@@ -135,274 +114,216 @@ class TogetherTurn:
         self._moves = 0
         self._error: ProviderError | None = None
         self._doubt: ProviderError | None = None
-        self._waiter: asyncio.Future[None] | None = None
 
     # ------------------------------------------------------------ for the consumer
 
-    async def say(self, text: str) -> AsyncGenerator[Part, None]:
-        """Speak one piece; PCM in whole samples as it arrives, ends when its audio is complete.
+    def begin(self) -> None:
+        """A piece, or the end of the turn, is to be heard.
 
         Raises:
-            ProviderError: the piece may be incomplete; say it again in a new turn of the voice.
+            ProviderError: the turn is over.
         """
-        if not text.strip():
-            return  # nobody knows what an empty commit does
-        self._begin()
-        try:
-            if self._seat is not None and self._places.wanted(self):
-                self._completion.finish()
-                while (part := await self._next()) is not None:
-                    yield part
-                self.lend()
-            if self._seat is None:
-                await self._places.place(self)
-            self._commit(text)
-            while (part := await self._next()) is not None:
-                yield part
-            self._step(Step.END)
-            self._places.rests(self)
-        except (ProviderBroken, ProviderStalled):
-            self._doubt_seat()
-            raise
-        finally:
-            if self._state is not State.READY:
-                self.leave()
-
-    async def finish(self) -> AsyncGenerator[Part, None]:
-        """After the last piece: what is still to come, until it is quiet.
-
-        Raises:
-            ProviderError: something of it is missing.
-        """
-        self._begin()
-        self._completion.finish()
-        try:
-            while (part := await self._next()) is not None:
-                yield part
-            self._step(Step.END)
-        except (ProviderBroken, ProviderStalled):
-            self._doubt_seat()
-            raise
-        finally:
-            if self._state is not State.READY:
-                self.leave()
-
-    def leave(self) -> None:
-        """Stops the audio at once; what still comes goes nowhere."""
-        self._step(Step.LEAVE)
-        self.detach()
-        self._parts.clear()
-        self._kept = 0
-
-    # ------------------------------------------------------------ for the pool and the socket
-
-    @property
-    def expecting(self) -> bool:
-        """True while audio is to come."""
-        return self._state is State.SAYING and self._completion.speaking
-
-    @property
-    def refused(self) -> bool:
-        """True while it looks for another socket, since this one is full."""
-        return isinstance(self._error, speech.TooManyContexts)
-
-    def attach(self, seat: Seat, context: str) -> None:
-        """A place on a socket, for the whole turn or until that socket is lost."""
-        self.context, self._seat = context, seat
-        self._error = None
-
-    def detach(self) -> None:
-        """Gives the place back."""
-        seat, self._seat = self._seat, None
-        if seat is not None:
-            spoke = self._completion.state is not PieceState.SILENT
-            seat.remove(self, spoke=spoke, settled=self._completion.settled(_now()))
-
-    @property
-    def lendable(self) -> bool:
-        """True between two pieces, when nothing is to come any more."""
-        silent = self._completion.state is PieceState.SILENT
-        return self._state is State.READY and not silent and self._completion.settled(_now())
-
-    @property
-    def quiet(self) -> float:
-        """Seconds without a sound after which it is lendable."""
-        return self._completion.quiet
-
-    def lend(self) -> None:
-        """Gives the place to those who wait; the next piece waits for another."""
-        self._places.counts.lent += 1
-        self.detach()
-        self._renew()
-
-    def fail(self, error: ProviderError) -> None:
-        """The first reason counts."""
-        if self._error is None:
-            self._error = error
-        self._wake()
-
-    def doubt(self, error: ProviderError) -> None:
-        """An error that may mean nothing; if the voice stops now, this is the reason."""
-        self._doubt = error
-        self._completion.doubt()
-        self._wake()
-
-    def hear(self, event: speech.Audio, now: float) -> None:
-        """Audio of this turn has come."""
-        if self._error is not None or self._completion.state is PieceState.SILENT:
-            self._places.counts.stale_bytes += len(event.data)
-            return
-        begins = self._completion.begins(event.item_id)
-        try:
-            audio = self._utterance.audio(event.item_id, event.data, begins=begins)
-        except ForeignFormat as exc:
-            self.fail(ProviderBroken(f"not the audio we asked for: {exc}"))
-            return
-        self._keep(event.item_id, audio, now)
-
-    def item_done(self, event: speech.ItemDone, now: float) -> None:
-        self._keep(event.item_id, self._utterance.done(event.item_id), now)
-        self._completion.done(event.item_id, now)
-        self._wake()
-
-    def words(self, event: speech.Words, now: float) -> None:
-        if self._error is not None or not self.params.word_timestamps:
-            return
-        self._completion.words(event.item_id, now)
-        before = self._utterance.lost_words
-        self._parts.extend(self._utterance.words(event))
-        self._places.counts.lost_words += self._utterance.lost_words - before
-        self._wake()
-
-    def knows(self, item_id: speech.ItemId | None) -> bool:
-        """True when this item's audio was heard in this turn."""
-        return item_id is not None and self._completion.knows(item_id)
-
-    # ------------------------------------------------------------ its own
-
-    def _begin(self) -> None:
-        if self._state is State.OVER:
+        if self.state is State.OVER:
             raise self._error or ProviderBroken("this turn of the voice is over")
         self._step(Step.SAY)
 
-    def _step(self, step: Step) -> None:
-        self._state = NEXT[self._state, step]
-
-    def _new_completion(self) -> Completion:
-        return Completion(
-            self._habits, self._places.first_audio_timeout, self._places.audio_timeout
-        )
-
-    def _commit(self, text: str) -> None:
-        """Sends one piece; a socket that is gone shows in what is heard of it."""
+    def commit(self, text: str, now: float) -> None:
+        """Asks for one piece; a socket that is gone shows in what is heard of it."""
         self._text, self._taken, self._doubt = text, 0, None
-        self._utterance.next_piece()
-        first = self._completion.state is PieceState.SILENT
-        now = _now()
-        self._completion.commit(text, now, words=self.params.word_timestamps)
-        if self._seat is None or self._error is not None:
+        self._assembler.next_piece()
+        first = self._end_of_audio.state is PieceState.SILENT
+        self._end_of_audio.commit(text, now, words=self.params.word_timestamps)
+        if self._slot is None or self._error is not None:
             return
         try:
-            if first:
-                self._seat.introduce(self)
-            self._seat.send(speech.append(self.context, text))
-            self._seat.send(speech.commit(self.context))
+            self._slot.submit(self, text, now, first=first)
         except SocketLost as exc:
             self.fail(exc)
-            return
-        self._seat.expect(now)
-        self._places.counts.pieces += 1
-        self._places.counts.characters += len(text)
 
-    async def _next(self) -> Part | None:
-        """The next part; None when the piece is complete."""
-        while True:
-            if self._parts:
-                return self._take()
-            if self._error is not None:
-                if self._spoken_without_it():
-                    return None
-                await self._move()
-            elif self._complete():
-                return None
-            else:
-                await self._wait(self._completion.due)
+    def finish(self) -> None:
+        """No piece follows in this context: the next COMPLETE is that of all that was to come."""
+        self._end_of_audio.finish()
 
-    def _complete(self) -> bool:
-        try:
-            return self._completion.look(_now())
-        except ProviderStalled as exc:
-            if self._doubt is None:
-                raise
-            raise self._doubt from exc
-
-    def _take(self) -> Part:
+    def take(self) -> Part | None:
+        """The next part, when there is one."""
+        if not self._parts:
+            return None
         part = self._parts.popleft()
         self._taken += 1
         if isinstance(part, bytes):
             self._kept -= len(part)
         return part
 
-    def _keep(self, item_id: speech.ItemId | None, audio: bytes, now: float) -> None:
-        if not audio:
-            return  # a header, or half a sample: no item has begun to be heard
-        self._completion.audio(item_id, now)
-        self._parts.append(audio)
-        self._kept += len(audio)
-        if self._kept > self._places.max_waiting:
-            self._parts.clear()
-            self._kept = 0
-            self.fail(Overflow(f"more than {self._places.max_waiting} bytes of audio not taken"))
-            self.detach()
-        self._wake()
-
-    def _spoken_without_it(self) -> bool:
-        """True when the socket was lost, but all that was to come had come."""
-        complete = self._completion.state in {PieceState.SILENT, PieceState.PAUSED}
-        surprises = self._habits.several and not self._completion.settled(_now())
-        return isinstance(self._error, SocketLost) and complete and not surprises
-
-    async def _move(self) -> None:
-        """To another socket, as if nothing had happened: nothing of this piece was heard yet.
+    def next(self, now: float) -> Next:
+        """What to do when there is no part.
 
         Raises:
-            ProviderError: something was heard, or the reason would be the same elsewhere.
+            ProviderError: the piece fails.
         """
-        error = self._error
-        assert error is not None
-        unheard = self._taken == 0 and self._utterance.heard == 0
-        movable = isinstance(error, SocketLost | speech.TooManyContexts)
-        if not (movable and unheard and self._moves < MAX_MOVES):
-            raise error
+        if self._error is None:
+            return Next.COMPLETE if self._complete(now) else Next.WAIT
+        if self._complete_without_socket(now):
+            return Next.COMPLETE
+        unheard = self._taken == 0 and self._assembler.heard == 0
+        movable = isinstance(self._error, SocketLost | TooManyContexts)
+        if movable and unheard and self._moves < MAX_MOVES:
+            return Next.MOVE
+        raise self._error
+
+    @property
+    def due(self) -> float:
+        """When to ask again, unless it is woken before."""
+        return self._end_of_audio.due
+
+    def end(self) -> None:
+        """The piece was heard to its end."""
+        self._step(Step.END)
+
+    def leave(self, now: float) -> None:
+        """Stops the audio at once; what still comes goes nowhere."""
+        self._step(Step.LEAVE)
+        self.detach(now)
+        self._parts.clear()
+        self._kept = 0
+
+    def move(self, now: float) -> None:
+        """Leaves a socket that is lost or full; `commit_again` when there is another slot."""
         self._moves += 1
-        self._places.counts.moves += 1
-        self.detach()
+        self._count(Happened.MOVED)
+        self.detach(now)
         self._renew()
-        await self._places.place(self)
-        self._commit(self._text)
+
+    def commit_again(self, now: float) -> None:
+        self.commit(self._text, now)
+
+    def doubt_slot(self) -> None:
+        """The piece failed: it had better be tried on another socket."""
+        if self._slot is not None:
+            self._slot.doubt()
+
+    # ------------------------------------------------------------ its slot
+
+    @property
+    def has_slot(self) -> bool:
+        return self._slot is not None
+
+    def attach(self, slot: Slot, context: str) -> None:
+        """A slot, for the whole turn, until its socket is lost, or until it is released."""
+        self.context, self._slot = context, slot
+        self._error = None
+        self.wake()
+
+    def detach(self, now: float) -> None:
+        """Gives the slot back."""
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            spoke = self._end_of_audio.state is not PieceState.SILENT
+            slot.remove(self, now, spoke=spoke, settled=self._end_of_audio.settled(now))
+
+    @property
+    def releasable_at(self) -> float:
+        """When others may have its slot: between two pieces, when nothing is to come any more."""
+        silent = self._end_of_audio.state is PieceState.SILENT
+        if self.state is not State.READY or silent:
+            return math.inf
+        return self._end_of_audio.settled_at
+
+    def release(self, now: float) -> None:
+        """Gives the slot to those who wait; the next piece waits for another."""
+        self._count(Happened.RELEASED)
+        self.detach(now)
+        self._renew()
+
+    # ------------------------------------------------------------ for the socket
+
+    @property
+    def expecting(self) -> bool:
+        """True while audio is to come."""
+        return self.state is State.SAYING and self._end_of_audio.speaking
+
+    @property
+    def refused(self) -> bool:
+        """True while it looks for another socket, since this one is full."""
+        return isinstance(self._error, TooManyContexts)
+
+    def knows(self, item_id: ItemId | None) -> bool:
+        """True when this item's audio was heard in this turn."""
+        return item_id is not None and self._end_of_audio.knows(item_id)
+
+    def fail(self, error: ProviderError) -> None:
+        """The first reason counts."""
+        if self._error is None:
+            self._error = error
+        self.wake()
+
+    def doubt(self, error: ProviderError) -> None:
+        """An error that may mean nothing; if the voice stops now, this is the reason."""
+        self._doubt = error
+        self._end_of_audio.doubt()
+        self.wake()
+
+    def hear(self, event: Audio, now: float) -> None:
+        """Audio of this turn has come."""
+        if self._error is not None or self._end_of_audio.state is PieceState.SILENT:
+            self._count(Happened.STALE_AUDIO)
+            return
+        begins = self._end_of_audio.begins(event.item_id)
+        try:
+            audio = self._assembler.audio(event.item_id, event.data, begins=begins)
+        except ForeignFormat as exc:
+            self.fail(ProviderBroken(f"not the audio we asked for: {exc}"))
+            return
+        self._keep(event.item_id, audio, now)
+
+    def item_done(self, event: ItemDone, now: float) -> None:
+        self._keep(event.item_id, self._assembler.done(event.item_id), now)
+        self._end_of_audio.done(event.item_id, now)
+        self.wake()
+
+    def words(self, event: Words, now: float) -> None:
+        if self._error is not None or not self.params.word_timestamps:
+            return
+        self._end_of_audio.words(event.item_id, now)
+        words = self._assembler.words(event)
+        if words is None:
+            self._count(Happened.WORDS_LOST)
+            return
+        self._parts.extend(words)
+        self.wake()
+
+    # ------------------------------------------------------------ its own
+
+    def _step(self, step: Step) -> None:
+        self.state = NEXT[self.state, step]
 
     def _renew(self) -> None:
         """A new context knows nothing of the one before."""
-        self._completion, self._utterance = self._new_completion(), Utterance()
+        self._end_of_audio = EndOfAudio(self._profile, self._patience)
+        self._assembler = Assembler()
 
-    def _doubt_seat(self) -> None:
-        if self._seat is not None:
-            self._seat.doubt()
-
-    async def _wait(self, until: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timer = loop.call_at(until, self._wake)
+    def _complete(self, now: float) -> bool:
         try:
-            await self._waiter
-        finally:
-            timer.cancel()
-            self._waiter = None
+            return self._end_of_audio.look(now)
+        except ProviderStalled as exc:
+            if self._doubt is None:
+                raise
+            raise self._doubt from exc
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _complete_without_socket(self, now: float) -> bool:
+        """True when the socket was lost, but all that was to come had come."""
+        complete = self._end_of_audio.state in {PieceState.SILENT, PieceState.PAUSED}
+        surprises = self._profile.several and not self._end_of_audio.settled(now)
+        return isinstance(self._error, SocketLost) and complete and not surprises
 
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+    def _keep(self, item_id: ItemId | None, audio: bytes, now: float) -> None:
+        if not audio:
+            return  # a header, or half a sample: no item has begun to be heard
+        self._end_of_audio.audio(item_id, now)
+        self._parts.append(audio)
+        self._kept += len(audio)
+        if self._kept > self._max_waiting:
+            self._parts.clear()
+            self._kept = 0
+            self.fail(Overflow(f"more than {self._max_waiting} bytes of audio not taken"))
+            self.detach(now)
+        self.wake()

@@ -8,34 +8,35 @@ from typing import TypeAlias
 import pytest
 
 from services.tts.together.end_of_audio import (
-    FORGET_AFTER,
     GRACE,
     QUIET_MAX,
-    SILENCE_MIN,
-    SILENCE_MIN_UNPROVEN,
-    SINGLE_PROVEN_BY,
-    Completion,
-    Habits,
-    Place,
+    EndOfAudio,
+    Patience,
     State,
     is_compound,
+)
+from services.tts.together.profile import (
+    FORGET_AFTER,
+    SINGLE_PROVEN_BY,
+    Position,
+    Profile,
 )
 from shared.errors import ProviderBroken, ProviderStalled
 
 # (seconds after the commit, what, item)
 Happening: TypeAlias = tuple[float, str, "str | None"]
-FIRST_AUDIO, AUDIO_TIMEOUT = 10.0, 5.0
+PATIENCE = Patience()
 
 
 @dataclass
 class Context:
     """One context, its clock, and what happens in it; looks exactly when it is due."""
 
-    habits: Habits = field(default_factory=Habits)
+    profile: Profile = field(default_factory=Profile)
     now: float = 1000.0
 
     def __post_init__(self) -> None:
-        self.watch = Completion(self.habits, FIRST_AUDIO, AUDIO_TIMEOUT)
+        self.watch = EndOfAudio(self.profile, PATIENCE)
 
     def piece(self, *happenings: Happening, text: str = "One sentence.") -> float:
         """How long after the commit the piece is complete."""
@@ -77,13 +78,13 @@ def item(name: str | None, start: float, end: float, *, done: bool = True) -> li
     return [*audio, (end, "done", name)] if done else audio
 
 
-def taught(*, pieces: int = SINGLE_PROVEN_BY, name: str = "x") -> Habits:
+def taught(*, pieces: int = SINGLE_PROVEN_BY, name: str = "x") -> Profile:
     """A provider that gives one item and one done for each commit."""
     context = Context()
     for number in range(pieces):
         context.piece(*item(f"{name}{number}", 0.1, 0.3), text="Two. Sentences.")
-    assert context.habits.one_item(compound=True)
-    return context.habits
+    assert context.profile.one_item(compound=True)
+    return context.profile
 
 
 # ---------------------------------------------------------------- a done for each item
@@ -142,7 +143,7 @@ def test_two_items_of_one_commit_are_waited_for() -> None:
     context = Context()
     ended = context.piece(*item("a", 0.2, 0.5), *item("b", 0.65, 0.9), text="Hello! You?")
     assert ended == pytest.approx(0.9 + 1.5 * 0.2)
-    assert context.habits.several
+    assert context.profile.several
 
 
 def test_overlapping_items_are_complete_when_all_of_them_are() -> None:
@@ -159,13 +160,13 @@ def test_overlapping_items_are_complete_when_all_of_them_are() -> None:
 
 
 def test_who_ever_gave_two_items_is_never_believed_at_once() -> None:
-    habits = taught()
-    Context(habits).piece(*item("a", 0.1, 0.3), *item("b", 0.35, 0.5), text="A. B.")
-    context = Context(habits)
+    profile = taught()
+    Context(profile).piece(*item("a", 0.1, 0.3), *item("b", 0.35, 0.5), text="A. B.")
+    context = Context(profile)
     context.piece(*item("a", 0.1, 0.3), *item("b", 0.35, 0.5), text="A. B.")
     context.rest()
-    assert habits.several
-    assert Context(habits).piece(*item("c", 0.1, 0.3)) > 0.3
+    assert profile.several
+    assert Context(profile).piece(*item("c", 0.1, 0.3)) > 0.3
 
 
 def test_a_done_for_each_commit_closes_the_items_before_it() -> None:
@@ -185,12 +186,12 @@ def test_a_second_item_that_came_too_late_is_not_lost_and_teaches() -> None:
     context.piece(*context.left, *item("b", 0.35, 0.8))
     assert context.rest() > 0.5
     assert not context.left
-    assert context.habits.several
+    assert context.profile.several
 
 
 def test_a_late_done_of_an_earlier_item_completes_nothing() -> None:
     context = Context()
-    context.habits.dones[Place.FIRST].missed = 2  # so that silence is enough
+    context.profile.dones[Position.FIRST].missed = 2  # so that silence is enough
     context.piece(*item("a", 0.1, 0.3, done=False))
     ended = context.piece((0.1, "done", "a"), *item("b", 0.3, 0.9))
     assert ended > 0.9
@@ -253,7 +254,7 @@ def test_two_items_without_names_are_two() -> None:
     context = Context()
     ended = context.piece(*item(None, 0.2, 0.4), *item(None, 0.55, 0.8), text="A. B.")
     assert ended > 0.8
-    assert context.habits.several
+    assert context.profile.several
 
 
 def test_named_audio_is_closed_by_a_done_without_name() -> None:
@@ -268,25 +269,30 @@ def test_named_audio_is_closed_by_a_done_without_name() -> None:
 def test_without_any_done_silence_is_the_end() -> None:
     context = Context()
     last = 0.5 - 0.05
-    for minimum in (SILENCE_MIN_UNPROVEN, SILENCE_MIN_UNPROVEN, SILENCE_MIN, SILENCE_MIN):
+    for minimum in (
+        PATIENCE.silence_min_unproven,
+        PATIENCE.silence_min_unproven,
+        PATIENCE.silence_min,
+        PATIENCE.silence_min,
+    ):
         ended = context.piece(*item(f"{context.now}", 0.1, 0.5, done=False))
         assert ended == pytest.approx(last + minimum)
 
 
 def test_without_any_done_a_slow_voice_gets_time() -> None:
     context = Context()
-    context.habits.dones[Place.FIRST].missed = 5
+    context.profile.dones[Position.FIRST].missed = 5
     slow: list[Happening] = [(0.1 + i * 0.5, "audio", "a") for i in range(5)]
     assert context.piece(*slow) == pytest.approx(2.1 + 4 * 0.5)
 
 
 def test_one_done_a_context_costs_one_failure_and_is_known() -> None:
-    habits = Habits()
-    first = Context(habits)
+    profile = Profile()
+    first = Context(profile)
     first.piece(*item("a", 0.1, 0.3))
     with pytest.raises(ProviderStalled):
         first.piece(*item("b", 0.1, 0.3, done=False))
-    again = Context(habits)
+    again = Context(profile)
     assert again.piece(*item("b", 0.1, 0.3)) < 1.0
     assert again.piece(*item("c", 0.1, 0.3, done=False)) < 2.0
     assert again.piece(*item("d", 0.1, 0.3, done=False)) < 1.0
@@ -296,8 +302,8 @@ def test_one_item_a_context_comes_again_with_each_piece() -> None:
     context = Context()
     context.piece(*item("only", 0.1, 0.3))
     assert context.piece(*item("only", 0.2, 0.5)) > 0.5
-    context.habits.dones[Place.LATER].came = 0
-    context.habits.dones[Place.LATER].missed = 1
+    context.profile.dones[Position.LATER].came = 0
+    context.profile.dones[Position.LATER].missed = 1
     assert context.piece(*item("only", 0.2, 0.5, done=False)) > 0.5
     assert context.piece(*item("only", 0.2, 0.5, done=False)) > 0.5
 
@@ -306,28 +312,28 @@ def test_a_done_that_fails_to_come_is_a_stall() -> None:
     context = Context(taught())
     with pytest.raises(ProviderStalled):
         context.piece(*item("a", 0.1, 0.3, done=False))
-    assert context.now == pytest.approx(1000.0 + 0.25 + AUDIO_TIMEOUT)
+    assert context.now == pytest.approx(1000.0 + 0.25 + PATIENCE.audio)
     # One that was lost is no new habit.
     with pytest.raises(ProviderStalled):
-        Context(context.habits).piece(*item("a", 0.1, 0.3, done=False))
+        Context(context.profile).piece(*item("a", 0.1, 0.3, done=False))
 
 
 def test_trouble_of_a_minute_teaches_nothing() -> None:
-    habits = taught()
+    profile = taught()
     for _ in range(5 * FORGET_AFTER):
         with pytest.raises(ProviderStalled):
-            Context(habits).piece(*item("a", 0.1, 0.3, done=False))
-    assert habits.expects_done(Place.FIRST)
+            Context(profile).piece(*item("a", 0.1, 0.3, done=False))
+    assert profile.expects_done(Position.FIRST)
 
 
 def test_a_provider_that_changes_its_ways_is_noticed() -> None:
-    habits = taught()
+    profile = taught()
     for minute in range(FORGET_AFTER):
         with pytest.raises(ProviderStalled):
-            Context(habits, now=60.0 * minute).piece(*item("a", 0.1, 0.3, done=False))
-    assert not habits.expects_done(Place.FIRST)
-    Context(habits).piece(*item("a", 0.1, 0.3))
-    assert habits.expects_done(Place.FIRST)
+            Context(profile, now=60.0 * minute).piece(*item("a", 0.1, 0.3, done=False))
+    assert not profile.expects_done(Position.FIRST)
+    Context(profile).piece(*item("a", 0.1, 0.3))
+    assert profile.expects_done(Position.FIRST)
 
 
 # ---------------------------------------------------------------- nothing, or only a done
@@ -337,7 +343,7 @@ def test_no_audio_in_time_is_a_stall() -> None:
     context = Context()
     with pytest.raises(ProviderStalled):
         context.piece()
-    assert context.now == pytest.approx(1000.0 + FIRST_AUDIO)
+    assert context.now == pytest.approx(1000.0 + PATIENCE.first_audio)
 
 
 def test_audio_that_stops_is_a_stall_where_dones_are_known() -> None:
@@ -364,13 +370,13 @@ def test_repeated_dones_of_an_item_count_once() -> None:
     context.piece(*item("a", 0.1, 0.3))
     ended = context.piece((0.05, "done", "a"), (0.06, "done", "a"), *item("b", 0.1, 0.5))
     assert ended == pytest.approx(0.5)
-    assert not context.habits.several
+    assert not context.profile.several
 
 
 def test_two_dones_without_names_make_it_careful() -> None:
     context = Context()
     context.piece(*item(None, 0.1, 0.3), (0.31, "done", None))
-    assert context.habits.several
+    assert context.profile.several
 
 
 def test_an_item_without_audio_beside_one_with_audio_does_no_harm() -> None:
@@ -402,12 +408,12 @@ def test_after_a_doubtful_error_silence_is_not_borne_long() -> None:
 
 
 def test_words_that_follow_their_done_are_waited_for_once_that_is_known() -> None:
-    habits = taught()
-    context = Context(habits)
+    profile = taught()
+    context = Context(profile)
     context.watch.commit("x", context.now, words=True)
     context.until_complete(*item("a", 0.1, 0.3))
     context.watch.words("a", context.now + 0.01)
-    assert habits.words_late
+    assert profile.words_late
     context.watch.commit("x", context.now, words=True)
     assert context.until_complete(*item("b", 0.1, 0.3), (0.35, "words", "b")) > 0.35
     assert context.piece(*item("c", 0.1, 0.3)) == pytest.approx(0.3)  # nobody wants its words
@@ -439,7 +445,7 @@ def test_what_comes_before_the_first_commit_is_not_ours() -> None:
     context.watch.audio("stale", context.now)
     context.watch.done("stale", context.now)
     assert context.watch.state is State.SILENT
-    assert not context.habits.several
+    assert not context.profile.several
 
 
 def test_two_commits_at_once_are_a_bug() -> None:
@@ -491,9 +497,9 @@ def numbered(happenings: list[Happening], number: int) -> list[Happening]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_piece_ends_after_its_last_audio_and_before_the_next_commit(kind: str) -> None:
-    habits = Habits()
+    profile = Profile()
     for turn in range(3):
-        context = Context(habits)
+        context = Context(profile)
         for number in range(5):
             happenings = numbered(KINDS[kind], number)
             last = max(at for at, what, _ in happenings if what == "audio")

@@ -1,13 +1,15 @@
-"""The pool of sockets against the emulated provider, in all of its moods."""
+"""The voice against the emulated provider, in all of its moods."""
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import gc
 import logging
 import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,10 +17,13 @@ import pytest
 from local import voices
 from local.together_emulator import Emulator
 from services.tts.ports import SpokenWord, VoiceParams
-from services.tts.together import end_of_audio as completion
-from services.tts.together import socket as together_socket
-from services.tts.together.pool import TogetherSpeech
-from services.tts.together.turn import Overflow, TogetherTurn
+from services.tts.together.connection import Endpoint
+from services.tts.together.counts import Happened
+from services.tts.together.end_of_audio import Patience
+from services.tts.together.pool import Limits
+from services.tts.together.turn import Overflow, Turn
+from services.tts.together.voice import TogetherVoice
+from services.tts.together.voice_turn import TogetherTurn
 from shared.errors import (
     ProviderAuth,
     ProviderBroken,
@@ -44,34 +49,48 @@ TEXTS = (
 FAST = {"realtime_factor": 100.0, "first_audio_ms": 15.0, "char_samples": 480}
 
 
-@pytest.fixture(autouse=True)
-def short_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The emulator is near: half the quiet does, and the tests take half the time."""
-    monkeypatch.setattr(completion, "QUIET_MIN", 0.04)
+# The emulator is near: half the quiet does, and the tests take half the time.
+PATIENCE = Patience(first_audio=2.0, audio=0.7, quiet_min=0.04)
+LIMITS = Limits(slot_timeout=3.0)
+
+
+class Counts(collections.Counter[Happened]):
+    """Keeps what was counted."""
+
+    def __call__(self, what: Happened) -> None:
+        self[what] += 1
 
 
 @contextlib.asynccontextmanager
 async def speaking(
-    script: dict[str, Any] | None = None, *, faults: list[dict[str, Any]] | None = None, **pool: Any
-) -> AsyncIterator[tuple[Emulator, TogetherSpeech]]:
-    """An emulator with a pool on it, and a deadline for all that is done with them."""
+    script: dict[str, Any] | None = None,
+    *,
+    faults: list[dict[str, Any]] | None = None,
+    count: Counts | None = None,
+    voice: str = PARAMS.voice,
+    endpoint: dict[str, Any] | None = None,
+    limits: Limits = LIMITS,
+    sockets: int = 4,
+    **options: Any,
+) -> AsyncIterator[tuple[Emulator, TogetherVoice]]:
+    """An emulator with a voice on it, and a deadline for all that is done with them."""
     speech = {**FAST, **(script or {})}
-    options: dict[str, Any] = {
-        "api_key": KEY,
-        "model": PARAMS.model,
-        "voice": PARAMS.voice,
-        "audio_timeout": 0.7,
-        "first_audio_timeout": 2.0,
-        "place_timeout": 3.0,
-        **pool,
-    }
+    count = Counts() if count is None else count
+    options = {"patience": PATIENCE, **options}
     async with (
         asyncio.timeout(15),
         Emulator({"speech": speech, "faults": faults or []}) as emulator,
-        TogetherSpeech(url=emulator.tts_url, **options) as voice,
+        TogetherVoice(
+            Endpoint(url=emulator.tts_url, api_key=KEY, **(endpoint or {})),
+            model=PARAMS.model,
+            voice=voice,
+            count=count,
+            limits=replace(limits, sockets=sockets),
+            **options,
+        ) as together,
     ):
-        yield emulator, voice
-    assert voice.counts.crashes == 0
+        yield emulator, together
+    assert count[Happened.CRASHED] == 0
 
 
 def samples(texts: tuple[str, ...], emulator: Emulator, *, voice: str = "af_heart") -> bytes:
@@ -99,7 +118,7 @@ async def heard(parts: AsyncGenerator[bytes | SpokenWord, None]) -> bytes:
 
 
 async def spoken(
-    voice: TogetherSpeech, texts: tuple[str, ...] = TEXTS, params: VoiceParams = PARAMS
+    voice: TogetherVoice, texts: tuple[str, ...] = TEXTS, params: VoiceParams = PARAMS
 ) -> bytes:
     """A turn as the service speaks it: a piece that fails is said again in a new context."""
     audio, left = b"", list(texts)
@@ -146,17 +165,14 @@ WIRES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("done", ["commit", "item", "two_items", "context", "context_once", "none"])
-async def test_every_sample_is_heard_once_and_in_order(
-    done: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(completion, "SILENCE_MIN", 0.2)
-    monkeypatch.setattr(completion, "SILENCE_MIN_UNPROVEN", 0.3)
+async def test_every_sample_is_heard_once_and_in_order(done: str) -> None:
     await asyncio.gather(*(all_is_heard({"done": done, **wire}) for wire in WIRES.values()))
 
 
 async def all_is_heard(script: dict[str, Any]) -> None:
     texts = TEXTS[:3]
-    async with speaking(script) as (emulator, voice):
+    patience = replace(PATIENCE, silence_min=0.2, silence_min_unproven=0.3)
+    async with speaking(script, patience=patience) as (emulator, voice):
         expected = samples(texts, emulator)
         assert await spoken(voice, texts) == expected, script
         turns = await asyncio.gather(*(spoken(voice, texts) for _ in range(4)))
@@ -186,7 +202,7 @@ async def test_one_done_a_context_is_learned_and_costs_one_retry_in_all() -> Non
         expected = samples(TEXTS[:3], emulator)
         for _ in range(2):
             assert await spoken(voice, TEXTS[:3]) == expected
-        assert voice.counts.pieces == 2 * 3 + 1
+        assert len(emulator.record.commits) == 2 * 3 + 1
 
 
 @pytest.mark.parametrize("extra", [{"extra_dones": 2}, {"received": "sentence"}])
@@ -315,7 +331,11 @@ async def test_a_socket_that_names_nobody_serves_one_turn_at_a_time(
 
 
 async def test_turns_lend_each_other_a_socket_that_serves_one_at_a_time() -> None:
-    async with speaking({"binary": True, "realtime_factor": 20.0}, sockets=1) as (emulator, voice):
+    counts = Counts()
+    async with speaking({"binary": True, "realtime_factor": 20.0}, sockets=1, count=counts) as (
+        emulator,
+        voice,
+    ):
         began: list[int] = []
 
         async def said(number: int) -> bytes:
@@ -331,8 +351,8 @@ async def test_turns_lend_each_other_a_socket_that_serves_one_at_a_time() -> Non
         assert turns == [samples(TEXTS, emulator)] * 3
         assert began == [0, 1, 2]
         assert len({c.context for c in list(emulator.record.commits)[:3]}) == 3
-        assert voice.counts.lent >= 6
-        assert voice.counts.connects == 1
+        assert counts[Happened.RELEASED] >= 6
+        assert counts[Happened.CONNECTED] == 1
 
 
 async def test_a_turn_that_waits_for_its_text_lends_its_socket() -> None:
@@ -350,7 +370,7 @@ async def test_a_turn_that_waits_for_its_text_lends_its_socket() -> None:
 @pytest.mark.parametrize("empty_commit", ["nothing", "done", "error"])
 async def test_an_endpoint_that_cuts_by_itself(segment: str, empty_commit: str) -> None:
     script = {"empty_commit": empty_commit}
-    async with speaking(script, segment=segment) as (_, voice):
+    async with speaking(script, endpoint={"segment": segment}) as (_, voice):
         audio = await spoken(voice)
         said = [text for text in voices.spoken_texts(audio) if text]
         assert "".join(said).replace(" ", "") == "".join(TEXTS).replace(" ", "")
@@ -376,11 +396,12 @@ async def test_contexts_are_freed_after_each_turn() -> None:
 
 
 async def test_fewer_contexts_than_expected_are_learned_and_nobody_notices() -> None:
-    async with speaking({"max_contexts": 3}, sockets=2) as (emulator, voice):
+    counts = Counts()
+    async with speaking({"max_contexts": 3}, sockets=2, count=counts) as (emulator, voice):
         expected = samples(TEXTS[:2], emulator)
         turns = await asyncio.gather(*(spoken(voice, TEXTS[:2]) for _ in range(16)))
         assert turns == [expected] * 16
-        assert voice.counts.moves > 0
+        assert counts[Happened.MOVED] > 0
         refused = emulator.record.totals.refused_contexts
         await asyncio.gather(*(spoken(voice, TEXTS[:1]) for _ in range(16)))
         assert emulator.record.totals.refused_contexts == refused
@@ -388,7 +409,9 @@ async def test_fewer_contexts_than_expected_are_learned_and_nobody_notices() -> 
 
 async def test_no_place_in_time_is_a_named_error() -> None:
     async with (
-        speaking({"binary": True}, sockets=1, place_timeout=0.2, queue_timeout=0.3) as (_, voice),
+        speaking(
+            {"binary": True}, sockets=1, limits=Limits(slot_timeout=0.2, queue_timeout=0.3)
+        ) as (_, voice),
         voice.turn(PARAMS) as turn,
     ):
         parts = await first_part(turn, TEXTS[2])
@@ -403,8 +426,9 @@ async def test_no_place_in_time_is_a_named_error() -> None:
 
 @pytest.mark.parametrize("how", ["left", "closed", "cancelled"])
 async def test_a_turn_that_is_stopped_stops_at_once_and_is_never_heard_again(how: str) -> None:
+    counts = Counts()
     script = {"late_deltas": 20, "realtime_factor": 5.0, "char_samples": 1200}
-    async with speaking(script, sockets=1) as (emulator, voice):
+    async with speaking(script, sockets=1, count=counts) as (emulator, voice):
         await spoken(voice, ("Yes.",))
         before = len(emulator.record.cancels)
         async with voice.turn(PARAMS) as turn:
@@ -423,7 +447,7 @@ async def test_a_turn_that_is_stopped_stops_at_once_and_is_never_heard_again(how
         await until(lambda: len(emulator.record.cancels) == before + 1)
         # The same socket, at once: nothing of the old turn is in the new one.
         assert await spoken(voice, ("Yes.",)) == samples(("Yes.",), emulator)
-        await until(lambda: voice.counts.stale_bytes > 0)
+        await until(lambda: counts[Happened.STALE_AUDIO] > 0)
         assert len(emulator.record.sockets) == 1
 
 
@@ -490,12 +514,13 @@ async def test_a_socket_that_breaks_in_mid_piece_breaks_the_piece(kind: str) -> 
 
 @pytest.mark.parametrize("kind", ["speech.abort", "speech.close"])
 async def test_a_socket_that_breaks_before_anything_was_heard_is_not_noticed(kind: str) -> None:
+    counts = Counts()
     faults = [{"kind": kind, "match": "length", "after": 0, "times": 1}]
-    async with speaking(faults=faults) as (emulator, voice):
+    async with speaking(faults=faults, count=counts) as (emulator, voice):
         async with voice.turn(PARAMS) as turn:
             audio = b"".join([await heard(turn.say(text)) for text in TEXTS])
         assert audio == samples(TEXTS, emulator)
-        assert voice.counts.moves == 1
+        assert counts[Happened.MOVED] == 1
 
 
 async def test_all_turns_of_a_socket_learn_that_it_broke() -> None:
@@ -517,16 +542,17 @@ async def test_all_turns_of_a_socket_learn_that_it_broke() -> None:
         assert await spoken(voice) == samples(TEXTS, emulator)
 
 
-async def self_said(voice: TogetherSpeech, text: str) -> bytes:
+async def self_said(voice: TogetherVoice, text: str) -> bytes:
     async with voice.turn(PARAMS) as turn:
         return await heard(turn.say(text))
 
 
 @pytest.mark.parametrize("after", [0, 2])
 async def test_a_socket_that_only_looks_open_is_noticed_within_two_seconds(after: int) -> None:
+    counts = Counts()
     faults = [{"kind": "speech.dead", "match": "length", "after": after, "times": 1}]
-    long: dict[str, Any] = {"first_audio_timeout": 10.0, "audio_timeout": 10.0}
-    async with speaking(None, faults=faults, **long) as (emulator, voice):
+    patience = replace(PATIENCE, first_audio=10.0, audio=10.0)
+    async with speaking(faults=faults, patience=patience, count=counts) as (emulator, voice):
         await spoken(voice, ("Yes.",))
         began = time.monotonic()
         if after:
@@ -535,37 +561,45 @@ async def test_a_socket_that_only_looks_open_is_noticed_within_two_seconds(after
         else:
             assert await self_said(voice, TEXTS[2]) == samples(TEXTS[2:3], emulator)
         assert 1.5 < time.monotonic() - began < 2.3
-        assert voice.counts.dead == 1
+        assert counts[Happened.DEAD] == 1
 
 
-async def test_a_socket_that_died_at_rest_is_found_before_it_is_used(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(together_socket, "IDLE_CHECK", 0.0)
-    monkeypatch.setattr(together_socket, "IDLE_CHECK_TIMEOUT", 0.1)
-    async with speaking(sockets=1) as (emulator, voice):
+async def test_a_socket_that_died_at_rest_is_found_before_it_is_used() -> None:
+    counts = Counts()
+    limits = replace(LIMITS, idle_check=0.0)
+    async with speaking(sockets=1, limits=limits, probe_timeout=0.1, count=counts) as (
+        emulator,
+        voice,
+    ):
         await spoken(voice, ("Yes.",))
         for socket in emulator._speech._sockets:
             socket._die()
         assert await spoken(voice) == samples(TEXTS, emulator)
-        assert voice.counts.dead == 1
-        assert voice.counts.moves == 0
+        assert counts[Happened.DEAD] == 1
+        assert counts[Happened.MOVED] == 0
 
 
 async def test_an_idle_socket_that_the_provider_closes_is_replaced() -> None:
-    async with speaking({"idle_seconds": 0.05, "pings_count": False}) as (emulator, voice):
+    counts = Counts()
+    async with speaking({"idle_seconds": 0.05, "pings_count": False}, count=counts) as (
+        emulator,
+        voice,
+    ):
         await spoken(voice, ("Yes.",))
-        await until(lambda: voice.counts.lost > 0)
+        await until(lambda: counts[Happened.LOST] > 0)
         emulator.change({"speech": {"idle_seconds": 0.0}})
         assert await spoken(voice) == samples(TEXTS, emulator)
         await until(lambda: voice.healthy)
 
 
 async def test_old_sockets_are_retired_and_no_turn_is_cut() -> None:
-    async with speaking({"realtime_factor": 8.0}, max_age=0.2) as (emulator, voice):
+    counts = Counts()
+    async with speaking(
+        {"realtime_factor": 8.0}, limits=replace(LIMITS, max_age=0.2), count=counts
+    ) as (emulator, voice):
         turns = await asyncio.gather(*(spoken(voice) for _ in range(6)))
         assert turns == [samples(TEXTS, emulator)] * 6
-        await until(lambda: voice.counts.retired > 0)
+        await until(lambda: counts[Happened.RETIRED] > 0)
         assert not [c for c in emulator.record.commits if c.how != "complete"]
 
 
@@ -586,7 +620,7 @@ async def test_audio_that_stops_is_a_stall() -> None:
 
 async def test_no_audio_at_all_is_a_stall() -> None:
     faults = [{"kind": "speech.stall", "match": "length"}]
-    async with speaking(faults=faults, first_audio_timeout=0.3) as (_, voice):
+    async with speaking(faults=faults, patience=replace(PATIENCE, first_audio=0.3)) as (_, voice):
         with pytest.raises(ProviderStalled):
             await self_said(voice, TEXTS[2])
 
@@ -654,7 +688,7 @@ async def test_after_an_error_that_means_nothing_the_voice_goes_on() -> None:
 
 async def test_a_pool_that_cannot_connect_starts_and_says_why() -> None:
     faults = [{"kind": "socket.refuse", "status": 503}]
-    async with speaking(faults=faults, place_timeout=0.3) as (emulator, voice):
+    async with speaking(faults=faults, limits=Limits(slot_timeout=0.3)) as (emulator, voice):
         await until(lambda: voice.last_error is not None)
         assert not voice.healthy
         with pytest.raises(ProviderOverloaded):
@@ -708,17 +742,25 @@ async def test_a_model_that_is_refused_harms_no_other(late: bool) -> None:
 
 @pytest.mark.parametrize("kind", ["socket.hang", "socket.no_session"])
 async def test_a_handshake_that_hangs_has_a_deadline(kind: str) -> None:
+    counts = Counts()
     faults = [{"kind": kind, "times": 2}]
-    async with speaking(faults=faults, connect_timeout=0.2) as (emulator, voice):
+    async with speaking(faults=faults, endpoint={"connect_timeout": 0.2}, count=counts) as (
+        emulator,
+        voice,
+    ):
         assert await spoken(voice) == samples(TEXTS, emulator)
-        assert voice.counts.connect_failures == 2
+        assert counts[Happened.CONNECT_FAILED] == 2
 
 
 async def test_nobody_listens() -> None:
     async with (
         asyncio.timeout(5),
-        TogetherSpeech(
-            url="ws://127.0.0.1:9/", api_key=KEY, model="m", voice="v", place_timeout=0.2
+        TogetherVoice(
+            Endpoint(url="ws://127.0.0.1:9/", api_key=KEY),
+            model="m",
+            voice="v",
+            count=Counts(),
+            limits=Limits(slot_timeout=0.2),
         ) as voice,
     ):
         with pytest.raises(ProviderBroken):
@@ -770,4 +812,4 @@ async def test_a_hundred_turns_leave_no_memory_behind() -> None:
         await asyncio.gather(*(spoken(voice, ("Yes.",)) for _ in range(100)))
         await until(lambda: voice.live_turns == 0)
         gc.collect()
-        assert sum(isinstance(one, TogetherTurn) for one in gc.get_objects()) == 0
+        assert sum(isinstance(one, TogetherTurn | Turn) for one in gc.get_objects()) == 0

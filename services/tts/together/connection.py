@@ -1,0 +1,167 @@
+"""Connections to the provider: opened, read, written, closed. Others know what a frame means."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from websockets import broadcast
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.protocol import State
+
+from services.tts.together import protocol
+from services.tts.together.faults import refused_handshake
+from services.tts.together.turn import SocketLost
+from shared.errors import ProviderBroken, ProviderError, ProviderRefused, ProviderStalled
+
+if TYPE_CHECKING:
+    from services.tts.ports import VoiceParams
+    from services.tts.together.socket import Socket
+
+# The library writes the headers of its handshake, our key among them, into its debug log.
+_library_log = logging.getLogger("websockets.speech")
+_library_log.setLevel(logging.INFO)
+
+MAX_FRAME: Final = 32 * 1024 * 1024  # bytes; the provider sends frames of several MB
+PING_INTERVAL, PING_TIMEOUT = 15.0, 5.0  # seconds
+PING_WRITTEN = 0.2  # a ping is written at once; only draining can wait
+CLOSE_TIMEOUT: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where the provider's speech model is, and how a socket to it is opened."""
+
+    url: str
+    api_key: str = field(repr=False)
+    segment: str = "never"
+    connect_timeout: float = 5.0  # seconds, from the first packet to the session
+
+    async def open(self, socket: Socket) -> Pump:
+        """Opens a socket: the one with this session.
+
+        Raises:
+            ProviderError: there is none.
+        """
+        try:
+            async with asyncio.timeout(self.connect_timeout):
+                pump = Pump(await self._connect(socket.params))
+                try:
+                    await pump.greet(socket)
+                except BaseException:
+                    pump.abort()
+                    raise
+        except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed) as exc:
+            raise self._translated(exc) from exc
+        return pump
+
+    async def _connect(self, params: VoiceParams) -> Connection:
+        connection = await connect(
+            protocol.socket_url(self.url, params, self.segment),
+            additional_headers={"Authorization": f"Bearer {self.api_key}"},
+            compression=None,
+            max_size=MAX_FRAME,
+            open_timeout=None,  # ours lasts until the session is there
+            ping_interval=PING_INTERVAL,
+            ping_timeout=PING_TIMEOUT,
+            close_timeout=CLOSE_TIMEOUT,
+            logger=_library_log,
+            create_connection=Connection,
+        )
+        assert isinstance(connection, Connection)
+        return connection
+
+    def _translated(self, exc: Exception) -> ProviderError:
+        match exc:
+            case InvalidStatus(response=response):
+                error = refused_handshake(response.status_code, response.headers, response.body)
+                return type(error)(self._without_key(str(error)), wait=error.wait)
+            case TimeoutError():
+                return ProviderStalled(f"no session within {self.connect_timeout:g} s")
+            case InvalidURI():
+                return ProviderRefused("the address is none of a WebSocket")
+            case _:
+                return ProviderBroken(self._without_key(f"{type(exc).__name__}: {exc}"))
+
+    def _without_key(self, text: str) -> str:
+        """A refusal may quote the key that it refuses."""
+        return text.replace(self.api_key, "***") if self.api_key else text
+
+
+class Connection(ClientConnection):
+    """Knows when it last heard a byte: in the middle of a frame of several MB, too."""
+
+    heard = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = self.loop.time()
+        super().data_received(data)
+
+
+class Pump:
+    """Moves the frames of one socket, in the task that made it. Implements Wire."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._task = asyncio.current_task()
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection.state is State.OPEN
+
+    @property
+    def heard(self) -> float:
+        return self._connection.heard
+
+    def send(self, frame: bytes) -> None:
+        broadcast((self._connection,), frame, text=True)
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()  # whoever reads in it says farewell at its end
+
+    def abort(self) -> None:
+        self._connection.transport.abort()
+
+    async def greet(self, socket: Socket) -> None:
+        """Reads until the socket is open; raises ProviderError, or ConnectionClosed."""
+        loop = asyncio.get_running_loop()
+        while not socket.greet(await self._connection.recv(), self, loop.time()):
+            pass
+
+    async def read(self, socket: Socket) -> ProviderError:
+        """Hands every frame to the socket; why it ended."""
+        recv, receive = self._connection.recv, socket.receive
+        time = asyncio.get_running_loop().time
+        try:
+            while True:
+                receive(await recv(), time())
+        except ConnectionClosed:
+            return socket.refusal or SocketLost(
+                f"the socket was closed ({self._connection.close_code})"
+            )
+        except ProviderBroken as exc:
+            return exc
+
+    async def farewell(self) -> None:
+        await self._connection.close()
+
+    async def ping(self) -> None:
+        """Asks whether anybody is there; the answer shows in what is heard."""
+        try:
+            async with asyncio.timeout(PING_WRITTEN):
+                await self._connection.ping()
+        except (TimeoutError, ConnectionClosed):
+            return
+
+    async def answers(self, seconds: float) -> bool:
+        """True when a ping is answered within so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await (await self._connection.ping())
+        except (TimeoutError, ConnectionClosed):
+            return False
+        return True
