@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import enum
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -14,7 +15,7 @@ from shared.errors import ProviderBroken, ProviderError, from_status
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_LINE: int = 4 * 1024 * 1024  # a line that never ends is not a stream
+MAX_LINE: Final = 4 * 1024 * 1024  # a line that never ends is not a stream
 
 
 class _Delta(Struct):
@@ -43,7 +44,7 @@ class _Chunk(Struct):
 
 _decode = msgspec.json.Decoder(_Chunk).decode
 
-_REASONS = {
+_REASONS: Final = {
     "stop": FinishReason.STOP,
     "eos": FinishReason.STOP,
     "length": FinishReason.LENGTH,
@@ -52,16 +53,54 @@ _REASONS = {
 }
 
 
+class State(enum.Enum):
+    SILENT = "silent"
+    SPEAKING = "speaking"
+    FINISHED = "finished"  # the model has said why it ends; usage may still come
+    OVER = "over"  # [DONE] came: what follows is of no interest
+    EMPTY = "empty"  # [DONE] came, and neither a word nor a finish before it
+
+
+class Step(enum.Enum):
+    WORD = "word"
+    FINISH = "finish"
+    DONE = "done"
+
+
+NEXT: Final = {  # everything that may happen to an answer
+    (State.SILENT, Step.WORD): State.SPEAKING,
+    (State.SILENT, Step.FINISH): State.FINISHED,
+    (State.SILENT, Step.DONE): State.EMPTY,
+    (State.SPEAKING, Step.WORD): State.SPEAKING,
+    (State.SPEAKING, Step.FINISH): State.FINISHED,
+    (State.SPEAKING, Step.DONE): State.OVER,
+    (State.FINISHED, Step.WORD): State.FINISHED,
+    (State.FINISHED, Step.FINISH): State.FINISHED,
+    (State.FINISHED, Step.DONE): State.OVER,
+}
+_BROKEN: Final = {  # what the end of the body means there
+    State.SILENT: "the answer was cut off",
+    State.SPEAKING: "the answer was cut off",
+    State.EMPTY: "the answer is empty and has no end",
+}
+
+
 class ChatStream:
     """Fed the body as it comes; `finish` tells how it ended."""
 
     def __init__(self) -> None:
         self._rest = b""
-        self._reason: FinishReason | None = None
-        self._usage: _Usage | None = None
-        self._said = False
-        self.over = False  # [DONE] came: what follows is of no interest
-        self.ignored = 0  # lines that are no events of ours
+        self._state = State.SILENT
+        self._reason = FinishReason.STOP
+        self._usage = Usage(0, 0)
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is to be read."""
+        return self._state in {State.OVER, State.EMPTY}
+
+    def _step(self, step: Step) -> None:
+        self._state = NEXT[self._state, step]
 
     def feed(self, data: bytes) -> Iterator[Said | Thought]:
         """Raises ProviderError for an error inside the stream, or a chunk that is broken."""
@@ -80,16 +119,12 @@ class ChatStream:
         if not line.startswith(b"data:"):
             if line.startswith(b"{"):  # an error as the whole body, without any framing
                 yield from self._chunk(line)
-            elif line.strip() and not line.startswith((b":", b"event:", b"id:", b"retry:")):
-                self.ignored += 1
-            return
+            return  # a comment, another field, or no event of ours
         body = line[5:].strip()
         if body == b"[DONE]":
-            self.over = True
-        elif body.startswith(b"{"):
+            self._step(Step.DONE)
+        elif body.startswith(b"{"):  # anything else is no chunk: no words are lost with it
             yield from self._chunk(body)
-        elif body:
-            self.ignored += 1  # no chunk, so no words of the answer are lost with it
 
     def _chunk(self, body: bytes) -> Iterator[Said | Thought]:
         try:
@@ -99,7 +134,7 @@ class ChatStream:
         if chunk.error:
             raise _error_in_stream(chunk.error)
         if chunk.usage is not None:
-            self._usage = chunk.usage
+            self._usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
         for choice in chunk.choices[:1]:
             delta = choice.delta
             if delta is not None:
@@ -107,9 +142,10 @@ class ChatStream:
                 if thought:
                     yield Thought(thought)
                 if delta.content:
-                    self._said = True
+                    self._step(Step.WORD)
                     yield Said(delta.content)
             if choice.finish_reason:
+                self._step(Step.FINISH)
                 self._reason = _REASONS.get(choice.finish_reason, FinishReason.STOP)
 
     def finish(self) -> Iterator[Said | Thought | Finished]:
@@ -118,15 +154,9 @@ class ChatStream:
         Raises ProviderBroken when the answer was cut off.
         """
         yield from self._line(self._rest)  # a last line without its newline
-        if self._reason is None and not self.over:
-            raise ProviderBroken("the answer was cut off")
-        if self._reason is None and not self._said:
-            raise ProviderBroken("the answer is empty and has no end")
-        usage = self._usage or _Usage()
-        yield Finished(
-            self._reason or FinishReason.STOP,
-            Usage(usage.prompt_tokens, usage.completion_tokens),
-        )
+        if self._state in _BROKEN:
+            raise ProviderBroken(_BROKEN[self._state])
+        yield Finished(self._reason, self._usage)
 
 
 def _error_in_stream(error: object) -> ProviderError:

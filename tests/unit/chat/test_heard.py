@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import random
+from typing import TypeAlias
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from services.chat.heard import SpokenPiece, heard_text
-from shared.contract import SAMPLE_RATE, Word
+from services.chat.heard import Sound, SpokenPiece, SpokenVoice, heard_text
+from shared.contract import SAMPLE_RATE, Piece, PieceDone, Word
 
 TEXT = "The sea breathes. The moon pulls. We listen."
 
@@ -91,13 +93,17 @@ def test_a_piece_of_which_nothing_was_spoken_was_not_heard() -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_what_was_heard_is_a_beginning_that_grows_with_time(seed: int) -> None:
-    dice = random.Random(seed)
+lengths = st.integers(1, 2_000)
+
+
+@given(st.tuples(lengths, lengths, lengths), st.booleans())
+def test_what_was_heard_is_a_beginning_that_grows_with_time(
+    ms: tuple[int, int, int], ended: bool
+) -> None:
     pieces = [
-        piece("The sea breathes.", dice.randrange(1, 2000)),
-        piece("The moon pulls.", dice.randrange(1, 2000)),
-        piece("We listen.", dice.randrange(1, 2000), whole=dice.random() < 0.5),
+        piece("The sea breathes.", ms[0]),
+        piece("The moon pulls.", ms[1]),
+        piece("We listen.", ms[2], whole=ended),
     ]
     before = ""
     for heard_ms in range(0, 6500, 37):
@@ -107,3 +113,65 @@ def test_what_was_heard_is_a_beginning_that_grows_with_time(seed: int) -> None:
         assert len(now) >= len(before)
         assert now == TEXT[: len(now)].rstrip()
         before = now
+
+
+# ---------------------------------------------------------------- the voice from its events
+
+
+Told: TypeAlias = "tuple[int, Piece | Sound | PieceDone | None]"
+
+
+def announced(index: int, attempt: int = 1) -> Piece:
+    start, end = ((0, 17), (18, 33), (34, 44))[index]
+    return Piece("c", "t", attempt, index=index, text=TEXT[start:end], chars=(start, end))
+
+
+def done(index: int, samples: int, attempt: int = 1) -> PieceDone:
+    return PieceDone("c", "t", attempt, index=index, samples=samples)
+
+
+def voice(*events: Told) -> list[SpokenPiece]:
+    spoken = SpokenVoice()
+    for attempt, event in events:
+        spoken.add(attempt, event)
+    return spoken.pieces
+
+
+def test_a_piece_under_way_has_the_samples_that_came() -> None:
+    found = voice((1, None), (1, announced(0)), (1, Sound(0, 100)), (1, Sound(0, 50)))
+
+    assert found == [SpokenPiece(0, 17, 150)]
+
+
+def test_a_piece_that_is_done_says_itself_how_long_it_is() -> None:
+    found = voice((1, announced(0)), (1, Sound(0, 100)), (1, done(0, 120)))
+
+    assert found == [SpokenPiece(0, 17, 120, True, [])]
+
+
+def test_pieces_stand_in_the_order_of_the_text() -> None:
+    found = voice((1, announced(1)), (1, announced(0)))
+
+    assert [p.start for p in found] == [0, 18]
+
+
+def test_a_piece_that_is_announced_again_starts_over_and_those_done_stay() -> None:
+    first: list[Told] = [(1, announced(0)), (1, done(0, 90)), (1, announced(1)), (1, Sound(1, 70))]
+    again: list[Told] = [(2, None), (2, announced(1, 2)), (2, Sound(1, 10))]
+
+    assert voice(*first, *again) == [SpokenPiece(0, 17, 90, True, []), SpokenPiece(18, 33, 10)]
+
+
+def test_leftovers_of_an_earlier_attempt_do_not_count() -> None:
+    late: list[Told] = [
+        (1, announced(1)),
+        (1, Sound(0, 500)),
+        (1, done(0, 500)),
+    ]
+
+    assert voice((1, announced(0)), (2, None), *late) == [SpokenPiece(0, 17)]
+
+
+def test_the_sound_of_a_piece_is_not_counted_before_it_is_announced_in_its_attempt() -> None:
+    assert voice((1, Sound(0, 5)), (1, done(0, 5))) == []
+    assert voice((1, announced(0)), (2, Sound(0, 5))) == [SpokenPiece(0, 17)]
