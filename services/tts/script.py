@@ -8,8 +8,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Literal
 
-from services.tts.text.markdown import Spoken
-from services.tts.text.segments import Pieces
+from services.tts.text.markdown import MarkdownReader
+from services.tts.text.segments import Segmenter
 from shared.contract import Done, Failed, FinishReason, Started, Text
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Script:
         self._begin()
 
     def _begin(self) -> None:
-        self._spoken = Spoken(code_blocks=self._code_blocks)
-        self._pieces = Pieces(max_chars=self._max_chars)
+        self._markdown = MarkdownReader(code_blocks=self._code_blocks)
+        self._segmenter = Segmenter(max_chars=self._max_chars)
         self._text: list[str] = []
         self._length = 0
 
@@ -69,8 +69,8 @@ class Script:
         text = text[:room] if room > 0 else ""
         self._length += len(text)
         self._text.append(text)
-        return self._pieces.feed(self._spoken.feed(text))
+        return self._segmenter.feed(self._markdown.feed(text))
 
     def finish(self) -> list[Piece]:
         self.ending = Ending.DONE
-        return [*self._pieces.feed(self._spoken.finish()), *self._pieces.finish()]
+        return [*self._segmenter.feed(self._markdown.finish()), *self._segmenter.finish()]

@@ -1,4 +1,4 @@
-"""Text that arrives in bits, read with a look ahead that cannot depend on where it was split."""
+"""A text that comes in parts, read with a look ahead that cannot depend on how it was split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class More(Exception):
     """What has arrived does not tell; ask again when more is there."""
 
 
-class Tape:
+class Lookahead:
     """The text that is still to be read, and one character before it.
 
     Reading past what has arrived raises `More`, so a rule that looks only through `char`, `span`
@@ -24,15 +24,16 @@ class Tape:
         self.text = "\n"  # a text begins like a line
         self.at = 1  # the next character to read
         self.ended = False
-        self._dropped = -1  # what to add to a position in `text`; the "\n" above is not the text's
+        # What to add to a position in `text` for one in the whole text, which lacks the "\n" above.
+        self.offset = -1
 
     def add(self, text: str) -> None:
-        self._dropped += self.at - 1
+        self.offset += self.at - 1
         self.text = self.text[self.at - 1 :] + text
         self.at = 1
 
     def index(self, position: int) -> int:
-        return self._dropped + position
+        return self.offset + position
 
     @property
     def empty(self) -> bool:

@@ -9,13 +9,14 @@ from itertools import pairwise
 
 import pytest
 
-from services.tts.text.markdown import Run, Spoken
+from services.tts.text.markdown import MarkdownReader
+from services.tts.text.runs import Run
 
 Said = tuple[str, int, int]
 
 
 def say(*parts: str, **options: str) -> list[Run]:
-    spoken = Spoken(**options)  # type: ignore[arg-type]  # the options of the test that calls
+    spoken = MarkdownReader(**options)  # type: ignore[arg-type]  # the options of the test that calls
     return [run for part in parts for run in spoken.feed(part)] + spoken.finish()
 
 
@@ -251,7 +252,7 @@ def test_a_range_points_at_what_is_shown() -> None:
     "word", ["Hello", " world", "grün", "你好", "नमस्ते", "مرحبا", "that's", "the", "hello", "wow"]
 )
 def test_a_plain_word_is_not_held_back(word: str) -> None:
-    spoken = Spoken()
+    spoken = MarkdownReader()
     spoken.feed("Say ")
     assert text_of(spoken.feed(word)) == word.lstrip()
 
@@ -272,7 +273,7 @@ def test_a_plain_word_is_not_held_back(word: str) -> None:
     ],
 )
 def test_a_marker_does_not_hold_back_the_words_behind_it(written: str, at_once: str) -> None:
-    assert text_of(Spoken().feed(written)) == at_once
+    assert text_of(MarkdownReader().feed(written)) == at_once
 
 
 @pytest.mark.parametrize(
@@ -281,20 +282,20 @@ def test_a_marker_does_not_hold_back_the_words_behind_it(written: str, at_once: 
      "&#", "$", "$5", "\\", "\\ti", "https://", "www.", "http", "|", "#", "- ", "---", "1", "{"],
 )  # fmt: skip
 def test_what_never_completes_holds_back_a_bounded_text(opening: str) -> None:
-    spoken = Spoken()
+    spoken = MarkdownReader()
     spoken.feed("a " + opening)
     for _ in range(1200):
         spoken.feed("word ")
     assert text_of(spoken.feed("last")) in {"last", "d last"}
-    assert len(spoken._tape.text) < 20
+    assert len(spoken._ahead.text) < 20
 
 
 def test_an_endless_destination_is_left_out_without_being_kept() -> None:
-    spoken = Spoken()
+    spoken = MarkdownReader()
     runs = spoken.feed("![picture](data:image/png;base64,")
     for _ in range(10_000):
         runs += spoken.feed("iVBORw0KGgo")
-        assert len(spoken._tape.text) < 1200
+        assert len(spoken._ahead.text) < 1200
     runs += spoken.feed(") after ") + spoken.finish()
     assert "iVBOR" not in text_of(runs)
     assert text_of(runs).startswith("picture")
@@ -365,7 +366,7 @@ def calls(text: str, size: int) -> int:
         nonlocal count
         count += 1
 
-    spoken = Spoken()
+    spoken = MarkdownReader()
     sys.setprofile(profile)
     try:
         for start in range(0, len(text), size):
@@ -412,9 +413,9 @@ def test_work_grows_with_the_text_and_no_faster(scrap: str, size: int) -> None:
 
 @pytest.mark.parametrize("scrap", HOSTILE.values(), ids=HOSTILE.keys())
 def test_what_is_held_back_is_bounded(scrap: str) -> None:
-    spoken = Spoken()
+    spoken = MarkdownReader()
     text = (scrap * 30_000)[:30_000]
     for start in range(0, len(text), 50):
         spoken.feed(text[start : start + 50])
-        assert len(spoken._tape.text) < 1200
+        assert len(spoken._ahead.text) < 1200
     spoken.finish()

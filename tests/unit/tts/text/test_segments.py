@@ -9,8 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from services.tts.text.markdown import Run, Spoken
-from services.tts.text.segments import Piece, Pieces
+from services.tts.text.markdown import MarkdownReader
+from services.tts.text.runs import Run
+from services.tts.text.segments import Piece, Segmenter
 
 # So long that only sentences cut: for the cases that are about the ends of sentences.
 SENTENCES = {"first_chars": 10_000, "min_chars": 10_000}
@@ -21,8 +22,8 @@ def run_of(text: str, start: int = 0) -> list[Run]:
 
 
 def cut(*parts: str, **options: int) -> list[Piece]:
-    """Pieces of speakable text."""
-    pieces = Pieces(**options)
+    """Segmenter of speakable text."""
+    pieces = Segmenter(**options)
     out: list[Piece] = []
     start = 0
     for part in parts:
@@ -32,8 +33,8 @@ def cut(*parts: str, **options: int) -> list[Piece]:
 
 
 def speak(*parts: str) -> list[Piece]:
-    """Pieces of text as it is shown."""
-    spoken, pieces = Spoken(), Pieces()
+    """Segmenter of text as it is shown."""
+    spoken, pieces = MarkdownReader(), Segmenter()
     out = [piece for part in parts for piece in pieces.feed(spoken.feed(part))]
     return out + pieces.feed(spoken.finish()) + pieces.finish()
 
@@ -213,7 +214,7 @@ def test_sentences(sentences: list[str]) -> None:
     ],
 )
 def test_the_first_piece_is_early(text: str, first: str) -> None:
-    pieces = Pieces()
+    pieces = Segmenter()
     said = [piece for char in text for piece in pieces.feed(run_of(char))] + pieces.finish()
     assert said[0].text == first
     assert cut(text)[0].text == first
@@ -242,7 +243,7 @@ def test_the_first_piece_is_early(text: str, first: str) -> None:
 )
 def test_a_piece_comes_with_the_character_that_proves_its_end(text: str, proof: int) -> None:
     """`proof` characters stand behind the piece when it comes; one less does not prove it."""
-    pieces = Pieces()
+    pieces = Segmenter()
     early = [piece for char in text[:-1] for piece in pieces.feed(run_of(char))]
     assert early == []
     [piece] = pieces.feed(run_of(text[-1]))
@@ -250,7 +251,7 @@ def test_a_piece_comes_with_the_character_that_proves_its_end(text: str, proof: 
 
 
 def test_a_piece_comes_through_both_with_no_further_character() -> None:
-    spoken, pieces = Spoken(), Pieces()
+    spoken, pieces = MarkdownReader(), Segmenter()
     written = "**Sure!** "
     said = [pieces.feed(spoken.feed(char)) for char in written]
     assert [len(now) for now in said] == [0] * (len(written) - 1) + [1]
@@ -346,7 +347,7 @@ def test_the_range_of_what_was_left_out_belongs_to_the_next_piece() -> None:
 
 
 def test_a_run_in_two_pieces_does_not_give_a_range_twice() -> None:
-    pieces = Pieces()
+    pieces = Segmenter()
     said = pieces.feed([Run("First sentence. Second sentence. ", 5, 8), *run_of("Third.", 8)])
     said += pieces.finish()
     assert [(piece.start, piece.end) for piece in said] == [(5, 8), (8, 8), (8, 14)]
@@ -355,7 +356,7 @@ def test_a_run_in_two_pieces_does_not_give_a_range_twice() -> None:
 @pytest.mark.parametrize("option", ["max_chars", "first_chars", "min_chars"])
 def test_a_length_below_one_is_refused(option: str) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        Pieces(**{option: 0})
+        Segmenter(**{option: 0})
 
 
 ANSWERS = {
@@ -470,7 +471,7 @@ def test_how_a_mixture_is_split_makes_no_difference(seed: int) -> None:
 
 @pytest.mark.parametrize("text", ANSWERS.values(), ids=ANSWERS.keys())
 def test_every_character_is_said_once_and_in_order(text: str) -> None:
-    spoken = Spoken()
+    spoken = MarkdownReader()
     runs = spoken.feed(text) + spoken.finish()
     pieces = speak(text)
 
@@ -554,8 +555,8 @@ def test_work_grows_with_the_text_and_no_faster(scrap: str, size: int) -> None:
 
 @pytest.mark.parametrize("scrap", HOSTILE)
 def test_what_is_held_back_is_bounded(scrap: str) -> None:
-    pieces = Pieces()
+    pieces = Segmenter()
     for start in range(0, 20_000, 20):
         pieces.feed(run_of((scrap * 20)[:20], start))
-        assert len(pieces._tape.text) < 320
-        assert len(pieces._starts) == len(pieces._ends) == len(pieces._tape.text)
+        assert len(pieces._ahead.text) < 320
+        assert len(pieces._ranges) == len(pieces._ahead.text)
