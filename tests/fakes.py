@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from services.chat import conversation
 from services.chat.heard import SpokenPiece
-from services.chat.ports import Finished, Prompt, Said, Thought
+from services.chat.ports import Finished, Said, Thought
 from services.chat.queue import Older
 from shared.contract import (
     SAMPLE_RATE,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from services.chat.conversation import Conversation
+    from services.chat.prompt import Prompt
     from services.chat.turn import Turn
     from shared.contract import AudioFailed, CancelRequest, Delta, Message
     from shared.errors import Failure

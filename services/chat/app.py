@@ -22,6 +22,7 @@ from services.chat.nats.heard import NatsHeard
 from services.chat.nats.history import NatsHistory
 from services.chat.nats.intake import NatsIntake
 from services.chat.nats.queue import NatsQueue
+from services.chat.prompt import Context
 from services.chat.request import speech_of
 from services.chat.show import show
 from services.chat.together.chat import TogetherChat
@@ -93,11 +94,13 @@ class ChatWorker:
         self.rules = answer.Rules(
             model=config.model,
             fallback_model=config.fallback_model,
-            system_prompt=config.system_prompt,
-            context_tokens=config.context_tokens,
-            context_messages=config.context_messages,
+            context=Context(
+                system=config.system_prompt,
+                max_context_tokens=config.context_tokens,
+                max_messages=config.context_messages,
+                max_tokens=config.max_output_tokens,
+            ),
             turns_per_minute=config.turns_per_minute,
-            max_tokens=config.max_output_tokens,
             turn_timeout=config.turn_timeout,
             tries=config.tries,
             executions=EXECUTIONS,

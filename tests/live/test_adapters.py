@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.chat.ports import Finished, Prompt, Said
+from services.chat.ports import Finished, Said
+from services.chat.prompt import Prompt
 from services.chat.together.chat import TogetherChat
 from services.tts.ports import SpokenWord, VoiceParams
 from services.tts.together.connection import Endpoint

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.together_emulator import Emulator
-from services.chat.ports import Finished, Prompt, Said, Thought
+from services.chat.ports import Finished, Said, Thought
+from services.chat.prompt import Prompt
 from services.chat.together.chat import TogetherChat
 from shared.contract import FinishReason, PromptMessage, Role
 from shared.errors import (
