@@ -181,7 +181,7 @@ class Published:
     """Publish for one turn: keeps the events, the requests for a voice, and the order of all.
 
     With `lags` text waits in the turn until it is drained, as behind a slow server. After
-    `fenced_after` events the worker learns that it was replaced.
+    `fenced_after` events the worker learns that it was superseded.
     """
 
     def __init__(
@@ -288,7 +288,7 @@ class SentCancels:
         self.on_cancel(request)
 
 
-# ---------------------------------------------------------------- time and place
+# ---------------------------------------------------------------- the clock, the queue, the slots
 
 
 class Clock:

@@ -1,7 +1,7 @@
 """A conversation as one document: its messages, the turn under way, how the last turn ended.
 
 Every change is made here and saved by compare-and-set. A worker that does not find its own
-`execution` in the document has been replaced.
+`execution` in the document has been superseded.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ class Cancels(Protocol):
     async def send(self, request: CancelRequest) -> None: ...
 
 
-# ---------------------------------------------------------------- time and place
+# ---------------------------------------------------------------- the clock, the queue, the slots
 
 
 class Clock(Protocol):
