@@ -269,7 +269,7 @@ class _Answer:
     ) -> Callable[[], Done | Failed]:
         # Where the provider did not tell the tokens, nobody knows what they cost.
         given, made = usage.prompt_tokens, usage.completion_tokens
-        cost = self.needs.price(model, given, made) if given or made else None
+        cost = self.needs.price(model, given or 0, made or 0) if given or made else None
 
         def done() -> Done:
             end = self.turn.done(

@@ -276,8 +276,8 @@ def count_ended(end: Done | Failed, seconds: float) -> None:
     TURNS.labels("chat", outcome.value).inc()
     TURN_SECONDS.labels("chat").observe(seconds)
     if isinstance(end, Done):
-        TOKENS.labels("prompt").inc(end.usage.prompt_tokens)
-        TOKENS.labels("completion").inc(end.usage.completion_tokens)
+        TOKENS.labels("prompt").inc(end.usage.prompt_tokens or 0)
+        TOKENS.labels("completion").inc(end.usage.completion_tokens or 0)
         if end.first_token_ms is not None:
             FIRST_TOKEN.observe(end.first_token_ms / 1000)
     log.info(
@@ -298,5 +298,7 @@ def note(traced: Span, end: Done | Failed, *, model: str) -> None:
         parley__turn=end.turn_id,
         parley__attempt=end.attempt,
         gen_ai__request__model=model,
-        gen_ai__usage__output_tokens=(end.usage.completion_tokens if isinstance(end, Done) else 0),
+        gen_ai__usage__output_tokens=(end.usage.completion_tokens or 0)
+        if isinstance(end, Done)
+        else 0,
     )
