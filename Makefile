@@ -32,14 +32,14 @@ $(VENV)/.ready: requirements/dev.txt
 	fi
 	@touch $@
 
-demo: setup  ## everything on this machine, one spoken turn, then it stays up (ARGS=--once ends)
+demo: setup  ## one spoken turn on this machine, then it stays up (ARGS=--once; ARGS=--fresh forgets)
 	@$(BIN)/python -m local.demo $(ARGS)
 
 test: setup  ## the whole test suite
 	$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
 
-faults: setup  ## kills, freezes and restarts, seeded (RUNS=30 SEED=…)
-	$(BIN)/python -m tests.faults $(ARGS)
+faults: setup  ## kills, freezes and restarts, seeded (RUNS=30 SEED=1)
+	$(BIN)/python -m tests.faults $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: setup  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
@@ -66,7 +66,7 @@ bench: setup  ## Parley against the floor, in one run; one table
 minio: $(MINIO)  ## the real MinIO, built once from its Go module (needs Go; about 2.5 minutes)
 
 $(MINIO):
-	@command -v go >/dev/null || { echo "make minio needs Go; without it the tests use moto"; exit 1; }
+	@command -v go >/dev/null || { echo "make minio needs Go; without it SeaweedFS is used"; exit 1; }
 	@echo "Building MinIO into $(MINIO) (once; about 2.5 minutes) ..."
 	@mkdir -p $(@D)
 	GOBIN=$(@D) go install $(MINIO_MODULE)

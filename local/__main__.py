@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from local.child import NotStarted
+from local.process import NotStarted
 from local.stack import Ports, Stack, stop_signals
 
 _SECRET = "TOGETHER_API_KEY"  # noqa: S105 - its name, not its value
@@ -26,7 +26,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="keep the data here; without it, it is temporary")
     parser.add_argument("--nats-port", type=int, default=0, help="0: a free one")
     parser.add_argument("--s3-port", type=int, default=0, help="0: a free one")
-    parser.add_argument("--s3", choices=("minio", "moto"), help="without it: MinIO if there is one")
+    parser.add_argument("--s3", choices=("minio", "seaweedfs"), help="else MinIO if there is one")
     parser.add_argument("--sound", choices=("audible", "computable"), default="audible")
     return parser.parse_args()
 

@@ -1,240 +1,38 @@
-"""`make demo`: everything on this machine, one spoken turn, and how to go on from there.
-
-The turn (`ask`) uses nats-py and literal subjects only: it is also the example of a client.
-"""
+"""`make demo`: everything on this machine, one spoken turn, and how to go on from there."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import contextlib
-import hashlib
 import io
-import json
-import socket
 import sys
 import time
-import uuid
-import wave
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import aiohttp
-import nats
-import nats.errors
-from aiohttp import web
-
-from local.child import Child, NotStarted
-from local.emulator_process import ROOT, python_path
-from local.s3_server import free_port
-from local.stack import Ports, Service, Stack, stop_signals
+from local.ask import RATE, WIDTH, TurnFailed, ask, fetch, samples
+from local.page import PAGE, Page
+from local.ports import preferred
+from local.process import ROOT, NotStarted, start_all
+from local.service import Service
+from local.stack import Ports, Stack, stop_signals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator
 
-    from nats.aio.client import Client
-    from nats.aio.msg import Msg
+    from local.stack import ServiceName
 
+DATA = ROOT / ".parley"
 QUESTION = "Hello! My name is Ada. Why is the sky blue?"
-PAGE = ROOT / "web" / "dist"
 # So that the commands that are printed are short; a free port where one of them is taken.
 NATS_PORT, NATS_WEBSOCKET_PORT, S3_PORT = 4222, 9222, 9000
-HEALTH_PORTS: dict[Service, int] = {"chat": 8080, "tts": 8081}
-PAGE_PORT = 8000
+HEALTH_PORTS: dict[ServiceName, int] = {"chat": 8080, "tts": 8081}
 
-_READY_SECONDS = 60.0  # two seconds when warm; much longer right after an installation
-_TURN_SECONDS = 120.0
-_CONNECT_SECONDS = 5.0
-_STOP_SECONDS = 15.0
-_LOOK_EVERY_SECONDS = 0.05
-_RATE, _WIDTH = 24_000, 2
-
-
-class DemoFailed(Exception):
-    """The turn did not come to a good end; its text says how."""
-
-
-# ---------------------------------------------------------------- one turn
-
-
-@dataclass(slots=True)
-class Heard:
-    """What came of a question, as a listener has it."""
-
-    text: str = ""
-    attempt: int = 0
-    pieces: dict[int, bytearray] = field(default_factory=dict)
-    finished: set[int] = field(default_factory=set)
-    stored: dict[str, Any] | None = None
-    first_word: float | None = None  # seconds after the question
-    first_sound: float | None = None
-    text_done: float | None = None
-
-    @property
-    def pcm(self) -> bytes:
-        """The samples of the finished pieces, in order: those of the stored object."""
-        return b"".join(bytes(self.pieces[index]) for index in sorted(self.finished))
-
-
-async def ask(
-    nats_url: str,
-    question: str,
-    say: Callable[[str], None],
-    *,
-    seconds: float = _TURN_SECONDS,
-) -> Heard:
-    """Asks, hands on the words as they come, returns when the voice is stored.
-
-    Raises: DemoFailed, when the turn fails or takes too long.
-    """
-    conversation = f"demo-{uuid.uuid4().hex[:8]}"
-    client = await _connected(nats_url)
-    heard = Heard()
-    incoming: asyncio.Queue[Msg] = asyncio.Queue()
-    try:
-        # Listen first, and be sure that the server knows, before anything is asked. Twice,
-        # because the first flush may overtake a subscription that is still being sent.
-        await client.subscribe(f"chat.delta.{conversation}", cb=incoming.put)
-        await client.subscribe(f"tts.audio.{conversation}", cb=incoming.put)
-        await client.flush()
-        await client.flush()
-
-        request = {"conversation_id": conversation, "content": question}
-        asked = time.monotonic()
-        await client.jetstream().publish("chat.request", json.dumps(request).encode())
-
-        async with asyncio.timeout(seconds):
-            while heard.stored is None:
-                message = await incoming.get()
-                since = time.monotonic() - asked
-                if message.subject.startswith("chat.delta."):
-                    _on_words(heard, json.loads(message.data), since, say)
-                else:
-                    _on_voice(heard, message.headers or {}, message.data, since)
-    except TimeoutError:
-        missing = "its text" if heard.text_done is None else "the end of its voice"
-        raise DemoFailed(
-            f"The turn did not end within {seconds:g} s: {missing} is missing."
-        ) from None
-    except (OSError, nats.errors.Error) as exc:
-        raise DemoFailed(f"NATS at {nats_url}: {exc or type(exc).__name__}") from exc
-    finally:
-        await client.close()
-    return heard
-
-
-async def _connected(url: str) -> Client:
-    try:
-        # The deadline is ours: nats-py tries for two minutes to reach a server that is not there.
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            return await nats.connect(url, error_cb=_quiet)
-    except (TimeoutError, OSError, nats.errors.Error) as exc:
-        raise DemoFailed(f"NATS at {url} cannot be reached: is it running?") from exc
-
-
-async def _quiet(_error: Exception) -> None:
-    """What goes wrong with the connection is seen by the call that it fails."""
-
-
-def _on_words(
-    heard: Heard, event: Mapping[str, Any], since: float, say: Callable[[str], None]
-) -> None:
-    """An event of `chat.delta.<conversation>`."""
-    match event["type"]:
-        case "started" if event["attempt"] > 1:
-            heard.text = ""
-            say("\n(again from the start) ")
-        case "text":
-            heard.first_word = heard.first_word or since
-            heard.text += event["text"]
-            say(event["text"])
-        case "done":
-            heard.text_done = since
-            if event["text"] != heard.text:
-                raise DemoFailed("The text of `done` is not what was streamed: words were lost.")
-        case "failed":
-            raise DemoFailed(f"The model failed: {_reason(event)}")
-
-
-def _on_voice(heard: Heard, headers: Mapping[str, str], body: bytes, since: float) -> None:
-    """A message of `tts.audio.<conversation>`: PCM with its facts in headers, or JSON."""
-    kind = headers.get("Parley-Type", "")
-    if kind == "chunk":
-        if int(headers["Parley-Attempt"]) == heard.attempt:
-            heard.first_sound = heard.first_sound or since
-            heard.pieces.setdefault(int(headers["Parley-Piece"]), bytearray()).extend(body)
-        return
-    event = json.loads(body)
-    if event["attempt"] < heard.attempt:
-        return  # a leftover of a worker that was replaced
-    if kind == "started":
-        heard.attempt = event["attempt"]
-        # What was not finished is spoken again.
-        heard.pieces = {i: pcm for i, pcm in heard.pieces.items() if i in heard.finished}
-    elif kind == "piece_done":
-        heard.pieces.setdefault(event["index"], bytearray())
-        heard.finished.add(event["index"])
-    elif kind == "stored":
-        heard.stored = event
-    elif kind == "failed":
-        raise DemoFailed(f"The voice failed: {_reason(event)}")
-
-
-def _reason(event: Mapping[str, Any]) -> str:
-    error = event.get("error") or {}
-    return f"{error.get('message')} ({error.get('code')})"
-
-
-async def fetch(stored: Mapping[str, Any]) -> bytes:
-    """The stored object, by the URL of its event.
-
-    Raises: DemoFailed, when there is none or it is not what the event says.
-    """
-    url = stored.get("url")
-    if not url:
-        raise DemoFailed("Nothing was spoken, so nothing is stored.")
-    try:
-        timeout = aiohttp.ClientTimeout(total=30)
-        async with aiohttp.ClientSession(timeout=timeout) as http, http.get(url) as answer:
-            body: bytes = await answer.read()
-            if answer.status != 200:
-                raise DemoFailed(f"The stored audio cannot be fetched: status {answer.status}.")
-    except (aiohttp.ClientError, TimeoutError) as exc:
-        raise DemoFailed(f"The stored audio cannot be fetched: {exc!r}") from exc
-    if hashlib.sha256(body).hexdigest() != stored.get("sha256"):
-        raise DemoFailed("The stored audio is not the one that the event speaks of.")
-    return body
-
-
-def samples(wav: bytes) -> bytes:
-    """The PCM of a WAV file.
-
-    Raises: DemoFailed, when it is none, or not of the kind that is promised.
-    """
-    try:
-        with wave.open(io.BytesIO(wav)) as file:
-            form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
-            pcm = bytes(file.readframes(file.getnframes()))
-    except (wave.Error, EOFError) as exc:
-        raise DemoFailed(f"The stored audio is no WAV file: {exc}") from exc
-    if form != (1, _WIDTH, _RATE):
-        raise DemoFailed(f"The stored audio has the form {form}, not mono, 16 bit, 24 kHz.")
-    return pcm
+_LOOK_EVERY_SECONDS = 0.5
 
 
 # ---------------------------------------------------------------- what is started
-
-
-def preferred(port: int) -> int:
-    """This port when nobody has it, else a free one."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return free_port()
-    return port
 
 
 @contextlib.asynccontextmanager
@@ -258,94 +56,48 @@ async def step(name: str) -> AsyncIterator[None]:
         print(f" {ended}", flush=True)
 
 
-class Services:
-    """`python -m services.chat` and `python -m services.tts`, on a stack."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self._children: dict[Service, Child] = {}
-        self.health: dict[Service, str] = {}
-
-    async def start(self) -> None:
-        """Returns when both are ready.
-
-        Raises: NotStarted, with the end of the log of the one that is not.
-        """
-        for name, port in HEALTH_PORTS.items():
-            chosen = preferred(port)
-            self.health[name] = f"http://127.0.0.1:{chosen}/readyz"
-            environ = self._stack.process_environment(name, HTTP_PORT=str(chosen))
-            environ["PYTHONPATH"] = python_path(environ)
-            child = Child(f"services.{name}", self._stack.logs / f"{name}.log")
-            child.start([sys.executable, "-m", f"services.{name}"], environ)
-            self._children[name] = child
-        timeout = aiohttp.ClientTimeout(total=3)
-        async with aiohttp.ClientSession(timeout=timeout) as http:
-            await asyncio.gather(*(self._ready(http, name) for name in self._children))
-
-    async def _ready(self, http: aiohttp.ClientSession, name: Service) -> None:
-        child, deadline = self._children[name], time.monotonic() + _READY_SECONDS
-        while time.monotonic() < deadline:
-            if not child.running:
-                raise NotStarted(self._ended(child))
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async with http.get(self.health[name]) as answer:
-                    if answer.status == 200:
-                        return
-            await asyncio.sleep(_LOOK_EVERY_SECONDS)
-        raise NotStarted(
-            f"{child.name} was not ready within {_READY_SECONDS:g} s. "
-            f"The end of its log:\n{child.tail()}"
-        )
-
-    def _ended(self, child: Child) -> str:
-        hint = "A setting is wrong: its name is below." if child.status == 2 else ""
-        return f"{child.name} ended with status {child.status}. {hint}\n{child.tail()}"
-
-    async def failed(self) -> str:
-        """Waits until one of them ends; says which, and what it logged last."""
-        while True:
-            for child in self._children.values():
-                if not child.running:
-                    return self._ended(child)
-            await asyncio.sleep(1)
-
-    async def close(self) -> None:
-        await asyncio.gather(*(child.stop(_STOP_SECONDS) for child in self._children.values()))
+def new_stack(given: argparse.Namespace) -> Stack:
+    ports = Ports(
+        nats=preferred(NATS_PORT),
+        nats_websocket=preferred(NATS_WEBSOCKET_PORT),
+        s3=preferred(S3_PORT),
+    )
+    # At this pace the voice is ahead of a listener and the text still of the voice.
+    script = {"speech": {"sound": "audible", "realtime_factor": 10}}
+    return Stack(data=given.data, fresh=given.fresh, script=script, ports=ports)
 
 
-class Page:
-    """The web page, when it has been built, with the address it has to connect to."""
+def new_services(stack: Stack) -> list[Service]:
+    found = []
+    for name, port in HEALTH_PORTS.items():
+        environ = stack.process_environment(name, HTTP_PORT=str(preferred(port)))
+        found.append(Service(name, environ, log=stack.logs / f"{name}.log"))
+    return found
 
-    def __init__(self, folder: Path, websocket_url: str) -> None:
-        self._folder = folder
-        self._config = {"nats_url": websocket_url}
-        self._runner: web.AppRunner | None = None
-        self.url = ""
 
-    async def start(self) -> None:
-        """Does nothing where no page has been built."""
-        if not (self._folder / "index.html").is_file():
-            return
-        app = web.Application()
-        app.router.add_get("/config.json", self._on_config)
-        app.router.add_get("/", self._on_index)
-        app.router.add_static("/", self._folder)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", preferred(PAGE_PORT))
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
+async def start(services: list[Service]) -> None:
+    """Returns when all of them are ready.
 
-    async def _on_config(self, _request: web.Request) -> web.Response:
-        return web.json_response(self._config)
+    Raises: NotStarted, for the first that is not.
+    """
+    try:
+        await start_all(services)
+    except NotStarted as exc:
+        hint = "If it is about what an earlier version kept: `make demo ARGS=--fresh` starts over."
+        raise NotStarted(f"{exc}\n{hint}") from exc
 
-    async def _on_index(self, _request: web.Request) -> web.FileResponse:
-        return web.FileResponse(self._folder / "index.html")
 
-    async def close(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+async def close(services: list[Service]) -> None:
+    await asyncio.gather(*(service.close() for service in services))
+
+
+async def one_ended(services: list[Service]) -> str:
+    """Waits until one of them ends; says which, and what it logged last."""
+    while True:
+        for service in services:
+            if not service.running:
+                return service.obituary()
+        await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
 
 # ---------------------------------------------------------------- what is said
@@ -362,7 +114,7 @@ def _seconds(value: float | None) -> str:
 async def example_turn(stack: Stack, question: str, out: Path) -> None:
     """One question, its words, its voice, and what of it was stored.
 
-    Raises: DemoFailed.
+    Raises: TurnFailed.
     """
     print(f"\nYou:       {question}\nAssistant: ", end="", flush=True)
     try:
@@ -375,9 +127,9 @@ async def example_turn(stack: Stack, question: str, out: Path) -> None:
     print(f"  first word after  {_seconds(heard.first_word)}")
     print(f"  first sound after {_seconds(heard.first_sound)}")
     print(f"  text complete after {_seconds(heard.text_done)}")
-    print(f"  {path}: {len(pcm) / _WIDTH / _RATE:.1f} s of speech, stored in S3")
+    print(f"  {path}: {len(pcm) / WIDTH / RATE:.1f} s of speech, stored in S3")
     if pcm != heard.pcm:
-        raise DemoFailed(
+        raise TurnFailed(
             f"The stored audio ({len(pcm)} bytes) is not what was heard ({len(heard.pcm)} bytes)."
         )
     print(f"  the stored audio is, sample for sample, the {len(heard.finished)} pieces heard live")
@@ -387,11 +139,11 @@ def _written(out: Path, wav: bytes) -> Path:
     try:
         out.write_bytes(wav)
     except OSError as exc:
-        raise DemoFailed(f"{out} cannot be written: {exc.strerror}; choose another --out") from exc
+        raise TurnFailed(f"{out} cannot be written: {exc.strerror}; choose another --out") from exc
     return out.resolve()
 
 
-def instructions(stack: Stack, services: Services, page: Page) -> str:
+def instructions(stack: Stack, services: list[Service], page: Page) -> str:
     """What to try from another terminal."""
     url = stack.nats.url
     server = "" if url.endswith(":4222") else f" -s {url}"
@@ -423,10 +175,11 @@ def instructions(stack: Stack, services: Services, page: Page) -> str:
         "",
         f"  NATS            {url}",
         f"  NATS WebSocket  {stack.nats.ws_url}",
-        f"  S3 ({stack.s3.kind})".ljust(18)
+        f"  {stack.s3.kind}".ljust(18)
         + f"http://{stack.s3.endpoint}  ({stack.s3.access_key} / {stack.s3.secret_key})",
         f"  provider        {provider}",
-        *(f"  {name} health".ljust(18) + health for name, health in services.health.items()),
+        *(f"  {s.name} health".ljust(18) + s.url("/readyz") for s in services),
+        f"  data            {stack.data}",
         f"  logs            {stack.logs}",
         f"  web page        {page.url or 'not built (web/dist is missing)'}",
         "",
@@ -443,38 +196,28 @@ def arguments() -> argparse.Namespace:
         prog="python -m local.demo", description="One spoken turn on this machine."
     )
     parser.add_argument("--once", action="store_true", help="end after the turn")
-    parser.add_argument("--data", type=Path, help="keep the data here; without it, it is temporary")
+    parser.add_argument("--fresh", action="store_true", help="forget what earlier runs kept")
+    parser.add_argument("--data", type=Path, default=DATA, help="what is kept, is kept here")
     parser.add_argument("--out", type=Path, default=Path("demo.wav"), help="where the voice goes")
     parser.add_argument("--question", default=QUESTION)
     return parser.parse_args()
 
 
-def new_stack(data: Path | None) -> Stack:
-    ports = Ports(
-        nats=preferred(NATS_PORT),
-        nats_websocket=preferred(NATS_WEBSOCKET_PORT),
-        s3=preferred(S3_PORT),
-    )
-    # At this pace the voice is ahead of a listener and the text still of the voice.
-    script = {"speech": {"sound": "audible", "realtime_factor": 10}}
-    return Stack(data=data, script=script, ports=ports)
-
-
 async def demonstrate(given: argparse.Namespace) -> None:
     """Stays until it is cancelled, unless it is to end after the turn.
 
-    Raises: NotStarted, DemoFailed.
+    Raises: NotStarted, TurnFailed.
     """
     async with contextlib.AsyncExitStack() as closing:
-        stack = new_stack(given.data)
+        stack = new_stack(given)
         closing.push_async_callback(stack.close)
         provider = "the emulated provider" if stack.emulator else "(the real provider is used)"
         async with step(f"NATS, S3 ({stack.s3.kind}), {provider}"):
             await stack.start()
-        services = Services(stack)
-        closing.push_async_callback(services.close)
+        services = new_services(stack)
+        closing.push_async_callback(close, services)
         async with step("the services chat and tts"):
-            await services.start()
+            await start(services)
         await example_turn(stack, given.question, given.out)
         if given.once:
             return
@@ -482,7 +225,7 @@ async def demonstrate(given: argparse.Namespace) -> None:
         closing.push_async_callback(page.close)
         await page.start()
         print(instructions(stack, services, page), flush=True)
-        raise DemoFailed(await services.failed())
+        raise TurnFailed(await one_ended(services))
 
 
 async def run(given: argparse.Namespace) -> int:
@@ -498,7 +241,7 @@ async def run(given: argparse.Namespace) -> int:
             print("\nStopping …", flush=True)
             showing.cancel()
         await showing
-    except (NotStarted, DemoFailed) as exc:
+    except (NotStarted, TurnFailed) as exc:
         print(f"\n{exc}", file=sys.stderr)
         return 1
     except asyncio.CancelledError:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
-from local.child import NotStarted, temporary
 from local.emulator_process import EmulatorProcess
 from local.nats_server import NatsServer
-from local.s3_server import S3Server
+from local.object_store import object_store, preferred_kind
+from local.process import NotStarted, start_all, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from local.s3_server import Kind
 
-Service = Literal["chat", "tts"]
+ServiceName = Literal["chat", "tts"]
 
 EMULATOR_KEY = "emulator-key"  # any key will do there
 BUCKET = "parley-audio"
 _PROVIDER = ("TOGETHER_API_KEY", "TOGETHER_BASE_URL", "TTS_URL")
-_NEEDS: dict[Service, tuple[str, ...]] = {
+_NEEDS: dict[ServiceName, tuple[str, ...]] = {
     "chat": ("NATS_", "TOGETHER_"),
     "tts": ("NATS_", "TOGETHER_API_KEY", "TTS_", "MINIO_"),
 }
@@ -50,7 +50,8 @@ class Stack:
         async with Stack() as stack:
             environ = {**os.environ, **stack.environment("chat"), "HTTP_PORT": "8080"}
 
-    With `data` what NATS and MinIO keep is kept there; without it everything is temporary.
+    With `data` what NATS and S3 keep is kept there, from one stack to the next, unless it is to be
+    a `fresh` one; without it everything is temporary.
     `emulate` none: unless `environ` has a TOGETHER_API_KEY, for then the real provider is used.
     """
 
@@ -58,7 +59,7 @@ class Stack:
         self,
         *,
         data: str | Path | None = None,
-        logs: str | Path | None = None,
+        fresh: bool = False,
         emulate: bool | None = None,
         script: Mapping[str, Any] | None = None,
         s3: Kind | None = None,
@@ -68,22 +69,19 @@ class Stack:
     ) -> None:
         self._environ = os.environ if environ is None else environ
         self._temporary = temporary("stack")
-        self._data = None if data is None else Path(data)
-        self.logs = Path(logs) if logs else (self._data or self._temporary) / "logs"
+        self.data = None if data is None else Path(data)
+        self._fresh = fresh
+        self.logs = (self.data or self._temporary) / "logs"
         ports = ports or Ports()
         self.nats = NatsServer(
-            self._data / "nats" if self._data else None,
+            self.data / "nats" if self.data else None,
             port=ports.nats or -1,
             websocket_port=ports.nats_websocket or -1,
             config=nats_config,
             log=self.logs / "nats.log",
         )
-        self.s3 = S3Server(
-            self._data / "s3" if self._data else None,
-            kind=s3,
-            port=ports.s3,
-            log=self.logs / "s3.log",
-        )
+        kind = s3 or preferred_kind(None if fresh else self.data)
+        self.s3 = object_store(kind, self.data, port=ports.s3, log=self.logs / f"{kind}.log")
         if emulate is None:
             real = self._environ.get("TOGETHER_API_KEY") or self._environ.get(
                 "TOGETHER_API_KEY_FILE"
@@ -93,7 +91,7 @@ class Stack:
         self.emulator = EmulatorProcess(script, port=ports.emulator, log=log) if emulate else None
         self._lock: IO[str] | None = None
 
-    def environment(self, service: Service | None = None) -> dict[str, str]:
+    def environment(self, service: ServiceName | None = None) -> dict[str, str]:
         """The variables that a service needs to find everything; of both without a name.
 
         With the real provider: what the caller's environment says of it, its key included.
@@ -118,7 +116,7 @@ class Stack:
             return found
         return {name: value for name, value in found.items() if name.startswith(_NEEDS[service])}
 
-    def process_environment(self, service: Service, **more: str) -> dict[str, str]:
+    def process_environment(self, service: ServiceName, **more: str) -> dict[str, str]:
         """The caller's environment with `environment` in place of whatever it says of the same."""
         ours = {**self.environment(service), **more}
         # Logins are for other servers, and a variable may not be given as text and as file.
@@ -133,29 +131,31 @@ class Stack:
         Raises: NotStarted, for the first that does not.
         """
         self._claim()
+        if self._fresh:
+            self._forget()
         self.logs.mkdir(parents=True, exist_ok=True)
-        starts = [self.nats.start(), self.s3.start()]
-        if self.emulator is not None:
-            starts.append(self.emulator.start())
-        started = await asyncio.gather(*starts, return_exceptions=True)
-        for outcome in started:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        emulator = [] if self.emulator is None else [self.emulator]
+        await start_all([self.nats, self.s3, *emulator])
 
     def _claim(self) -> None:
         """Two stacks on one folder would destroy each other's data."""
-        if self._data is None:
+        if self.data is None:
             return
-        self._data.mkdir(parents=True, exist_ok=True)
-        self._lock = (self._data / "in-use").open("w", encoding="utf-8")
+        self.data.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.data / "in-use").open("w", encoding="utf-8")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
             self._lock.close()
             self._lock = None
             raise NotStarted(
-                f"{self._data} is in use by another stack: stop it, or give another folder"
+                f"{self.data} is in use by another stack: stop it, or give another folder"
             ) from exc
+
+    def _forget(self) -> None:
+        if self.data is not None:
+            for kept in ("nats", "minio", "seaweedfs", "logs"):
+                shutil.rmtree(self.data / kept, ignore_errors=True)
 
     async def close(self) -> None:
         """Stops everything and removes what is temporary."""

@@ -9,12 +9,8 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +21,8 @@ import nats.errors
 import nats.js.errors
 
 from local.nats_server import NatsServer
-from local.s3_server import S3Server
+from local.object_store import object_store, preferred_kind
+from local.service import Service
 from local.together_emulator import Emulator
 
 if TYPE_CHECKING:
@@ -34,79 +31,9 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
 
+    from local.s3_server import Kind
+
 API_KEY = "key-that-must-not-leak"
-READY_SECONDS = 30.0
-ROOT = Path(__file__).resolve().parent.parent
-
-
-class Service:
-    """One service as a process; its log is kept in a file."""
-
-    def __init__(self, name: str, environment: Mapping[str, str], folder: Path) -> None:
-        self.name = name
-        self.log = folder / f"{name}-{uuid.uuid4().hex[:6]}.log"
-        self._environment = environment
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        assert self._process is not None, f"{self.name} was never started"
-        return self._process
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", f"services.{self.name}"],
-                env={**os.environ, **self._environment},
-                cwd=ROOT,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    def lines(self) -> list[dict[str, Any]]:
-        """The log's lines; each must be JSON."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-    def _port(self) -> int | None:
-        for line in self.log.read_text().splitlines()[::-1]:
-            with contextlib.suppress(ValueError):
-                if (event := json.loads(line)).get("event") == "process.started":
-                    return int(event["http_port"])
-        return None
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self._port()}{path}"
-
-    def is_ready(self) -> bool:
-        if self._port() is None:
-            return False
-        try:
-            with urllib.request.urlopen(self.url("/readyz"), timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    async def ready(self) -> None:
-        until = time.monotonic() + READY_SECONDS
-        while not await asyncio.to_thread(self.is_ready):
-            assert self.running, f"{self.name} ended:\n{self.log.read_text()[-3000:]}"
-            assert time.monotonic() < until, f"not ready:\n{self.log.read_text()[-3000:]}"
-            await asyncio.sleep(0.03)
-
-    def signal(self, number: signal.Signals) -> None:
-        if self.running:
-            self.process.send_signal(number)
-
-    async def ended(self, seconds: float = 20.0) -> int:
-        return await asyncio.to_thread(self.process.wait, seconds)
-
-    async def kill(self) -> None:
-        self.signal(signal.SIGKILL)
-        await self.ended()
 
 
 @dataclass(slots=True)
@@ -221,16 +148,17 @@ class System:
         self,
         *,
         script: dict[str, Any] | None = None,
-        s3: str | None = None,
+        s3: Kind | None = None,
         settings: Mapping[str, str] | None = None,
         folder: Path | None = None,
     ) -> None:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="parley-test-"))
         self.nats = NatsServer(self.folder / "nats", websocket=False)
-        self.s3 = S3Server(self.folder / "s3", kind=s3)  # type: ignore[arg-type]
+        self.s3 = object_store(s3 or preferred_kind())
         self.emulator = Emulator(script or {})
         self.settings = dict(settings or {})
-        self.services: list[Service] = []
+        self.services: list[Service] = []  # a test may forget those that it ended
+        self._added: list[Service] = []
         self.ears = Ears()
         self._client: Client | None = None
 
@@ -265,12 +193,9 @@ class System:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for service in self.services:
-            service.signal(signal.SIGCONT)
-            service.signal(signal.SIGKILL)
-        for service in self.services:
-            if service._process is not None:
-                await service.ended()
+        for service in self._added:
+            await service.kill()
+            await service.close()
         if self._client is not None:
             with contextlib.suppress(Exception):
                 await self._client.close()
@@ -280,9 +205,12 @@ class System:
 
     def add(self, name: str, **settings: str) -> Service:
         """A service, started; wait for it with `ready`."""
-        service = Service(name, {**self.environment(), **settings}, self.folder)
-        service.start()
+        environ = {**os.environ, **self.environment(), **settings}
+        log = self.folder / f"{name}-{len(self._added)}.log"
+        service = Service(name, environ, log=log)
+        self._added.append(service)
         self.services.append(service)
+        service.spawn()
         return service
 
     async def up(self, *, chat: int = 1, tts: int = 1) -> None:

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from local.demo import PAGE, Page
 from local.nats_server import NatsServer
+from local.page import PAGE, Page
 from tests.system import System
 
 if TYPE_CHECKING:

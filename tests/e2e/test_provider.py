@@ -54,8 +54,7 @@ async def test_the_voice_is_whole_however_the_provider_speaks(
     worker = system.add("tts")  # what one has learned of the provider must not help the next
     await worker.ready()
     turns = [
-        await system.ask(conversation_id=f"{worker.process.pid}-{n}", content="Tell me.")
-        for n in range(3)
+        await system.ask(conversation_id=f"{worker.pid}-{n}", content="Tell me.") for n in range(3)
     ]
     await system.ears.whole(*turns, seconds=90)
     for turn_id in turns:

@@ -26,7 +26,8 @@ from tests.system import System
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.system import Service, Turn
+    from local.service import Service
+    from tests.system import Turn
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -131,11 +132,11 @@ def fetch(url: str) -> tuple[str, bytes]:
 
 def forget_peak(service: Service) -> None:
     """VmHWM counts from here on."""
-    Path(f"/proc/{service.process.pid}/clear_refs").write_text("5")
+    Path(f"/proc/{service.pid}/clear_refs").write_text("5")
 
 
 def memory_kb(service: Service, what: str) -> int:
-    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    status = Path(f"/proc/{service.pid}/status").read_text()
     found = re.search(rf"{what}:\s+(\d+) kB", status)
     assert found
     return int(found.group(1))

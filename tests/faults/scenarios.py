@@ -18,7 +18,8 @@ from tests.faults.invariants import Asked, check
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.system import Service, System
+    from local.service import Service
+    from tests.system import System
 
 LEASE = 6.0
 HEALED_WITHIN = 60.0
@@ -143,7 +144,7 @@ def _of(system: System, name: str) -> list[Service]:
 
 
 def frozen(service: Service) -> bool:
-    stat = Path(f"/proc/{service.process.pid}/stat").read_text()
+    stat = Path(f"/proc/{service.pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0] == "T"
 
 

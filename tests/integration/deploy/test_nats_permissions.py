@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,11 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from local.nats_server import NatsServer, binary
+from local.process import ROOT
+from local.service import Service
 from shared.nats.connection import Connection
 from shared.nats.provision import Retention, apply
-from tests.system import ROOT, Service, System
+from tests.system import System
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -325,7 +328,7 @@ async def test_services_start_provision_and_work_under_their_own_users(tmp_path:
 
         # A service that stops hands its places over.
         for service in (system.services[0], system.services[2]):
-            service.process.terminate()
+            service.signal(signal.SIGTERM)
             assert await service.ended() == 0
         await system.answered(conversation_id="e", content="Still there?", seconds=60)
         assert not system.violations()
@@ -368,13 +371,8 @@ async def test_services_log_in_by_nkey_and_over_tls(tmp_path: Path) -> None:
             "TOGETHER_API_KEY": "none",
             "HTTP_PORT": "0",
         }
-        chat = Service("chat", environ, tmp_path)
-        chat.start()
-        try:
-            await chat.ready()
-            assert not VIOLATION.search(chat.log.read_text())
-        finally:
-            await chat.kill()
+        async with Service("chat", {**os.environ, **environ}) as chat:
+            assert not VIOLATION.search(chat.said())
 
 
 def _seed() -> bytes:

@@ -9,8 +9,8 @@ import aiohttp
 import nats
 import pytest
 
-from local.child import NotStarted
 from local.nats_server import NatsServer
+from local.process import NotStarted
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -110,12 +110,12 @@ async def ask(connection: Connection, *bodies: bytes, **headers: str) -> None:
 
 
 async def forwarded(connection: Connection) -> dict[str, list[str]]:
-    """What stands in each conversation's queue, in its order."""
-    queues: dict[str, list[str]] = defaultdict(list)
+    """What stands in each conversation's line, in its order."""
+    lines: dict[str, list[str]] = defaultdict(list)
     async for message in read_back(connection, CHAT_REQUESTS_STREAM, "chat.request.*", 1):
         request = msgspec.json.decode(message.data, type=ChatRequest)
-        queues[str(request.conversation_id)].append(str(request.content))
-    return queues
+        lines[str(request.conversation_id)].append(str(request.content))
+    return lines
 
 
 async def none_left(connection: Connection, seconds: float = 15.0) -> None:
@@ -129,7 +129,7 @@ def in_order(conversation: str, count: int) -> list[str]:
     return [f"{conversation} {n}" for n in range(count)]
 
 
-async def test_a_request_is_given_its_ids_and_put_in_its_queue(connection: Connection) -> None:
+async def test_a_request_is_given_its_ids_and_put_in_its_line(connection: Connection) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     async with replica(connection):
         await publish(
@@ -149,8 +149,8 @@ async def test_plain_text_begins_a_conversation(connection: Connection) -> None:
     async with replica(connection):
         await ask(connection, b"Hello", b"Hello")
         await none_left(connection)
-    queues = await forwarded(connection)
-    assert list(queues.values()) == [["Hello"], ["Hello"]]
+    lines = await forwarded(connection)
+    assert list(lines.values()) == [["Hello"], ["Hello"]]
 
 
 async def test_each_conversation_keeps_its_order(connection: Connection) -> None:
@@ -201,7 +201,7 @@ async def test_a_refusal_that_fails_is_tried_again(connection: Connection) -> No
 async def test_a_crash_before_the_ack_doubles_nothing(
     connection: Connection, server: NatsServer
 ) -> None:
-    """Everything was put in its queue, and nobody was told."""
+    """Everything was put in its line, and nobody was told."""
     async with connected(server.url) as dying:
         first = Replica(dying)
 

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from local.nats_server import NatsServer
+from local.process import ROOT
 from shared.nats import read
 from shared.nats.connection import Connection
 from shared.nats.provision import (
@@ -26,7 +27,6 @@ from shared.nats.provision import (
 )
 from shared.nats.publish import publish
 from tests.integration.harness import connected, emptied
-from tests.system import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
