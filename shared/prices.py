@@ -1,7 +1,7 @@
 """What the provider takes: dollars per million characters spoken, or tokens read and written.
 
-A table is replaced as a whole by a file of JSON, a number for each model, or two where a model
-takes more for what it writes than for what it reads:
+A table is replaced as a whole by JSON, a number for each model, or two where a model takes more
+for what it writes than for what it reads:
 
     {"hexgrad/Kokoro-82M": 4, "some/model": {"prompt": 0.5, "completion": 1.5}}
 """
@@ -9,17 +9,12 @@ takes more for what it writes than for what it reads:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 
-from shared.process.settings import BadSetting
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from shared.process.settings import Env
 
 _Dollars: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -58,18 +53,9 @@ class Prices:
         return cls(_PER_MILLION)
 
     @classmethod
-    def from_env(cls, env: Env, name: str) -> Prices:
-        """From the file that the setting names; raises BadSetting."""
-        path = env.optional(name)
-        try:
-            return cls.default() if path is None else cls.read(Path(path))
-        except (OSError, ValueError) as exc:
-            raise BadSetting(f"{name}: {type(exc).__name__}: {exc}") from None
-
-    @classmethod
-    def read(cls, path: Path) -> Prices:
-        """Raises OSError, ValueError."""
-        return cls(msgspec.json.decode(path.read_bytes(), type=dict[str, _Dollars | TokenPrice]))
+    def from_json(cls, table: bytes) -> Prices:
+        """Raises ValueError."""
+        return cls(msgspec.json.decode(table, type=dict[str, _Dollars | TokenPrice]))
 
     def of(self, model: str, given: int, made: int = 0) -> float | None:
         """Dollars for characters given, or tokens given and made; None for an unknown model."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
 MAX_ASKED_SECONDS: Final = 30.0  # a longer pause than this is a refusal in other words
 
@@ -42,6 +42,27 @@ class Backoff:
 
 
 PROVIDER: Final = Backoff(first=0.25, longest=8.0)
+NATS: Final = Backoff(first=0.05, longest=1.0)  # a server that restarts is back within seconds
+LOOKS: Final = Backoff(first=0.05, longest=0.25)  # at what another process is about to do
+
+
+class Clock(Protocol):
+    """As much of a clock as is needed to wait."""
+
+    def monotonic(self) -> float: ...
+
+    async def pause(self, seconds: float) -> None: ...
+
+
+async def wait_until(so: Callable[[], Awaitable[bool]], seconds: float, *, clock: Clock) -> bool:
+    """Looks again and again; whether it came to be so within the time."""
+    until = clock.monotonic() + seconds
+    pauses = LOOKS.pauses()
+    while not await so():
+        if clock.monotonic() > until:
+            return False
+        await clock.pause(next(pauses))
+    return True
 
 
 def worth_waiting(asked: float | None, left: float) -> bool:

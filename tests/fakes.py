@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from services.chat.turn import Turn
     from shared.contract import AudioFailed, CancelRequest, Delta, Message
     from shared.errors import Failure
-    from shared.process.cancel import Stop
+    from shared.process.cancel import CancelToken
     from shared.refuse import Message as QueuedMessage
 
 # ---------------------------------------------------------------- the model
@@ -344,7 +344,7 @@ class ScriptedQueue:
 
     def __init__(self, *looks: Sequence[str] | Exception) -> None:
         self._looks = list(looks) or [[]]
-        self._stop: Stop | None = None
+        self._stop: CancelToken | None = None
         self.limits: list[int] = []
         self.waits = 0
         self.places = 0  # of those that look or wait now
@@ -353,7 +353,7 @@ class ScriptedQueue:
 
     @contextlib.asynccontextmanager
     async def position(
-        self, conversation_id: str, sequence: int, stop: Stop
+        self, conversation_id: str, sequence: int, stop: CancelToken
     ) -> AsyncIterator[ScriptedQueue]:
         self._stop = stop
         self.places += 1
@@ -376,7 +376,7 @@ class ScriptedQueue:
         self.waits += 1
         assert self.waits < 100, "it waits for ever"
         self.on_wait()
-        if self._stop is not None and self._stop.requested:
+        if self._stop is not None and self._stop.cancelled:
             raise Cancelled
 
 

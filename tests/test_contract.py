@@ -385,7 +385,7 @@ def test_an_audio_format_has_its_content_type() -> None:
 
 
 def test_streams_keep_the_subjects_of_the_contract() -> None:
-    kept = {config["name"]: config["subjects"] for config in streams(1, Retention())}
+    kept = {each.name: each.config["subjects"] for each in streams(1, Retention())}
 
     advisory = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
     assert kept == {
@@ -406,9 +406,9 @@ def test_streams_keep_the_subjects_of_the_contract() -> None:
 
 def test_the_server_republishes_each_delta_and_each_piece_of_audio() -> None:
     republished = {
-        config["name"]: (config["republish"]["src"], config["republish"]["dest"])
-        for config in streams(1, Retention())
-        if "republish" in config
+        each.name: (each.config["republish"]["src"], each.config["republish"]["dest"])
+        for each in streams(1, Retention())
+        if "republish" in each.config
     }
 
     assert republished == {
@@ -418,9 +418,7 @@ def test_the_server_republishes_each_delta_and_each_piece_of_audio() -> None:
 
 
 def test_consumers_are_those_of_the_contract() -> None:
-    assert {
-        (stream, config["durable_name"], config["filter_subject"]) for stream, config in consumers()
-    } == {
+    assert {(each.stream, each.name, each.config["filter_subject"]) for each in consumers()} == {
         ("CHAT_REQUESTS", "chat-intake", "chat.request"),
         ("CHAT_REQUESTS", "chat-workers", "chat.request.*"),
         ("TTS_REQUESTS", "tts-workers", "tts.request.*"),

@@ -29,7 +29,6 @@ from shared.contract import (
     CHAT_CANCEL,
     CHAT_DEAD,
     CHAT_REQUEST,
-    CHAT_REQUESTS_STREAM,
     CHAT_WORKERS,
     HISTORY_DELETE,
     HISTORY_GET,
@@ -44,9 +43,11 @@ from shared.contract import (
 from shared.errors import ParleyError
 from shared.nats.connection import Connection
 from shared.nats.dead_letters import NatsDeadLetters
+from shared.nats.lease import Delivery, LeaseFence
+from shared.nats.provision import consumer
 from shared.nats.replies import answer_with, as_bytes, decode_request
-from shared.nats.work import Delivery, LeaseFence, Work
-from shared.process.cancel import Stop
+from shared.nats.work import Work
+from shared.process.cancel import CancelToken
 from shared.process.clock import SystemClock
 from shared.process.metrics import (
     FIRST_TOKEN,
@@ -103,7 +104,7 @@ class ChatWorker:
             executions=EXECUTIONS,
             output_chars=config.max_output_tokens * 16,
         )
-        self.held = HeldTurns(Stop)
+        self.held = HeldTurns(CancelToken)
         self.clock = SystemClock()
 
     # ------------------------------------------------------------ life
@@ -153,11 +154,10 @@ class ChatWorker:
         )
         self.work = Work(
             connection,
-            CHAT_REQUESTS_STREAM,
-            CHAT_WORKERS,
+            consumer(CHAT_WORKERS),
             slots=self.config.max_turns,
             handle=self._handle,
-            dead_letter=dead_letters.add,
+            dead_letters=dead_letters,
         )
         self.handling = handle.Dependencies(
             queue=NatsQueue(connection),
@@ -203,7 +203,7 @@ class ChatWorker:
         await handle.handle(delivery, answering, self.admission, self.handling)
 
     async def _answer(
-        self, delivery: Delivery, request: ChatRequest, stop: Stop
+        self, delivery: Delivery, request: ChatRequest, stop: CancelToken
     ) -> Done | Failed | None:
         job = answer.Job(
             conversation_id=str(request.conversation_id),

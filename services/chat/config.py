@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.nats.provision import Retention
 from shared.prices import Prices
-from shared.process.settings import Env, NatsSettings, ProcessSettings
+from shared.process.settings import Env, NatsSettings, ProcessSettings, prices_from_env
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,5 +73,5 @@ class Config:
             turn_timeout=env.seconds("CHAT_TURN_TIMEOUT", 90),
             tries=env.integer("CHAT_TRIES", 4, minimum=1, maximum=20),
             speech=env.flag("CHAT_SPEECH", default=True),
-            prices=Prices.from_env(env, "CHAT_PRICES_FILE"),
+            prices=prices_from_env(env, "CHAT_PRICES_FILE"),
         )

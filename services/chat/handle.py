@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     )
     from shared.contract import ChatRequest, Done, Failed
     from shared.errors import Failure
-    from shared.process.cancel import Stop
+    from shared.process.cancel import CancelToken
     from shared.refuse import DeadLetters, Message, Turns
 
 
@@ -112,7 +112,7 @@ class _Handling:
         finally:
             self.needs.queue.ended(self.conversation_id)
 
-    async def _in_its_turn(self, stop: Stop) -> None:
+    async def _in_its_turn(self, stop: CancelToken) -> None:
         place = self.needs.queue.position(self.conversation_id, self.message.sequence, stop)
         try:
             async with place as position:
@@ -156,7 +156,7 @@ class _Handling:
                     pass
             await position.changed()
 
-    async def _answer(self, stop: Stop) -> None:
+    async def _answer(self, stop: CancelToken) -> None:
         began = self.needs.clock.monotonic()
         end = None
         try:

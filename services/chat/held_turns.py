@@ -9,15 +9,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from shared.contract import CancelRequest
-    from shared.process.cancel import Stop
+    from shared.process.cancel import CancelToken
 
 
 class HeldTurns:
     """The turns held here, waiting or running, each with its own stop; `new` makes one."""
 
-    def __init__(self, new: Callable[[], Stop]) -> None:
+    def __init__(self, new: Callable[[], CancelToken]) -> None:
         self._new = new
-        self._held: dict[tuple[str, str], Stop] = {}
+        self._held: dict[tuple[str, str], CancelToken] = {}
         self._running: dict[str, str] = {}  # conversation -> its turn
 
     @property
@@ -29,7 +29,7 @@ class HeldTurns:
         return len(self._held) - len(self._running)
 
     @contextlib.contextmanager
-    def hold(self, conversation_id: str, turn_id: str) -> Iterator[Stop]:
+    def hold(self, conversation_id: str, turn_id: str) -> Iterator[CancelToken]:
         """The turn is here, and may be stopped."""
         key, stop = (conversation_id, turn_id), self._new()
         self._held[key] = stop
@@ -55,4 +55,4 @@ class HeldTurns:
             return
         stop = self._held.get((request.conversation_id, turn_id))
         if stop is not None:
-            stop.request(request.heard_ms)
+            stop.cancel(request.heard_ms)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from shared.nats.documents import Held
-    from shared.process.cancel import Stop
+    from shared.process.cancel import CancelToken
     from shared.refuse import Message as QueuedMessage
 
 # ---------------------------------------------------------------- the model
@@ -226,7 +226,7 @@ class Queue(Protocol):
     """The work queue, by conversation."""
 
     def position(
-        self, conversation_id: str, sequence: int, stop: Stop
+        self, conversation_id: str, sequence: int, stop: CancelToken
     ) -> AbstractAsyncContextManager[QueuePosition]:
         """Of the request with that sequence, for as long as it waits."""
         ...
@@ -247,6 +247,6 @@ class Slots(Protocol):
 class Answering(Protocol):
     """Answers a request that may run: services.chat.answer, with all that it needs."""
 
-    async def __call__(self, request: ChatRequest, stop: Stop) -> Done | Failed | None:
+    async def __call__(self, request: ChatRequest, stop: CancelToken) -> Done | Failed | None:
         """As services.chat.answer.answer."""
         ...

@@ -40,7 +40,6 @@ from shared.contract import (
     MSG_ID,
     TTS_DEAD,
     TTS_REQUEST,
-    TTS_REQUESTS_STREAM,
     TTS_WORKERS,
     Alignment,
     AudioFailed,
@@ -58,14 +57,16 @@ from shared.contract import (
     encode,
     tts_audio,
 )
-from shared.errors import Conflict, Failure, NatsError, ParleyError, StorageUnavailable
+from shared.errors import Conflict, NatsError, ParleyError, StorageUnavailable
 from shared.nats.connection import Connection
-from shared.nats.dead_letters import dead_letter
+from shared.nats.dead_letters import NatsDeadLetters
 from shared.nats.follow import follow
+from shared.nats.lease import Delivery, LeaseFence
+from shared.nats.provision import consumer
 from shared.nats.publish import publish
 from shared.nats.replies import as_bytes, decode_request
-from shared.nats.work import Delivery, LeaseFence, Work
-from shared.process.cancel import Stop
+from shared.nats.work import Work
+from shared.process.cancel import CancelToken
 from shared.process.metrics import (
     CHARACTERS,
     REFUSED,
@@ -74,9 +75,8 @@ from shared.process.metrics import (
     TURN_SECONDS,
     TURNS,
     TURNS_UNDER_WAY,
-    carried,
 )
-from shared.process.tracing import Span, span
+from shared.process.tracing import Span, carried, span
 from shared.refuse import Refused
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class _StoppableTurn:
     """A voice that notices a stop while it waits for audio."""
 
     turn: VoiceTurn
-    stop: Stop
+    stop: CancelToken
 
     async def say(self, text: str) -> AsyncGenerator[bytes | SpokenWord, None]:
         async for part in self.stop.items(self.turn.say(text)):
@@ -114,7 +114,7 @@ class _StoppableTurn:
 @dataclass(frozen=True, slots=True)
 class _StoppableVoice:
     voice: Voice
-    stop: Stop
+    stop: CancelToken
 
     @asynccontextmanager
     async def turn(self, params: VoiceParams) -> AsyncIterator[VoiceTurn]:
@@ -127,7 +127,7 @@ class _StoppableVoice:
 
 
 class _Clock:
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: CancelToken) -> None:
         self._stop = stop
 
     def monotonic(self) -> float:
@@ -165,7 +165,7 @@ class TtsWorker:
             fallback=config.fallback,
             recover_after=RECOVER_AFTER,
         )
-        self.stops: dict[tuple[str, str], Stop] = {}
+        self.stops: dict[tuple[str, str], CancelToken] = {}
         self.newest: dict[str, str] = {}  # conversation -> its last turn taken up here
 
     # ------------------------------------------------------------ life
@@ -197,13 +197,13 @@ class TtsWorker:
 
     async def start(self, connection: Connection) -> None:
         self.connection = connection
+        self.dead_letters = NatsDeadLetters(connection, TTS_DEAD)
         self.work = Work(
             connection,
-            TTS_REQUESTS_STREAM,
-            TTS_WORKERS,
+            consumer(TTS_WORKERS),
             slots=self.config.max_turns,
             handle=self._handle,
-            dead_letter=self._dead_letter,
+            dead_letters=self.dead_letters,
         )
         await self.voice.__aenter__()
         self._bucket = asyncio.create_task(self.store.prepare())
@@ -234,7 +234,7 @@ class TtsWorker:
             await delivery.ack()
             return
         conversation_id, turn_id = str(found.conversation_id), str(found.turn_id)
-        stop = Stop()
+        stop = CancelToken()
         key = (conversation_id, turn_id)
         async with self.work.slot(delivery):
             self.stops[key] = stop
@@ -249,7 +249,7 @@ class TtsWorker:
                     del self.newest[conversation_id]
 
     async def _speak(
-        self, delivery: Delivery, request: SpeechRequest, stop: Stop, traced: Span
+        self, delivery: Delivery, request: SpeechRequest, stop: CancelToken, traced: Span
     ) -> None:
         conversation_id, turn_id = str(request.conversation_id), str(request.turn_id)
         records = NatsRecords(self.connection, conversation_id, turn_id)
@@ -300,7 +300,7 @@ class TtsWorker:
             await self._store_later(delivery, exc, records, job, audio)
             return
         except GivenUp as exc:
-            await self._dead_letter(delivery, exc)
+            await self.dead_letters.add(delivery, exc)
             end = None
         finally:
             await source.aclose()
@@ -338,7 +338,7 @@ class TtsWorker:
         with contextlib.suppress(Conflict):
             await records.save(record.ended(found, job.execution, failed), revision)
             await audio.end(failed)
-        await self._dead_letter(delivery, error)
+        await self.dead_letters.add(delivery, error)
         await delivery.ack()
 
     def _params(self, speech: Speech) -> VoiceParams:
@@ -425,7 +425,7 @@ class TtsWorker:
             # A bad copy of a good request must not end that one's voice.
             if not (await records.load())[1]:
                 await self._publish_failed(delivery, refused.conversation_id, refused)
-        await self._dead_letter(delivery, refused.error)
+        await self.dead_letters.add(delivery, refused.error)
 
     async def _publish_failed(
         self, delivery: Delivery, conversation_id: str, refused: Refused
@@ -441,18 +441,6 @@ class TtsWorker:
         }
         await publish(self.connection, tts_audio(conversation_id), encode(event), headers)
 
-    async def _dead_letter(self, delivery: Delivery, error: Failure) -> None:
-        await dead_letter(
-            self.connection,
-            TTS_DEAD,
-            subject=delivery.subject,
-            data=delivery.data,
-            headers=delivery.headers,
-            error=error,
-            deliveries=delivery.deliveries,
-            unique=f"dead.{delivery.unique}",
-        )
-
     # ------------------------------------------------------------ cancel
 
     def cancel(self, request: CancelRequest) -> None:
@@ -460,12 +448,12 @@ class TtsWorker:
         turn_id = request.turn_id or self.newest.get(request.conversation_id)
         stop = self.stops.get((request.conversation_id, turn_id or ""))
         if stop is not None:
-            stop.request(request.heard_ms)
+            stop.cancel(request.heard_ms)
 
     def stop_all(self, conversation_id: str) -> None:
         for (conversation, _), stop in self.stops.items():
             if conversation == conversation_id:
-                stop.request()
+                stop.cancel()
 
     async def _note_cancel(self, request: CancelRequest) -> None:
         if request.turn_id is None:

@@ -13,7 +13,13 @@ import msgspec
 from shared.contract import Alignment, AudioFormat, ShortText
 from shared.nats.provision import Retention
 from shared.prices import Prices
-from shared.process.settings import BadSetting, Env, NatsSettings, ProcessSettings
+from shared.process.settings import (
+    BadSetting,
+    Env,
+    NatsSettings,
+    ProcessSettings,
+    prices_from_env,
+)
 
 _pronunciations_decoder: msgspec.json.Decoder[dict[str, str]] = msgspec.json.Decoder(
     Annotated[dict[ShortText, ShortText], msgspec.Meta(max_length=200)]
@@ -108,7 +114,7 @@ class Config:
             max_characters=env.integer("TTS_MAX_CHARACTERS", 50_000, minimum=1),
             tries=env.integer("TTS_TRIES", 4, minimum=1, maximum=20),
             code_blocks=env.choice("TTS_CODE_BLOCKS", "skip", ("skip", "announce")),
-            prices=Prices.from_env(env, "TTS_PRICES_FILE"),
+            prices=prices_from_env(env, "TTS_PRICES_FILE"),
         )
 
 

@@ -6,9 +6,11 @@ is kept back to be sent later by a worker that has been superseded meanwhile.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import ssl
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,6 +18,7 @@ import nats.errors
 import nats.js.errors
 
 from shared.errors import ApiError, Conflict, NatsError, NoStream, Unsendable
+from shared.retry import NATS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -94,12 +97,31 @@ def _forget_unwritten(client: Client) -> None:
     client._pending_data_size = 0  # noqa: SLF001
 
 
-def api_error(code: int | None, err_code: int | None, description: str | None) -> NatsError:
-    """The error that an answer of JetStream means."""
-    text = description or "refused"
-    if err_code in _WRONG_LAST_SEQUENCE:
-        return Conflict(text)
-    return ApiError(code or 0, err_code or 0, text)
+class _Refusal(msgspec.Struct, frozen=True):
+    """As JetStream says it; `code` is like an HTTP status, `err_code` says more."""
+
+    code: int = 0
+    err_code: int = 0
+    description: str = "refused"
+
+    def as_error(self) -> NatsError:
+        if self.err_code in _WRONG_LAST_SEQUENCE:
+            return Conflict(self.description)
+        return ApiError(self.code, self.err_code, self.description)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer of JetStream; a subclass names what is read of it besides."""
+
+    error: _Refusal | None = None
+
+    def check(self) -> None:
+        """Raises Conflict, ApiError."""
+        if self.error is not None:
+            raise self.error.as_error()
+
+
+_decode_answer = msgspec.json.Decoder(Answer).decode
 
 
 async def translated(work: Awaitable[T], what: str) -> T:
@@ -110,10 +132,13 @@ async def translated(work: Awaitable[T], what: str) -> T:
     """
     try:
         return await work
-    except nats.js.errors.APIError as exc:
-        raise api_error(exc.code, exc.err_code, exc.description) from exc
     except (nats.errors.NoRespondersError, nats.js.errors.NoStreamResponseError) as exc:
         raise NoStream(f"{what}: nobody answers; is it provisioned?") from exc
+    except nats.js.errors.APIError as exc:
+        if exc.code is None:  # nats-py's word for it that nobody answers
+            raise NoStream(f"{what}: JetStream does not answer; is it enabled?") from exc
+        refusal = _Refusal(exc.code, exc.err_code or 0, exc.description or "refused")
+        raise refusal.as_error() from exc
     except (nats.errors.MaxPayloadError, nats.errors.BadHeaderError) as exc:
         raise Unsendable(f"{what}: {exc}") from exc
     except (nats.errors.TimeoutError, TimeoutError) as exc:
@@ -246,7 +271,26 @@ class Connection:
         `$JS.API.`; raises ApiError, NatsError."""
         payload = b"" if body is None else msgspec.json.encode(body)
         msg = await self.request(f"$JS.API.{subject}", payload, seconds=seconds)
+        _decode_answer(msg.data).check()
         answer: dict[str, Any] = msgspec.json.decode(msg.data)
-        if error := answer.get("error"):
-            raise api_error(error.get("code"), error.get("err_code"), error.get("description"))
         return answer
+
+    async def persist(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Does `work` again until it is done, for `publish_seconds` at most.
+
+        Raises:
+            Conflict, ApiError, Unsendable: at once, for a repetition mends none of these.
+            NatsError: it was not done in time.
+        """
+        until = time.monotonic() + self.publish_seconds
+        pauses = NATS.pauses()
+        while True:
+            try:
+                return await work()
+            except (Conflict, ApiError, Unsendable):
+                raise
+            except NatsError:
+                pause = next(pauses)
+                if time.monotonic() + pause > until:
+                    raise
+            await asyncio.sleep(pause)

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import nats.errors
 
 from shared.contract import CHAT_DELTAS_STREAM, H_TURN, Delta, Done, Failed, chat_delta
 from shared.errors import DeadlineExceeded, NatsError
@@ -66,10 +67,12 @@ async def follow(
     *,
     start: int = 1,
     idle: float = 120.0,
+    gap: float = GAP_SECONDS,
+    quiet: float = QUIET_SECONDS,
 ) -> AsyncIterator[Delta]:
     """The turn's events in order, each once, from stream sequence `start`; ends with its end.
 
-    Of an attempt that is replaced, what was given out before stays given out: a `started` with a
+    Of an attempt that is superseded, what was given out before stays given out: a `started` with a
     higher `attempt` says that it starts over.
 
     Raises:
@@ -78,7 +81,7 @@ async def follow(
     follower = _Follower(connection, conversation_id, turn_id, start)
     await follower.open()
     try:
-        async for event in follower.events(idle):
+        async for event in follower.events(idle, gap, quiet):
             yield event
             if isinstance(event, Done | Failed):
                 return
@@ -105,7 +108,7 @@ class _Follower:
 
     async def close(self) -> None:
         self._end_watch()
-        with contextlib.suppress(Exception):  # the connection may be gone; so is the subscription
+        with contextlib.suppress(nats.errors.Error):  # the connection may be gone, and it with it
             await self._sub.unsubscribe()
 
     def _on_reconnect(self) -> None:
@@ -133,7 +136,7 @@ class _Follower:
         ):
             self._add(message.data)
 
-    async def events(self, idle: float) -> AsyncIterator[Delta]:
+    async def events(self, idle: float, gap: float, quiet: float) -> AsyncIterator[Delta]:
         heard = time.monotonic()
         while True:
             if self._look:
@@ -142,7 +145,7 @@ class _Follower:
                     await self._read_back()
                 except NatsError:
                     self._look = True
-            wait = GAP_SECONDS if self._timeline.gap or self._look else QUIET_SECONDS
+            wait = gap if self._timeline.gap or self._look else quiet
             try:
                 async with asyncio.timeout(min(wait, idle)):
                     event = await self._ready.get()

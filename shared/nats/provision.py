@@ -1,19 +1,13 @@
 """The streams, buckets and consumers: made when missing, verified when there.
 
 One that exists with other settings stops the start, with both settings named; it is never changed
-in silence. `python -m shared.nats.provision` tells what differs, `--apply` makes and changes it.
+in silence: `python -m shared.provision` tells what differs, `--apply` makes and changes it.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import os
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-
-import nats
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from shared.contract import (
     CHAT_DEAD,
@@ -33,25 +27,40 @@ from shared.contract import (
     TTS_REQUESTS_STREAM,
     TTS_WORKERS,
 )
-from shared.errors import ApiError, NatsError
-from shared.nats.connection import Connection, connect_options, login_options
-from shared.process.settings import BadSetting, Env, NatsSettings
+from shared.errors import ApiError
+from shared.nats.connection import Connection
+from shared.process.settings import BadSetting, Env
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-# A worker that says nothing for so long has lost its work to another one. Three heartbeats fit in.
-LEASE_SECONDS: Final = 6.0
-# Handing a request on takes milliseconds; a replica that holds it for longer is gone.
-INTAKE_LEASE_SECONDS: Final = 3.0
 INTAKE_GROUP: Final = "intake"
 NO_LIMIT: Final = -1
-LEAST_RETENTION: Final = 120.0  # seconds: repetitions are known by their id for so long
+MIN_RETENTION: Final = 120.0  # seconds: repetitions are known by their id for so long
 _NS: Final = 1_000_000_000
+_NOT_FOUND: Final = 404
+
+
+COMMAND: Final = "python -m shared.provision --apply"
 
 
 class Mismatch(Exception):
-    """Something exists with other settings than these services need."""
+    """Something exists with other settings than these services need; `what` says which."""
+
+    def __init__(self, label: str, lines: list[str]) -> None:
+        self.what = f"{label} exists with other settings: {'; '.join(lines)}"
+        super().__init__(f"{self.what} (`{COMMAND}` changes it)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leases:
+    """Seconds after which a worker that says nothing has lost its work to another one."""
+
+    work: float = 6.0  # three heartbeats fit in
+    intake: float = 3.0  # handing a request on takes milliseconds
+
+
+LEASES: Final = Leases()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +80,9 @@ class Retention:
         def seconds(name: str, value: float) -> float:
             # JetStream counts nanoseconds in 63 bits.
             kept = env.number(f"RETENTION_{name}", value, maximum=9e9)
-            if 0 < kept < LEAST_RETENTION:
+            if 0 < kept < MIN_RETENTION:
                 raise BadSetting(
-                    f"RETENTION_{name}: {kept:g} is neither 0 nor at least {LEAST_RETENTION:g}"
+                    f"RETENTION_{name}: {kept:g} is neither 0 nor at least {MIN_RETENTION:g}"
                 )
             return kept
 
@@ -86,8 +95,91 @@ class Retention:
         )
 
 
-def _stream(name: str, subjects: list[str], replicas: int, **more: object) -> dict[str, Any]:
-    return {
+class _Asset(Protocol):
+    """A stream or a consumer, and how the JetStream API is asked about it: subject and body."""
+
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def info(self) -> str: ...
+
+    def create(self) -> tuple[str, object]: ...
+
+    def update(self, found: Mapping[str, Any]) -> tuple[str, object]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stream, by the configuration that JetStream is told."""
+
+    config: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.config["name"])
+
+    @property
+    def label(self) -> str:
+        return f"stream {self.name}"
+
+    @property
+    def info(self) -> str:
+        return f"STREAM.INFO.{self.name}"
+
+    def create(self) -> tuple[str, object]:
+        return f"STREAM.CREATE.{self.name}", self.config
+
+    def update(self, found: Mapping[str, Any]) -> tuple[str, object]:
+        return f"STREAM.UPDATE.{self.name}", {**found, **self.config}
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A durable consumer of a stream, by the configuration that JetStream is told."""
+
+    stream: str
+    config: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.config["durable_name"])
+
+    @property
+    def lease(self) -> float:
+        """Seconds after which a message that nobody keeps is given to another worker."""
+        return float(self.config["ack_wait"]) / _NS
+
+    @property
+    def group(self) -> str | None:
+        """Of a pinned consumer: one client of the group at a time gets everything, in order."""
+        groups = self.config.get("priority_groups")
+        return str(groups[0]) if groups else None
+
+    @property
+    def label(self) -> str:
+        return f"consumer {self.name} of {self.stream}"
+
+    @property
+    def info(self) -> str:
+        return f"CONSUMER.INFO.{self.stream}.{self.name}"
+
+    def create(self) -> tuple[str, object]:
+        return self._make(self.config, "create")
+
+    def update(self, found: Mapping[str, Any]) -> tuple[str, object]:
+        return self._make({**found, **self.config}, "update")
+
+    def _make(self, config: Mapping[str, Any], action: str) -> tuple[str, object]:
+        subject = f"CONSUMER.CREATE.{self.stream}.{self.name}.{config['filter_subject']}"
+        return subject, {"stream_name": self.stream, "config": config, "action": action}
+
+
+def _stream(name: str, subjects: list[str], replicas: int, **more: object) -> Stream:
+    config = {
         "name": name,
         "subjects": subjects,
         "num_replicas": replicas,
@@ -95,11 +187,11 @@ def _stream(name: str, subjects: list[str], replicas: int, **more: object) -> di
         "retention": "limits",
         "discard": "old",
         "max_age": 0,
-        **more,
     }
+    return Stream(config | more)
 
 
-def _bucket(name: str, replicas: int, max_age: float) -> dict[str, Any]:
+def _bucket(name: str, replicas: int, max_age: float) -> Stream:
     """A key-value bucket, as every NATS client makes and reads it."""
     return _stream(
         f"KV_{name}",
@@ -114,7 +206,7 @@ def _bucket(name: str, replicas: int, max_age: float) -> dict[str, Any]:
     )
 
 
-def streams(replicas: int, retention: Retention) -> list[dict[str, Any]]:
+def streams(replicas: int, retention: Retention) -> list[Stream]:
     """Every stream of the contract, with the settings that the services rely on."""
     advisory = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
     return [
@@ -164,36 +256,44 @@ def streams(replicas: int, retention: Retention) -> list[dict[str, Any]]:
     ]
 
 
-def consumers(*, intake_lease: float = INTAKE_LEASE_SECONDS) -> list[tuple[str, dict[str, Any]]]:
-    """The durable consumers: (stream, configuration)."""
-
-    def workers(name: str, subject: str) -> dict[str, Any]:
-        return {
-            "durable_name": name,
-            "deliver_policy": "all",
-            "ack_policy": "explicit",
-            "ack_wait": int(LEASE_SECONDS * _NS),
-            # Redelivery counts up with every nak; executions are counted in the documents.
-            "max_deliver": NO_LIMIT,
-            # Waiting requests are held un-acked; the server's default of 1,000 would stop all.
-            "max_ack_pending": 20_000,
-            "max_waiting": 512,
-            "filter_subject": subject,
-            "replay_policy": "instant",
-        }
-
-    intake = workers(CHAT_INTAKE, CHAT_REQUEST) | {
-        "ack_wait": int(intake_lease * _NS),
-        # One replica at a time: the order of one sender is the order of its conversation.
-        "priority_policy": "pinned_client",
-        "priority_groups": [INTAKE_GROUP],
-        "priority_timeout": int(intake_lease * _NS),
+def _workers(stream: str, name: str, subject: str, lease: float, **more: object) -> Consumer:
+    config = {
+        "durable_name": name,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": int(lease * _NS),
+        # Redelivery counts up with every nak; executions are counted in the documents.
+        "max_deliver": NO_LIMIT,
+        # Waiting requests are held un-acked; the server's default of 1,000 would stop all.
+        "max_ack_pending": 20_000,
+        "max_waiting": 512,
+        "filter_subject": subject,
+        "replay_policy": "instant",
     }
+    return Consumer(stream, config | more)
+
+
+def consumers(leases: Leases = LEASES) -> list[Consumer]:
+    """Every durable consumer of the contract."""
     return [
-        (CHAT_REQUESTS_STREAM, intake),
-        (CHAT_REQUESTS_STREAM, workers(CHAT_WORKERS, f"{CHAT_REQUEST}.*")),
-        (TTS_REQUESTS_STREAM, workers(TTS_WORKERS, f"{TTS_REQUEST}.*")),
+        _workers(
+            CHAT_REQUESTS_STREAM,
+            CHAT_INTAKE,
+            CHAT_REQUEST,
+            leases.intake,
+            # One replica at a time: the order of one sender is the order of its conversation.
+            priority_policy="pinned_client",
+            priority_groups=[INTAKE_GROUP],
+            priority_timeout=int(leases.intake * _NS),
+        ),
+        _workers(CHAT_REQUESTS_STREAM, CHAT_WORKERS, f"{CHAT_REQUEST}.*", leases.work),
+        _workers(TTS_REQUESTS_STREAM, TTS_WORKERS, f"{TTS_REQUEST}.*", leases.work),
     ]
+
+
+def consumer(name: str, leases: Leases = LEASES) -> Consumer:
+    """The consumer of that name."""
+    return next(each for each in consumers(leases) if each.name == name)
 
 
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
@@ -209,47 +309,23 @@ def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str
     return lines
 
 
-async def _ensure(
-    connection: Connection,
-    kind: str,
-    info: str,
-    create: str,
-    body: object,
-    config: Mapping[str, Any],
-) -> None:
+async def _found(connection: Connection, asset: _Asset) -> Mapping[str, Any]:
+    """The configuration of what is there, made where it was missing."""
     try:
-        found = (await connection.api(info))["config"]
+        info = await connection.api(asset.info)
     except ApiError as exc:
-        if exc.code != 404:
+        if exc.code != _NOT_FOUND:
             raise
-        found = (await connection.api(create, body))["config"]
-    lines = differences(config, found)
+        info = await connection.api(*asset.create())
+    config: Mapping[str, Any] = info["config"]
+    return config
+
+
+async def ensure(connection: Connection, asset: _Asset) -> None:
+    """Makes what is missing; raises Mismatch, NatsError."""
+    lines = differences(asset.config, await _found(connection, asset))
     if lines:
-        raise Mismatch(
-            f"{kind} exists with other settings: {'; '.join(lines)} "
-            "(`python -m shared.nats.provision --apply` changes it)"
-        )
-
-
-async def ensure_stream(connection: Connection, config: Mapping[str, Any]) -> None:
-    """Raises Mismatch, NatsError."""
-    name = config["name"]
-    await _ensure(
-        connection, f"stream {name}", f"STREAM.INFO.{name}", f"STREAM.CREATE.{name}", config, config
-    )
-
-
-async def ensure_consumer(connection: Connection, stream: str, config: Mapping[str, Any]) -> None:
-    """Raises Mismatch, NatsError."""
-    name = config["durable_name"]
-    await _ensure(
-        connection,
-        f"consumer {name} of {stream}",
-        f"CONSUMER.INFO.{stream}.{name}",
-        f"CONSUMER.CREATE.{stream}.{name}.{config['filter_subject']}",
-        {"stream_name": stream, "config": config, "action": "create"},
-        config,
-    )
+        raise Mismatch(asset.label, lines)
 
 
 # What a service has nothing to do with, and need not be allowed to look at.
@@ -267,87 +343,33 @@ async def provision(
 
     Raises Mismatch, NatsError.
     """
-    for config in streams(replicas, retention):
-        if config["name"] not in _NOT_OF[service]:
-            await ensure_stream(connection, config)
-    for stream, config in consumers():
-        if stream == _CONSUMERS_OF[service]:
-            await ensure_consumer(connection, stream, config)
+    for stream in streams(replicas, retention):
+        if stream.name not in _NOT_OF[service]:
+            await ensure(connection, stream)
+    for each in consumers():
+        if each.stream == _CONSUMERS_OF[service]:
+            await ensure(connection, each)
 
 
-async def verify(connection: Connection, replicas: int, retention: Retention) -> None:
+def _assets(replicas: int, retention: Retention, leases: Leases) -> Iterator[_Asset]:
+    yield from streams(replicas, retention)
+    yield from consumers(leases)
+
+
+async def verify(
+    connection: Connection, replicas: int, retention: Retention, leases: Leases = LEASES
+) -> None:
     """The same for everything there is."""
-    for service in _NOT_OF:
-        await provision(connection, replicas, retention, service)
+    for asset in _assets(replicas, retention, leases):
+        await ensure(connection, asset)
 
 
 async def apply(connection: Connection, replicas: int, retention: Retention) -> list[str]:
     """Makes what is missing and changes what differs; returns a line for each change."""
     done = []
-    for config in streams(replicas, retention):
-        name = config["name"]
-        try:
-            await ensure_stream(connection, config)
-        except Mismatch as exc:
-            found = (await connection.api(f"STREAM.INFO.{name}"))["config"]
-            await connection.api(f"STREAM.UPDATE.{name}", found | config)
-            done.append(f"changed {exc}")
-    for stream, config in consumers():
-        try:
-            await ensure_consumer(connection, stream, config)
-        except Mismatch as exc:
-            name = config["durable_name"]
-            found = (await connection.api(f"CONSUMER.INFO.{stream}.{name}"))["config"]
-            await connection.api(
-                f"CONSUMER.CREATE.{stream}.{name}.{config['filter_subject']}",
-                {"stream_name": stream, "config": found | config, "action": "update"},
-            )
-            done.append(f"changed {exc}")
-    return [
-        line.replace(" (`python -m shared.nats.provision --apply` changes it)", "") for line in done
-    ]
-
-
-async def _said_below(_error: Exception) -> None:
-    """One line says why it cannot connect; nats-py would log each try."""
-
-
-async def _main(arguments: list[str], environ: Mapping[str, str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m shared.nats.provision", description=__doc__)
-    parser.add_argument("--apply", action="store_true", help="make and change what differs")
-    change = parser.parse_args(arguments).apply
-    try:
-        env = Env(environ)
-        settings, retention = NatsSettings.from_env(env), Retention.from_env(env)
-    except BadSetting as exc:
-        print(exc, file=sys.stderr)  # noqa: T201  a command line
-        return 2
-    try:
-        client = await nats.connect(
-            **connect_options(settings, "parley-provision")
-            # A command ends; without a limit nats-py would try for ever.
-            | {"allow_reconnect": False, "max_reconnect_attempts": 1, "error_cb": _said_below},
-            **login_options(settings),
-        )
-    except (OSError, nats.errors.Error) as exc:
-        print(f"NATS_URL: cannot connect: {exc}", file=sys.stderr)  # noqa: T201
-        return 1
-    connection = Connection(client)
-    try:
-        await connection.start()
-        if change:
-            lines = await apply(connection, settings.replicas, retention)
-        else:
-            await verify(connection, settings.replicas, retention)
-            lines = []
-    except (Mismatch, NatsError) as exc:
-        print(exc, file=sys.stderr)  # noqa: T201
-        return 1
-    finally:
-        await client.close()
-    print("\n".join([*lines, "everything is as it should be"]))  # noqa: T201
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(asyncio.run(_main(sys.argv[1:], os.environ)))
+    for asset in _assets(replicas, retention, LEASES):
+        found = await _found(connection, asset)
+        if lines := differences(asset.config, found):
+            await connection.api(*asset.update(found))
+            done.append(f"changed {Mismatch(asset.label, lines).what}")
+    return done

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from shared.errors import ApiError, NatsError, NoStream
-from shared.nats.connection import translated
+from shared.nats.connection import Answer, translated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from nats.aio.msg import Msg
-    from nats.js.api import RawStreamMsg
 
     from shared.nats.connection import Connection
 
@@ -23,6 +22,22 @@ if TYPE_CHECKING:
 # slower to take than it is to give.
 BATCH_BYTES: Final = 4 * 1024 * 1024
 _NO_MESSAGE: Final = 10037  # another 404 is a stream that is not there
+
+
+class _Message(msgspec.Struct, frozen=True):
+    """As the JetStream API tells it; msgspec reads the Base64 of `bytes`."""
+
+    subject: str
+    seq: int
+    data: bytes = b""
+    hdrs: bytes = b""
+
+
+class _Found(Answer, frozen=True):
+    message: _Message | None = None
+
+
+_decode_found = msgspec.json.Decoder(_Found).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,30 +52,43 @@ class StoredMessage:
 
 async def last(connection: Connection, stream: str, subject: str) -> StoredMessage | None:
     """The newest message of a subject, from the leader; raises NatsError."""
-    return await _from_leader(connection, stream, subject, None)
+    return await _from_leader(connection, stream, {"last_by_subj": subject})
 
 
 async def first(connection: Connection, stream: str, subject: str) -> StoredMessage | None:
     """The oldest message that is left of a subject, from the leader; raises NatsError."""
-    return await _from_leader(connection, stream, subject, 1)
+    return await _from_leader(connection, stream, {"next_by_subj": subject, "seq": 1})
 
 
 async def _from_leader(
-    connection: Connection, stream: str, subject: str, start: int | None
+    connection: Connection, stream: str, which: dict[str, object]
 ) -> StoredMessage | None:
-    """For decisions: a direct get may answer from a replica that lags."""
-    work = connection.jetstream.get_msg(
-        stream, seq=start, subject=subject, direct=False, next=start is not None
-    )
+    """For decisions: a direct get may answer from a replica that lags.
+
+    nats-py's `get_msg` asks the same, and spends more on reading the answer: a document of 200 KiB
+    takes 2.0 ms with it (1.2 ms of our processor's time), 1.4 ms (0.5) here; one of 2 KiB 0.38 and
+    0.26 ms. It also reads a header that is not ASCII as something else.
+    """
+    subject = f"$JS.API.STREAM.MSG.GET.{stream}"
+    answer = await connection.request(subject, msgspec.json.encode(which))
+    found = _decode_found(answer.data)
     try:
-        message: RawStreamMsg = await translated(work, stream)
+        found.check()
     except ApiError as exc:
         if exc.err_code == _NO_MESSAGE:
             return None
         raise
-    return StoredMessage(
-        message.subject or "", message.seq or 0, message.data or b"", message.headers or {}
-    )
+    message = found.message
+    if message is None:
+        raise NatsError(f"{stream}: an answer without a message")
+    return StoredMessage(message.subject, message.seq, message.data, _headers(message.hdrs))
+
+
+def _headers(raw: bytes) -> dict[str, str]:
+    """From lines as they go over the wire, the first of which is the version."""
+    lines = raw.decode(errors="replace").split("\r\n")[1:]
+    pairs = (line.partition(":") for line in lines if line)
+    return {name: value.strip() for name, _, value in pairs}
 
 
 async def read_back(

@@ -13,26 +13,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Stop:
-    """One for each turn: `request` it from anywhere, the work notices inside `guard`."""
+class CancelToken:
+    """One for each turn: `cancel` it from anywhere, the work notices inside `guard`."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self.cancelled = False
         self.heard_ms: int | None = None
         self._task: asyncio.Task[object] | None = None
 
-    def request(self, heard_ms: int | None = None) -> None:
-        """The first request counts; `heard_ms` is how much of the voice was heard."""
-        if self.requested:
+    def cancel(self, heard_ms: int | None = None) -> None:
+        """The first call counts; `heard_ms` is how much of the voice was heard."""
+        if self.cancelled:
             return
-        self.requested = True
+        self.cancelled = True
         self.heard_ms = heard_ms
         if self._task is not None:
             self._task.cancel()
 
     async def guard(self, work: Awaitable[T]) -> T:
-        """Awaits `work`; raises Cancelled when the stop was or is requested meanwhile."""
-        if self.requested:
+        """Awaits `work`; raises Cancelled when the token was or is cancelled meanwhile."""
+        if self.cancelled:
             if asyncio.iscoroutine(work):
                 work.close()
             raise Cancelled
@@ -42,16 +42,16 @@ class Stop:
             return await work
         except asyncio.CancelledError:
             # Ours, unless somebody else cancelled the task as well.
-            if self.requested and task is not None and task.cancelling() == 1:
+            if self.cancelled and task is not None and task.cancelling() == 1:
                 raise Cancelled from None
             raise
         finally:
             self._task = None
-            if self.requested and task is not None:
+            if self.cancelled and task is not None:
                 task.uncancel()  # ours is dealt with, also where the work has swallowed it
 
     async def items(self, source: AsyncGenerator[T, None]) -> AsyncIterator[T]:
-        """What `source` gives, until the stop is requested: then Cancelled, with it closed."""
+        """What `source` gives, until the token is cancelled: then Cancelled, with it closed."""
         try:
             while True:
                 try:

@@ -7,14 +7,14 @@ import random
 import time
 from datetime import UTC, datetime
 
-from shared.process.cancel import Stop
+from shared.process.cancel import CancelToken
 
 
 class SystemClock:
-    """The machine's time; its pauses end with Cancelled when `stop` is requested."""
+    """The machine's time; its pauses end with Cancelled when `token` is cancelled."""
 
-    def __init__(self, stop: Stop | None = None) -> None:
-        self._stop = stop or Stop()
+    def __init__(self, token: CancelToken | None = None) -> None:
+        self._token = token or CancelToken()
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -24,7 +24,7 @@ class SystemClock:
         return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     async def pause(self, seconds: float) -> None:
-        await self._stop.guard(asyncio.sleep(seconds))
+        await self._token.guard(asyncio.sleep(seconds))
 
     def uniform(self, low: float, high: float) -> float:
         return random.uniform(low, high)  # noqa: S311  jitter, not a secret

@@ -30,8 +30,7 @@ from shared import asyncapi
 from shared.errors import NatsError
 from shared.nats.connection import Connection, connect_options, tls_context
 from shared.nats.provision import Mismatch, Retention, provision
-from shared.process import tracing
-from shared.process.metrics import configure_logging
+from shared.process import logs, tracing
 from shared.process.settings import BadSetting, NatsSettings, ProcessSettings
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ async def serve(
     Raises:
         BadSetting, Mismatch: the start is stopped by a setting.
     """
-    configure_logging(process.log_level, process.log_format)
+    logs.configure(process.log_level, process.log_format)
     tracing.configure(process.otlp_endpoint, name)
     return await _Process(name, worker, process, nats_settings, retention).run()
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from shared.prices import Prices
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -109,6 +111,17 @@ class Env:
         if not login and (parts.username or parts.password or "api_key" in parts.query):
             raise BadSetting(f"{name}: must not hold a user, a password or a key")
         return value
+
+
+def prices_from_env(env: Env, name: str) -> Prices:
+    """From the file that the setting names, else the table that we know; raises BadSetting."""
+    path = env.optional(name)
+    if path is None:
+        return Prices.default()
+    try:
+        return Prices.from_json(Path(path).read_bytes())
+    except (OSError, ValueError) as exc:
+        raise BadSetting(f"{name}: {type(exc).__name__}: {exc}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,23 @@ from it carries the span's own context.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
-from shared.process.metrics import carried
+from shared.contract import TRACEPARENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+# version-traceid-spanid-flags, as the W3C has it
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def carried(headers: Mapping[str, str]) -> dict[str, str]:
+    """The trace context of a message, to be put on what follows from it."""
+    value = headers.get(TRACEPARENT, "")
+    return {TRACEPARENT: value} if _TRACEPARENT.fullmatch(value) else {}
+
 
 _shutdown: list[Callable[[], None]] = []
 _tracer: list[Any] = []

@@ -281,7 +281,7 @@ def test_images_are_pinned(overlay: Overlay) -> None:
 
 
 def test_autoscaling_looks_at_consumers_that_exist(overlay: Overlay) -> None:
-    known = {(stream, config["durable_name"]) for stream, config in consumers()}
+    known = {(each.stream, each.name) for each in consumers()}
     for scaled in overlay.all("ScaledObject"):
         target = scaled["spec"]["scaleTargetRef"]["name"]
         deployment = overlay.one("Deployment", target)

@@ -11,14 +11,16 @@ from urllib.parse import urlsplit
 import nats
 import nats.js.errors
 
+from shared.contract import MSG_ID
 from shared.errors import Superseded
 from shared.nats.connection import Connection, connect_options
-from shared.nats.provision import Retention, verify
+from shared.nats.provision import LEASES, Leases, Retention, verify
+from shared.nats.publish import PublishWindow
 from shared.nats.read import StoredMessage
 from shared.process.settings import Env, NatsSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 
 @contextlib.asynccontextmanager
@@ -57,7 +59,8 @@ async def connected(url: str, **seconds: float) -> AsyncIterator[Connection]:
         yield connection
     finally:
         await connection.close()
-        await client.close()
+        with contextlib.suppress(OSError):  # the server may be away
+            await client.close()
 
 
 async def emptied(connection: Connection) -> None:
@@ -66,10 +69,30 @@ async def emptied(connection: Connection) -> None:
         await connection.api(f"STREAM.DELETE.{name}")
 
 
-async def provisioned(connection: Connection) -> None:
+async def provisioned(connection: Connection, leases: Leases = LEASES) -> None:
     """A server as the services find it, without a message."""
     await emptied(connection)
-    await verify(connection, 1, Retention())
+    await verify(connection, 1, Retention(), leases)
+
+
+async def stream_s(connection: Connection) -> None:
+    """A stream S that takes `s.>`."""
+    config = {"name": "S", "subjects": ["s.>"], "allow_direct": True}
+    await connection.api("STREAM.CREATE.S", config)
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b"%d" % n for n in range(count)]
+
+
+async def send_all(connection: Connection, bodies: Sequence[bytes], subject: str = "s.a") -> None:
+    """Through a window, each under an id of its own; returns when all are acked."""
+    window = PublishWindow(connection)
+    for number, body in enumerate(bodies):
+        await window.send(subject, body, {MSG_ID: f"{subject}.{number}"})
+        await asyncio.sleep(0)  # acks come in between
+    await window.drained()
+    assert window.unacked == 0
 
 
 async def soon(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -110,6 +133,8 @@ class Wire:
         self.delay = 0.0  # seconds, of what the server says
         self.loses = False  # what the client says
         self.lost = b""
+        self.deaf = False  # loses what the server says
+        self.unheard = b""
         self.said = b""  # all that the client said
 
     async def __aenter__(self) -> Self:
@@ -151,6 +176,9 @@ class Wire:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 await asyncio.sleep(self.delay)
+                if self.deaf:
+                    self.unheard += data
+                    continue
                 writer.write(data)
         writer.close()
 
@@ -166,10 +194,10 @@ class Lease:
 
     def __init__(self) -> None:
         self.fresh = True
-        self.replaced = False
+        self.superseded = False
         self.looks = 0
 
     async def verify(self) -> None:
         self.looks += 1
-        if self.replaced:
+        if self.superseded:
             raise Superseded

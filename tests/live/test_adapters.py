@@ -20,7 +20,7 @@ from services.tts.together.pool import Limits
 from services.tts.together.voice import TogetherVoice
 from shared.contract import FinishReason, PromptMessage, Role
 from shared.errors import Cancelled, ProviderAuth, ProviderError, ProviderRefused
-from shared.process.cancel import Stop
+from shared.process.cancel import CancelToken
 from tests.live.raw_session import MODEL, URL, VOICE
 
 if TYPE_CHECKING:
@@ -55,10 +55,12 @@ def prompt(text: str, **more: Any) -> Prompt:
 
 
 async def answered(
-    chat: TogetherChat, asked: Prompt, stop: Stop | None = None
+    chat: TogetherChat, asked: Prompt, stop: CancelToken | None = None
 ) -> tuple[str, Finished]:
     said: list[str] = []
-    async for part in chat.model_for(stop or Stop()).answer(asked, until=time.monotonic() + 60):
+    async for part in chat.model_for(stop or CancelToken()).answer(
+        asked, until=time.monotonic() + 60
+    ):
         if isinstance(part, Finished):
             return "".join(said), part
         if isinstance(part, Said):
@@ -82,9 +84,9 @@ async def test_an_answer_at_its_limit_says_so(api_key: str) -> None:
 
 
 async def test_an_answer_that_is_stopped_stops_at_once(api_key: str) -> None:
-    stop = Stop()
+    stop = CancelToken()
     async with chatting(api_key) as chat:
-        asyncio.get_running_loop().call_later(0.05, stop.request)
+        asyncio.get_running_loop().call_later(0.05, stop.cancel)
         with pytest.raises(Cancelled):
             await answered(chat, prompt("Tell me a long story of at least a thousand words."), stop)
 

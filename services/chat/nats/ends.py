@@ -20,7 +20,7 @@ from shared.contract import (
     tts_request,
 )
 from shared.nats.publish import publish
-from shared.process.metrics import carried
+from shared.process.tracing import carried
 
 if TYPE_CHECKING:
     from shared.contract import Done, Failed

@@ -28,14 +28,15 @@ from shared.contract import (
 )
 from shared.errors import NatsError
 from shared.nats.connection import Connection
-from shared.nats.provision import INTAKE_GROUP, INTAKE_LEASE_SECONDS, consumers, ensure_consumer
+from shared.nats.lease import Delivery
+from shared.nats.provision import INTAKE_GROUP, Consumer, consumer
 from shared.nats.publish import PublishWindow
-from shared.nats.work import Delivery, Pull
+from shared.nats.pull import Pull
+from shared.process.clock import SystemClock
 from shared.process.failpoints import failpoint
-from shared.process.metrics import carried
-from shared.process.wait import wait_until
+from shared.process.tracing import carried
 from shared.refuse import Refused
-from shared.retry import Backoff
+from shared.retry import Backoff, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CONSUMER: Final = consumer(CHAT_INTAKE)
 MAX_HELD: Final = 1_024
 BATCH: Final = 32  # a few milliseconds: whoever comes next does not wait for a whole flood
 LOOK_SECONDS: Final = 0.05
@@ -62,43 +64,29 @@ class _Taken:
         return self.found.conversation_id or ""
 
 
-async def ensure_intake(connection: Connection, lease: float) -> None:
-    """Makes the consumer that is missing; raises Mismatch, NatsError."""
-    for stream, config in consumers(intake_lease=lease):
-        if config["durable_name"] == CHAT_INTAKE:
-            await ensure_consumer(connection, stream, config)
-
-
 class NatsIntake:
-    """`lease`: seconds without a sign after which another replica takes over."""
-
     def __init__(
         self,
         connection: Connection,
         *,
         max_bytes: int,
         refuse: Callable[[Delivery, Refused], Awaitable[None]],
-        lease: float = INTAKE_LEASE_SECONDS,
+        consumer: Consumer = CONSUMER,
     ) -> None:
         self._connection, self._max_bytes, self._refuse = connection, max_bytes, refuse
-        self._lease = lease
+        self._lease = consumer.lease
         self._waiting: dict[int, _Taken] = {}
         self._came = asyncio.Event()
         self._new_pin = True
         self._pull = Pull(
             connection,
-            CHAT_REQUESTS_STREAM,
-            CHAT_INTAKE,
+            consumer,
             self._take,
             room=lambda: MAX_HELD - len(self._waiting),
-            missing=self._make_consumer,
-            group=INTAKE_GROUP,
-            # Each pull says that this replica lives: the pin is lost after a lease without one.
-            expires=lease / 2,
+            on_pinned=self._on_pinned,
         )
-        self._pull.on_pinned = self._on_pinned
 
-    def _on_pinned(self, _pin: str) -> None:
+    def _on_pinned(self) -> None:
         self._new_pin = True
 
     def _take(self, delivery: Delivery) -> None:
@@ -110,13 +98,6 @@ class NatsIntake:
             self._waiting[delivery.sequence] = _Taken(delivery, found)
         self._came.set()
 
-    async def _make_consumer(self) -> None:
-        try:
-            await ensure_intake(self._connection, self._lease)
-        except NatsError as exc:
-            log.warning("intake.consumer_missing", extra={"reason": str(exc)})
-            await asyncio.sleep(AGAIN.longest)
-
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -126,7 +107,7 @@ class NatsIntake:
     async def drain(self) -> None:
         """Takes nothing more, and forwards what was taken."""
         await self._pull.drain()
-        await wait_until(self._is_empty, DRAIN_SECONDS)
+        await wait_until(self._is_empty, DRAIN_SECONDS, clock=SystemClock())
 
     async def _is_empty(self) -> bool:
         return not self._waiting

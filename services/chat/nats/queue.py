@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nats.aio.subscription import Subscription
 
     from shared.nats.read import StoredMessage
-    from shared.process.cancel import Stop
+    from shared.process.cancel import CancelToken
 
 # How old a look at the queue may be for telling a late-comer that too many wait.
 LOOK_SECONDS: Final = 0.25
@@ -55,7 +55,7 @@ class NatsQueue:
 
     @contextlib.asynccontextmanager
     async def position(
-        self, conversation_id: str, sequence: int, stop: Stop
+        self, conversation_id: str, sequence: int, stop: CancelToken
     ) -> AsyncIterator[NatsQueuePosition]:
         watched = self._watched.get(conversation_id)
         if watched is None:
@@ -75,7 +75,7 @@ class NatsQueuePosition:
     """Implements QueuePosition: the queue as one request sees it."""
 
     def __init__(
-        self, connection: Connection, watched: _Watched, sequence: int, stop: Stop
+        self, connection: Connection, watched: _Watched, sequence: int, stop: CancelToken
     ) -> None:
         self._connection, self._watched = connection, watched
         self._sequence, self._stop = sequence, stop

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping
 
     from shared.errors import ProviderError
-    from shared.process.cancel import Stop
+    from shared.process.cancel import CancelToken
 
 CONNECTIONS: Final = 256
 
@@ -65,7 +65,7 @@ class TogetherChat:
         # The SDK imports its resources when they are first used: 0.3 s off the first turn.
         _ = self._client.chat.completions.with_streaming_response
 
-    def model_for(self, stop: Stop) -> TurnModel:
+    def model_for(self, stop: CancelToken) -> TurnModel:
         return TurnModel(self, stop)
 
     async def close(self) -> None:
@@ -93,7 +93,7 @@ class TogetherChat:
 class TurnModel:
     """The model of one turn: every wait has a deadline and ends when the turn is stopped."""
 
-    def __init__(self, chat: TogetherChat, stop: Stop) -> None:
+    def __init__(self, chat: TogetherChat, stop: CancelToken) -> None:
         self._chat, self._stop = chat, stop
 
     async def _within(self, work: Awaitable[Any], seconds: float, until: float, what: str) -> Any:
@@ -115,7 +115,7 @@ class TurnModel:
     async def answer(
         self, prompt: Prompt, *, until: float
     ) -> AsyncIterator[Said | Thought | Finished]:
-        if self._stop.requested:
+        if self._stop.cancelled:
             raise Cancelled
         if time.monotonic() >= until:
             raise DeadlineExceeded("the turn took too long")

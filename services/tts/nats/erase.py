@@ -16,7 +16,8 @@ from shared.contract import (
 from shared.nats.connection import Connection
 from shared.nats.documents import Bucket
 from shared.nats.read import purge
-from shared.process.wait import wait_until
+from shared.process.clock import SystemClock
+from shared.retry import wait_until
 
 if TYPE_CHECKING:
     from services.tts.minio.store import MinioStore
@@ -29,7 +30,9 @@ STOP_SECONDS: Final = 5.0  # for voices under way, which were told to stop
 async def erase_voice(connection: Connection, store: MinioStore, conversation_id: str) -> None:
     """Raises StorageUnavailable, NatsError: the records are left; it can be asked again."""
     await purge(connection, TTS_REQUESTS_STREAM, tts_request(conversation_id))
-    await wait_until(lambda: _is_silent(connection, conversation_id), STOP_SECONDS)
+    await wait_until(
+        lambda: _is_silent(connection, conversation_id), STOP_SECONDS, clock=SystemClock()
+    )
     objects = await store.erase(conversation_id)
     await purge(connection, TTS_AUDIO_STREAM, tts_audio(conversation_id))
     await Bucket(connection, SPEECH_BUCKET).erase(f"{conversation_id}.*")

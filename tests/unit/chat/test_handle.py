@@ -25,7 +25,7 @@ from shared.contract import (
     Usage,
 )
 from shared.errors import Busy, Failure, InvalidRequest, NatsError, Superseded
-from shared.process.cancel import Stop
+from shared.process.cancel import CancelToken
 from tests.fakes import (
     Clock,
     MemoryConversations,
@@ -64,7 +64,7 @@ class Bench:
         self.journal: list[str] = []
         self.conversations = MemoryConversations()
         self.slots, self.ending = Places(), Places()
-        self.held = HeldTurns(Stop)
+        self.held = HeldTurns(CancelToken)
         self.cancels = SentCancels()
         self.ends = MemoryEnds(self.journal)
         self.dead_letters = MemoryDeadLetters(self.journal)
@@ -73,8 +73,8 @@ class Bench:
         self.refused: list[Failure] = []
         self.ended: list[tuple[Done | Failed, float]] = []
 
-    async def _answer(self, request: ChatRequest, stop: Stop) -> Done | Failed | None:
-        assert (self.slots.inside, self.held.running, stop.requested) == (1, 1, False)
+    async def _answer(self, request: ChatRequest, stop: CancelToken) -> Done | Failed | None:
+        assert (self.slots.inside, self.held.running, stop.cancelled) == (1, 1, False)
         self.asked.append(request)
         self.journal.append("answered")
         self.clock.seconds += 2

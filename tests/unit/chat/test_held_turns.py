@@ -4,44 +4,44 @@ from __future__ import annotations
 
 from services.chat.held_turns import HeldTurns
 from shared.contract import CancelRequest
-from shared.process.cancel import Stop
+from shared.process.cancel import CancelToken
 
 
 def test_a_turn_that_waits_is_stopped_by_its_name() -> None:
-    held = HeldTurns(Stop)
+    held = HeldTurns(CancelToken)
     with held.hold("c1", "t1") as one, held.hold("c1", "t2") as two:
         held.cancel(CancelRequest("c1", "t2"))
 
-        assert (one.requested, two.requested) == (False, True)
+        assert (one.cancelled, two.cancelled) == (False, True)
 
 
 def test_without_a_name_the_turn_under_way_is_meant() -> None:
-    held = HeldTurns(Stop)
+    held = HeldTurns(CancelToken)
     with held.hold("c1", "t1") as one, held.run("c1", "t1"), held.hold("c1", "t2") as two:
         held.cancel(CancelRequest("c1"))
 
-        assert (one.requested, two.requested) == (True, False)
+        assert (one.cancelled, two.cancelled) == (True, False)
 
 
 def test_without_a_name_nobody_is_stopped_who_only_waits() -> None:
-    held = HeldTurns(Stop)
+    held = HeldTurns(CancelToken)
     with held.hold("c1", "t1") as one:
         held.cancel(CancelRequest("c1"))
 
-        assert not one.requested
+        assert not one.cancelled
 
 
 def test_another_conversation_s_turn_of_the_same_name_goes_on() -> None:
-    held = HeldTurns(Stop)
+    held = HeldTurns(CancelToken)
     with held.hold("c1", "t1") as one, held.run("c1", "t1"):
         held.cancel(CancelRequest("c2", "t1"))
         held.cancel(CancelRequest("c2"))
 
-        assert not one.requested
+        assert not one.cancelled
 
 
 def test_how_much_was_heard_is_handed_on() -> None:
-    held = HeldTurns(Stop)
+    held = HeldTurns(CancelToken)
     with held.hold("c1", "t1") as one:
         held.cancel(CancelRequest("c1", "t1", 1_500))
 
@@ -49,17 +49,17 @@ def test_how_much_was_heard_is_handed_on() -> None:
 
 
 def test_a_turn_that_has_ended_is_not_stopped() -> None:
-    held = HeldTurns(Stop)
+    held = HeldTurns(CancelToken)
     with held.hold("c1", "t1") as one, held.run("c1", "t1"):
         pass
     held.cancel(CancelRequest("c1", "t1"))
     held.cancel(CancelRequest("c1"))
 
-    assert not one.requested
+    assert not one.cancelled
 
 
 def test_those_that_wait_and_those_that_run_are_counted() -> None:
-    held = HeldTurns(Stop)
+    held = HeldTurns(CancelToken)
     with held.hold("c1", "t1"), held.hold("c1", "t2"), held.run("c1", "t1"):
         assert (held.running, held.waiting) == (1, 1)
 

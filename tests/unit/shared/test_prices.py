@@ -1,14 +1,10 @@
-from __future__ import annotations
+"""What a turn costs."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
 import pytest
 
 from shared.prices import Prices, TokenPrice
-from shared.process.settings import BadSetting, Env
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_a_model_costs_by_the_characters() -> None:
@@ -37,31 +33,16 @@ def test_a_model_without_a_price_costs_nobody_knows_what() -> None:
     assert Prices.default().of("unheard/of", 1000) is None
 
 
-def test_they_are_read_from_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "prices.json"
-    file.write_text('{"some/model": 2, "other/model": {"prompt": 1.5, "completion": 3}}')
-    assert Prices.read(file) == Prices({"some/model": 2.0, "other/model": TokenPrice(1.5, 3.0)})
+def test_a_table_is_replaced_as_a_whole() -> None:
+    table = b'{"some/model": 2, "other/model": {"prompt": 1.5, "completion": 3}}'
+    assert Prices.from_json(table) == Prices(
+        {"some/model": 2.0, "other/model": TokenPrice(1.5, 3.0)}
+    )
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"m": "dear"}', '{"m": -1}', '{"m": {"prompt": 1}}', "\xff"]
+    "table", [b"", b"[]", b'{"m": "dear"}', b'{"m": -1}', b'{"m": {"prompt": 1}}', b"\xff"]
 )
-def test_a_file_that_makes_no_sense_is_a_value_error(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "prices.json"
-    file.write_bytes(text.encode("latin-1"))
+def test_a_table_that_makes_no_sense_is_a_value_error(table: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        Prices.read(file)
-
-
-def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"prices\.json"):
-        Prices.read(tmp_path / "prices.json")
-
-
-def test_the_setting_names_the_file_and_is_named_when_it_is_wrong(tmp_path: Path) -> None:
-    file = tmp_path / "prices.json"
-    file.write_text('{"some/model": 2}')
-    assert Prices.from_env(Env({"X_PRICES": str(file)}), "X_PRICES").of("some/model", 1) == 2e-6
-    assert Prices.from_env(Env({}), "X_PRICES") == Prices.default()
-    with pytest.raises(BadSetting, match=r"^X_PRICES: "):
-        Prices.from_env(Env({"X_PRICES": str(tmp_path)}), "X_PRICES")
+        Prices.from_json(table)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.retry import PROVIDER, Backoff, worth_waiting
+from shared.retry import LOOKS, PROVIDER, Backoff, wait_until, worth_waiting
 
 
 def longest(_low: float, high: float) -> float:
@@ -85,3 +85,52 @@ def test_a_pause_is_worth_it_while_it_leaves_time_for_the_turn(
     asked: float | None, left: float, *, worth: bool
 ) -> None:
     assert worth_waiting(asked, left) is worth
+
+
+# ---------------------------------------------------------------- looking again and again
+
+
+class Clock:
+    """Moves only when somebody pauses."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+        self.pauses: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.seconds += seconds
+
+
+async def test_what_is_so_need_not_be_waited_for() -> None:
+    clock = Clock()
+
+    async def so() -> bool:
+        return True
+
+    assert await wait_until(so, 0, clock=clock)
+    assert clock.pauses == []
+
+
+async def test_it_looks_until_it_is_so() -> None:
+    clock = Clock()
+
+    async def so() -> bool:
+        return clock.seconds > 100.3
+
+    assert await wait_until(so, 5, clock=clock)
+    assert clock.pauses == [0.05, 0.1, 0.2]
+
+
+async def test_it_looks_no_longer_than_it_may() -> None:
+    clock = Clock()
+
+    async def so() -> bool:
+        return False
+
+    assert not await wait_until(so, 5, clock=clock)
+    assert 5 < sum(clock.pauses) <= 5 + LOOKS.longest
+    assert max(clock.pauses) == LOOKS.longest

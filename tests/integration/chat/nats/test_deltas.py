@@ -24,7 +24,8 @@ from shared.contract import (
 from shared.errors import Superseded
 from shared.nats.connection import Connection
 from shared.nats.follow import decode_delta
-from shared.process.wait import wait_until
+from shared.process.clock import SystemClock
+from shared.retry import wait_until
 from tests.integration.harness import Lease, connected, held, provisioned
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ async def test_words_are_joined_while_the_server_lags(
     async def all_there() -> bool:
         return "".join(e.text for e in await stored(connection) if isinstance(e, Text)) == turn.text
 
-    assert await wait_until(all_there, 5)
+    assert await wait_until(all_there, 5, clock=SystemClock())
     await say(deltas, turn, *WORDS[150:])
     await deltas.drained(turn)
     await deltas.end(done(turn))
@@ -207,7 +208,7 @@ async def test_who_has_been_replaced_says_nothing_more(connection: Connection) -
     await say(deltas, turn, "one")
     await deltas.drained(turn)
     before = await stored(connection)
-    lease.fresh, lease.replaced = False, True
+    lease.fresh, lease.superseded = False, True
     with pytest.raises(Superseded):
         await say(deltas, turn, "two")
     with pytest.raises(Superseded):

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-import pytest_asyncio
 
 from local.nats_server import NatsServer
-from services.chat.nats.intake import NatsIntake, ensure_intake
+from services.chat.nats.intake import NatsIntake
 from shared.contract import (
     CHAT_INTAKE,
     CHAT_REQUESTS_STREAM,
@@ -25,11 +24,13 @@ from shared.contract import (
 from shared.errors import NatsError
 from shared.nats import read
 from shared.nats.connection import Connection
+from shared.nats.lease import Delivery
+from shared.nats.provision import Leases, consumer
 from shared.nats.publish import PublishWindow, publish
 from shared.nats.read import read_back
-from shared.nats.work import Delivery
-from shared.process.wait import wait_until
+from shared.process.clock import SystemClock
 from shared.refuse import Refused
+from shared.retry import wait_until
 from tests.integration.harness import connected, held, provisioned, soon
 
 if TYPE_CHECKING:
@@ -40,24 +41,10 @@ pytestmark = pytest.mark.timeout(30)
 LEASE = 0.45
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-async def with_lease(connection: Connection, lease: float) -> None:
-    """A server as the services find it, where another lease holds for the intake."""
-    await provisioned(connection)
-    await connection.api(f"CONSUMER.DELETE.{CHAT_REQUESTS_STREAM}.{CHAT_INTAKE}")
-    await ensure_intake(connection, lease)
-
-
 @pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        await with_lease(connection, LEASE)
-        yield connection
+async def connection(empty: Connection) -> Connection:
+    await provisioned(empty, Leases(intake=LEASE))
+    return empty
 
 
 class Replica:
@@ -66,7 +53,12 @@ class Replica:
     def __init__(self, connection: Connection, lease: float = LEASE) -> None:
         self.refused: list[Refused] = []
         self.trouble = 0  # refusals that fail first
-        self.intake = NatsIntake(connection, max_bytes=4_096, refuse=self._refuse, lease=lease)
+        self.intake = NatsIntake(
+            connection,
+            max_bytes=4_096,
+            refuse=self._refuse,
+            consumer=consumer(CHAT_INTAKE, Leases(intake=lease)),
+        )
         self._task = asyncio.create_task(self.intake.run())
 
     async def _refuse(self, _delivery: Delivery, refused: Refused) -> None:
@@ -122,7 +114,7 @@ async def none_left(connection: Connection, seconds: float = 15.0) -> None:
     async def empty() -> bool:
         return await read.first(connection, CHAT_REQUESTS_STREAM, "chat.request") is None
 
-    assert await wait_until(empty, seconds)
+    assert await wait_until(empty, seconds, clock=SystemClock())
 
 
 def in_order(conversation: str, count: int) -> list[str]:
@@ -215,7 +207,7 @@ async def test_a_crash_before_the_ack_doubles_nothing(
             async def all_there() -> bool:
                 return len((await forwarded(connection))["c"]) == 20
 
-            assert await wait_until(all_there, 5)
+            assert await wait_until(all_there, 5, clock=SystemClock())
             await first.die()
     async with replica(connection):
         await ask(connection, *(body("c", n) for n in range(20, 30)))
@@ -249,7 +241,7 @@ async def test_another_replica_takes_over_in_order(
 
 async def test_who_leaves_is_followed_at_once(connection: Connection, server: NatsServer) -> None:
     """Long before a lease runs out, of a request or of the pin."""
-    await with_lease(connection, 20.0)
+    await provisioned(connection, Leases(intake=20.0))
     async with connected(server.url) as other:
         first = Replica(other, 20.0)
         await ask(connection, body("c", 0))
@@ -267,7 +259,7 @@ async def test_a_restart_of_the_server_costs_no_request_and_no_order() -> None:
         connected(server.url) as connection,
         connected(server.url) as asker,
     ):
-        await with_lease(connection, LEASE)
+        await provisioned(connection, Leases(intake=LEASE))
         async with replica(connection):
             bodies = [body(f"c{n % 3}", n // 3) for n in range(900)]
             window = PublishWindow(asker)

@@ -16,7 +16,7 @@ from services.chat.queue import Older
 from shared.errors import Cancelled, Superseded
 from shared.nats.connection import Connection, settle
 from shared.nats.publish import publish
-from shared.process.cancel import Stop
+from shared.process.cancel import CancelToken
 from tests.integration.harness import connected, provisioned, soon
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def gone(connection: Connection, sequence: int) -> None:
 
 
 async def seen(connection: Connection, sequence: int, limit: int = 20) -> list[Older]:
-    async with NatsQueue(connection).position("c", sequence, Stop()) as position:
+    async with NatsQueue(connection).position("c", sequence, CancelToken()) as position:
         return list(await position.older(limit))
 
 
@@ -105,7 +105,7 @@ async def test_a_request_whose_message_is_gone_was_dealt_with_by_another(
 
 async def test_a_flood_is_told_off_by_one_look(connection: Connection) -> None:
     sequences = await ask(connection, 100)
-    queue, stop = NatsQueue(connection), Stop()
+    queue, stop = NatsQueue(connection), CancelToken()
     async with queue.position("c", sequences[50], stop) as keeps:
         assert len(await keeps.older(5)) == 5
         asked = next(connection._tokens)
@@ -126,7 +126,7 @@ async def test_the_end_of_a_turn_elsewhere_wakes_who_waits(
     connection: Connection, other: Connection
 ) -> None:
     one, two = await ask(connection, 2)
-    async with NatsQueue(connection).position("c", two, Stop()) as position:
+    async with NatsQueue(connection).position("c", two, CancelToken()) as position:
         task = await waiting(position)
         await publish(other, "chat.delta.c", b'{"type":"text","turn_id":"t0"}')
         await publish(other, "chat.delta.another", END)
@@ -141,7 +141,7 @@ async def test_the_end_of_a_turn_elsewhere_wakes_who_waits(
 async def test_the_end_of_a_turn_here_wakes_who_waits(connection: Connection) -> None:
     one, two = await ask(connection, 2)
     queue = NatsQueue(connection)
-    async with queue.position("c", two, Stop()) as position:
+    async with queue.position("c", two, CancelToken()) as position:
         task = await waiting(position)
         await gone(connection, one)
         queue.ended("c")
@@ -152,7 +152,7 @@ async def test_the_end_of_a_turn_here_wakes_who_waits(connection: Connection) ->
 async def test_without_a_word_it_is_looked_at_again_after_a_while(connection: Connection) -> None:
     _, two = await ask(connection, 2)
     queue = NatsQueue(connection, poll_seconds=0.2)
-    async with queue.position("c", two, Stop()) as position:
+    async with queue.position("c", two, CancelToken()) as position:
         began = time.monotonic()
         await asyncio.wait_for(position.changed(), 3)
         assert time.monotonic() - began > 0.15
@@ -160,10 +160,10 @@ async def test_without_a_word_it_is_looked_at_again_after_a_while(connection: Co
 
 async def test_who_waits_can_be_stopped(connection: Connection) -> None:
     _, two = await ask(connection, 2)
-    stop = Stop()
+    stop = CancelToken()
     async with NatsQueue(connection).position("c", two, stop) as position:
         task = await waiting(position)
-        stop.request()
+        stop.cancel()
         with pytest.raises(Cancelled):
             await asyncio.wait_for(task, 0.5)
 
@@ -174,7 +174,7 @@ async def test_many_that_wait_share_one_subscription_and_leave_none(connection: 
     before = len(connection.client._subs)
 
     async def wait(sequence: int) -> None:
-        async with queue.position("c", sequence, Stop()) as position:
+        async with queue.position("c", sequence, CancelToken()) as position:
             await position.changed()
 
     tasks = [asyncio.create_task(wait(sequence)) for sequence in sequences[1:]]

@@ -24,7 +24,7 @@ from shared.errors import (
     ProviderRefused,
     ProviderStalled,
 )
-from shared.process.cancel import Stop
+from shared.process.cancel import CancelToken
 from tests.integration.harness import soon
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ async def answered(
     *,
     prompt: Prompt = PROMPT,
     seconds: float = 10.0,
-    stop: Stop | None = None,
+    stop: CancelToken | None = None,
     into: list[Part] | None = None,
 ) -> list[Part]:
     parts: list[Part] = [] if into is None else into
-    bound = model.model_for(stop or Stop())
+    bound = model.model_for(stop or CancelToken())
     async for part in bound.answer(prompt, until=time.monotonic() + seconds):
         parts.append(part)  # noqa: PERF401  what came before an error must be kept
     return parts
@@ -118,7 +118,7 @@ async def test_thoughts_are_no_words(field: str) -> None:
 
 async def test_words_are_given_out_as_they_come() -> None:
     async with provider(tokens_per_second=50) as (_, model):
-        bound = model.model_for(Stop()).answer(PROMPT, until=time.monotonic() + 10)
+        bound = model.model_for(CancelToken()).answer(PROMPT, until=time.monotonic() + 10)
         began = time.monotonic()
         await anext(aiter(bound))
         first = time.monotonic() - began
@@ -352,11 +352,11 @@ async def test_a_stream_that_breaks_is_told_after_what_it_said(
 
 async def test_a_stop_closes_the_stream() -> None:
     async with provider(tokens_per_second=20) as (emulator, model):
-        stop = Stop()
+        stop = CancelToken()
         parts: list[Part] = []
         answering = asyncio.create_task(answered(model, stop=stop, into=parts))
         await soon(lambda: len(parts) >= 2)
-        stop.request()
+        stop.cancel()
         with pytest.raises(Cancelled):
             await asyncio.wait_for(answering, 1)
         await soon(lambda: emulator.record.chats[0].how == "closed_by_client")
@@ -365,10 +365,10 @@ async def test_a_stop_closes_the_stream() -> None:
 
 async def test_a_stop_ends_the_wait_for_the_first_word() -> None:
     async with provider({"kind": "chat.silent"}) as (emulator, model):
-        stop = Stop()
+        stop = CancelToken()
         answering = asyncio.create_task(answered(model, stop=stop))
         await soon(lambda: bool(emulator.record.chats))
-        stop.request()
+        stop.cancel()
         with pytest.raises(Cancelled):
             await asyncio.wait_for(answering, 0.4)
         await soon(lambda: emulator.record.chats[0].how == "closed_by_client")
@@ -376,8 +376,8 @@ async def test_a_stop_ends_the_wait_for_the_first_word() -> None:
 
 async def test_who_was_stopped_before_does_not_even_ask() -> None:
     async with provider() as (emulator, model):
-        stop = Stop()
-        stop.request()
+        stop = CancelToken()
+        stop.cancel()
         with pytest.raises(Cancelled):
             await answered(model, stop=stop)
         assert not emulator.record.chats
@@ -385,7 +385,7 @@ async def test_who_was_stopped_before_does_not_even_ask() -> None:
 
 async def test_a_reader_that_leaves_closes_the_stream() -> None:
     async with provider(tokens_per_second=20) as (emulator, model):
-        parts = model.model_for(Stop()).answer(PROMPT, until=time.monotonic() + 10)
+        parts = model.model_for(CancelToken()).answer(PROMPT, until=time.monotonic() + 10)
         await anext(aiter(parts))
         await parts.aclose()  # type: ignore[attr-defined]  # it is a generator
         await soon(lambda: emulator.record.chats[0].how == "closed_by_client")

@@ -6,33 +6,18 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
-from local.nats_server import NatsServer
 from shared.contract import CHAT_DEAD, MSG_ID, TTS_DEAD
 from shared.errors import InvalidRequest, TooLarge
 from shared.nats.connection import Connection
 from shared.nats.dead_letters import dead_letter
-from tests.integration.harness import connected, held, provisioned
+from tests.integration.harness import held
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    pass
 
 
 pytestmark = pytest.mark.timeout(30)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        await provisioned(connection)
-        yield connection
 
 
 async def dead_lettered(

@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
 from local.nats_server import NatsServer
 from shared.contract import (
@@ -21,31 +20,15 @@ from shared.contract import (
     encode,
 )
 from shared.errors import DeadlineExceeded
-from shared.nats import follow as module
 from shared.nats.connection import Connection
 from shared.nats.follow import follow
 from shared.nats.publish import PublishWindow, publish
 from tests.integration.harness import Wire, connected, provisioned, soon
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from shared.contract import Delta
 
 pytestmark = pytest.mark.timeout(30)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        await provisioned(connection)
-        yield connection
 
 
 def started(attempt: int = 1, turn: str = "t") -> Started:
@@ -88,10 +71,15 @@ class Reader:
     """Follows a turn, and keeps what it was given."""
 
     def __init__(
-        self, connection: Connection, turn: str = "t", start: int = 1, idle: float = 20.0
+        self,
+        connection: Connection,
+        turn: str = "t",
+        start: int = 1,
+        idle: float = 20.0,
+        quiet: float = 60.0,
     ) -> None:
         self.got: list[Delta] = []
-        self._following = follow(connection, "c", turn, start=start, idle=idle)
+        self._following = follow(connection, "c", turn, start=start, idle=idle, quiet=quiet)
         self._task = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -111,13 +99,16 @@ async def test_who_comes_late_gets_all_of_it(connection: Connection) -> None:
     assert await Reader(connection).whole() == turn_of(600)
 
 
-async def test_who_is_there_before_gets_it_as_it_comes(connection: Connection) -> None:
-    reader = Reader(connection)
-    await soon(lambda: any(s._subject == "chat.delta.c" for s in connection.client._subs.values()))
-    for number, event in enumerate(turn_of(50), 1):
-        await say(connection, event)
-        await reader.has(number)
-    assert await reader.whole() == turn_of(50)
+async def test_who_is_there_before_gets_it_as_it_comes(
+    connection: Connection, server: NatsServer
+) -> None:
+    async with Wire(server.url) as wire, connected(wire.url) as far:
+        reader = Reader(far)
+        await soon(lambda: b"SUB chat.delta.c" in wire.said)
+        for number, event in enumerate(turn_of(50), 1):
+            await say(connection, event)
+            await reader.has(number)
+        assert await reader.whole() == turn_of(50)
 
 
 async def test_who_joins_in_the_middle_of_a_burst_misses_nothing(
@@ -163,9 +154,8 @@ async def test_what_overtakes_waits_for_what_it_overtook(connection: Connection)
 
 
 async def test_what_passed_while_the_connection_was_lost_is_read_back(
-    connection: Connection, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, server: NatsServer
 ) -> None:
-    monkeypatch.setattr(module, "QUIET_SECONDS", 60.0)
     async with Wire(server.url) as wire, connected(wire.url) as far:
         reader = Reader(far)
         await say(connection, *turn_of(30)[:10])
@@ -176,8 +166,7 @@ async def test_what_passed_while_the_connection_was_lost_is_read_back(
         assert await reader.whole(5) == turn_of(30)
 
 
-async def test_a_restart_of_the_server_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "QUIET_SECONDS", 60.0)
+async def test_a_restart_of_the_server_in_the_middle() -> None:
     async with (
         NatsServer(websocket=False) as server,
         connected(server.url) as connection,
@@ -194,18 +183,18 @@ async def test_a_restart_of_the_server_in_the_middle(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_lost_event_is_found_after_a_while_without_anything(
-    connection: Connection, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, server: NatsServer
 ) -> None:
     """A connection that only looks alive: the next look at the stream finds the rest."""
-    monkeypatch.setattr(module, "QUIET_SECONDS", 0.1)
-    reader = Reader(connection)
-    await say(connection, started())
-    await reader.has(1)
-    await next(
-        s for s in connection.client._subs.values() if s._subject == "chat.delta.c"
-    ).unsubscribe()
-    await say(connection, *turn_of(4)[1:])
-    assert await reader.whole() == turn_of(4)
+    async with Wire(server.url) as wire, connected(wire.url) as far:
+        reader = Reader(far, quiet=0.1)
+        await say(connection, started())
+        await reader.has(1)
+        wire.deaf = True
+        await say(connection, *turn_of(4)[1:])
+        await soon(lambda: wire.unheard.count(b"MSG chat.delta.c ") == 3)
+        wire.deaf = False
+        assert await reader.whole() == turn_of(4)
 
 
 async def test_a_higher_attempt_starts_over_and_leftovers_are_dropped(

@@ -159,7 +159,7 @@ async def test_who_has_been_replaced_ends_nothing(connection: Connection) -> Non
     audio = voice_of(connection, lease=lease)
     await speak(audio, 0)
     before = await held(connection, "TTS_AUDIO")
-    lease.fresh, lease.replaced = False, True
+    lease.fresh, lease.superseded = False, True
     with pytest.raises(Superseded):
         await audio.piece_done(0, 5_000, [])
     with pytest.raises(Superseded):

@@ -10,7 +10,6 @@ import pytest
 from shared.contract import Done, Failed, FinishReason, Started, Text, Usage, encode
 from shared.contract import Error as WireError
 from shared.errors import DeadlineExceeded, Internal
-from shared.nats import follow as module
 from shared.nats.follow import decode_delta, follow
 from tests.fakes_nats import TextStream
 
@@ -57,17 +56,13 @@ def stream() -> TextStream:
     return TextStream()
 
 
-@pytest.fixture(autouse=True)
-def _never_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No look at the stream for want of anything else: a test says what makes it look."""
-    monkeypatch.setattr(module, "QUIET_SECONDS", 60.0)
-    monkeypatch.setattr(module, "GAP_SECONDS", 0.001)
-
-
 def following(
-    stream: TextStream, start: int = 1, idle: float = 60.0
+    stream: TextStream, start: int = 1, idle: float = 60.0, quiet: float = 60.0
 ) -> AsyncGenerator[Delta, None]:
-    return follow(stream.connection, "c1", "t1", start=start, idle=idle)  # type: ignore[return-value]  # it is one, and the tests close it
+    """No look at the stream for want of anything else: a test says what makes it look."""
+    return follow(  # type: ignore[return-value]  # it is one, and the tests close it
+        stream.connection, "c1", "t1", start=start, idle=idle, gap=0.001, quiet=quiet
+    )
 
 
 async def whole(stream: TextStream, start: int = 1) -> list[Delta]:
@@ -262,12 +257,9 @@ async def test_a_reconnect_before_anybody_waits_is_not_forgotten(stream: TextStr
         assert got + await _rest(events) == WHOLE
 
 
-async def test_a_while_without_anything_makes_it_look(
-    stream: TextStream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "QUIET_SECONDS", 0.001)
+async def test_a_while_without_anything_makes_it_look(stream: TextStream) -> None:
     stream.store(started())
-    events = following(stream)
+    events = following(stream, quiet=0.001)
     got = [await anext(events)]
     stream.store(*WHOLE[1:])  # nobody told us
     async with asyncio.timeout(5):

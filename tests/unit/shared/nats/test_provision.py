@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from shared.nats.provision import (
-    INTAKE_LEASE_SECONDS,
-    LEASE_SECONDS,
+    Consumer,
+    Leases,
+    Mismatch,
     Retention,
+    Stream,
     consumers,
     differences,
     streams,
 )
 from shared.process.settings import BadSetting, Env
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 DAY = 86_400 * 10**9
 
 
-def by_name(replicas: int = 1, retention: Retention | None = None) -> dict[str, dict[str, Any]]:
-    return {config["name"]: config for config in streams(replicas, retention or Retention())}
+def by_name(replicas: int = 1, retention: Retention | None = None) -> dict[str, Mapping[str, Any]]:
+    found = streams(replicas, retention or Retention())
+    return {stream.name: stream.config for stream in found}
 
 
-def as_the_server_tells_it(config: dict[str, Any]) -> dict[str, Any]:
+def as_the_server_tells_it(config: Mapping[str, Any]) -> dict[str, Any]:
     """What is at its zero value is left out; what was not asked for is there."""
     told = {name: value for name, value in config.items() if value}
     return told | {"duplicate_window": 120_000_000_000, "compression": "none"}
@@ -32,14 +38,14 @@ def as_the_server_tells_it(config: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- differences
 
 
-@pytest.mark.parametrize("config", streams(3, Retention()), ids=lambda config: config["name"])
-def test_a_stream_as_it_was_made_does_not_differ(config: dict[str, Any]) -> None:
-    assert differences(config, as_the_server_tells_it(config)) == []
+@pytest.mark.parametrize("stream", streams(3, Retention()), ids=lambda stream: stream.name)
+def test_a_stream_as_it_was_made_does_not_differ(stream: Stream) -> None:
+    assert differences(stream.config, as_the_server_tells_it(stream.config)) == []
 
 
-@pytest.mark.parametrize("config", [config for _, config in consumers()])
-def test_a_consumer_as_it_was_made_does_not_differ(config: dict[str, Any]) -> None:
-    assert differences(config, as_the_server_tells_it(config)) == []
+@pytest.mark.parametrize("made", consumers(), ids=lambda made: made.name)
+def test_a_consumer_as_it_was_made_does_not_differ(made: Consumer) -> None:
+    assert differences(made.config, as_the_server_tells_it(made.config)) == []
 
 
 def test_a_difference_names_both_settings() -> None:
@@ -125,26 +131,50 @@ def test_what_followers_read_back_may_be_got_directly() -> None:
 
 
 def test_a_worker_that_says_nothing_for_a_lease_loses_its_work() -> None:
-    found = {config["durable_name"]: config for _, config in consumers()}
+    found = {each.name: each for each in consumers(Leases(work=4.0, intake=1.5))}
 
-    assert found["chat-workers"]["ack_wait"] == LEASE_SECONDS * 1e9
-    assert found["tts-workers"]["ack_wait"] == LEASE_SECONDS * 1e9
-    assert found["chat-intake"]["ack_wait"] == INTAKE_LEASE_SECONDS * 1e9
+    assert {name: each.config["ack_wait"] for name, each in found.items()} == {
+        "chat-workers": 4_000_000_000,
+        "tts-workers": 4_000_000_000,
+        "chat-intake": 1_500_000_000,
+    }
+    assert {name: each.lease for name, each in found.items()} == {
+        "chat-workers": 4.0,
+        "tts-workers": 4.0,
+        "chat-intake": 1.5,
+    }
 
 
 def test_no_message_is_given_up_for_being_handed_back() -> None:
-    assert {config["max_deliver"] for _, config in consumers()} == {-1}
+    assert {each.config["max_deliver"] for each in consumers()} == {-1}
 
 
 def test_messages_are_acked_one_by_one() -> None:
-    assert {config["ack_policy"] for _, config in consumers()} == {"explicit"}
+    assert {each.config["ack_policy"] for each in consumers()} == {"explicit"}
 
 
 def test_one_replica_at_a_time_takes_in_requests() -> None:
-    pinned = [config for _, config in consumers() if "priority_policy" in config]
+    pinned = [each for each in consumers() if each.group]
 
-    assert [config["durable_name"] for config in pinned] == ["chat-intake"]
-    assert pinned[0]["priority_policy"] == "pinned_client"
+    assert [each.name for each in pinned] == ["chat-intake"]
+    assert pinned[0].config["priority_policy"] == "pinned_client"
+
+
+def test_what_differs_is_told_with_the_command_that_changes_it() -> None:
+    mismatch = Mismatch("stream X", ["max_age is 1, must be 2"])
+
+    assert str(mismatch) == (
+        "stream X exists with other settings: max_age is 1, must be 2 "
+        "(`python -m shared.provision --apply` changes it)"
+    )
+    assert mismatch.what in str(mismatch)
+    assert "python" not in mismatch.what
+
+
+def test_what_is_changed_keeps_what_nobody_cares_about() -> None:
+    _, body = Stream({"name": "X", "max_age": 2}).update({"max_age": 1, "compression": "s2"})
+
+    assert body == {"name": "X", "max_age": 2, "compression": "s2"}
 
 
 # ---------------------------------------------------------------- retention

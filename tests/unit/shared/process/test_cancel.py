@@ -1,4 +1,4 @@
-"""A stop ends a wait as Cancelled, and never hides a cancellation of somebody else."""
+"""A token ends a wait as Cancelled, and never hides a cancellation of somebody else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.errors import Cancelled
-from shared.process.cancel import Stop
+from shared.process.cancel import CancelToken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
@@ -50,7 +50,7 @@ async def value() -> str:
 
 
 async def test_what_is_not_stopped_returns_its_value() -> None:
-    assert await Stop().guard(value()) == "value"
+    assert await CancelToken().guard(value()) == "value"
 
 
 async def test_an_error_of_the_work_passes_through() -> None:
@@ -58,95 +58,95 @@ async def test_an_error_of_the_work_passes_through() -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        await Stop().guard(broken())
+        await CancelToken().guard(broken())
 
 
 async def test_a_stop_while_waiting_ends_the_wait() -> None:
-    stop, waiting = Stop(), Waiting()
-    task = asyncio.create_task(outcome(stop.guard(waiting.for_ever())))
+    token, waiting = CancelToken(), Waiting()
+    task = asyncio.create_task(outcome(token.guard(waiting.for_ever())))
     async with asyncio.timeout(5):
         await waiting.began.wait()
-        stop.request()
+        token.cancel()
 
         assert await task == "cancelled by the user, 0 left"
     assert waiting.cancelled
 
 
 async def test_a_stop_before_the_wait_keeps_the_work_from_beginning() -> None:
-    stop, waiting = Stop(), Waiting()
-    stop.request()
+    token, waiting = CancelToken(), Waiting()
+    token.cancel()
 
     with pytest.raises(Cancelled):
-        await stop.guard(waiting.for_ever())
+        await token.guard(waiting.for_ever())
     assert not waiting.began.is_set()
 
 
 async def test_a_stop_before_the_wait_leaves_a_future_alone() -> None:
-    stop = Stop()
-    stop.request()
+    token = CancelToken()
+    token.cancel()
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     with pytest.raises(Cancelled):
-        await stop.guard(future)
+        await token.guard(future)
     assert not future.cancelled()
 
 
 async def test_a_stop_between_two_waits_is_noticed_by_the_second() -> None:
-    stop = Stop()
-    assert await stop.guard(value()) == "value"
-    stop.request()
+    token = CancelToken()
+    assert await token.guard(value()) == "value"
+    token.cancel()
 
     with pytest.raises(Cancelled):
-        await stop.guard(value())
+        await token.guard(value())
 
 
 async def test_only_the_first_request_counts() -> None:
-    stop, waiting = Stop(), Waiting()
-    task = asyncio.create_task(outcome(stop.guard(waiting.for_ever())))
+    token, waiting = CancelToken(), Waiting()
+    task = asyncio.create_task(outcome(token.guard(waiting.for_ever())))
     async with asyncio.timeout(5):
         await waiting.began.wait()
-        stop.request(heard_ms=1200)
-        stop.request(heard_ms=5)
-        stop.request()
+        token.cancel(heard_ms=1200)
+        token.cancel(heard_ms=5)
+        token.cancel()
 
         assert await task == "cancelled by the user, 0 left"
-    assert stop.heard_ms == 1200
+    assert token.heard_ms == 1200
 
 
 async def test_every_wait_after_a_stop_is_refused() -> None:
-    stop = Stop()
-    stop.request()
+    token = CancelToken()
+    token.cancel()
     for _ in range(3):
         with pytest.raises(Cancelled):
-            await stop.guard(value())
+            await token.guard(value())
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
 
 
 async def test_a_cancellation_by_somebody_else_passes_through() -> None:
-    stop, waiting = Stop(), Waiting()
-    task = asyncio.create_task(outcome(stop.guard(waiting.for_ever())))
+    token, waiting = CancelToken(), Waiting()
+    task = asyncio.create_task(outcome(token.guard(waiting.for_ever())))
     async with asyncio.timeout(5):
         await waiting.began.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
     assert task.cancelled()
-    assert not stop.requested
+    assert not token.cancelled
 
 
 @pytest.mark.parametrize("stop_first", [True, False])
 async def test_a_cancellation_by_somebody_else_wins_over_a_stop(*, stop_first: bool) -> None:
-    stop, waiting = Stop(), Waiting()
-    task = asyncio.create_task(outcome(stop.guard(waiting.for_ever())))
+    token, waiting = CancelToken(), Waiting()
+    task = asyncio.create_task(outcome(token.guard(waiting.for_ever())))
     async with asyncio.timeout(5):
         await waiting.began.wait()
         if stop_first:
-            stop.request()
+            token.cancel()
         task.cancel()
         if not stop_first:
-            stop.request()
+            token.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
     assert task.cancelled()
@@ -157,7 +157,7 @@ async def test_work_that_cancels_itself_is_no_stop() -> None:
         raise asyncio.CancelledError
 
     async def guarded() -> None:
-        await Stop().guard(gives_up())
+        await CancelToken().guard(gives_up())
 
     task = asyncio.create_task(guarded())
     with pytest.raises(asyncio.CancelledError):
@@ -165,38 +165,38 @@ async def test_work_that_cancels_itself_is_no_stop() -> None:
 
 
 async def test_a_stop_inside_a_timeout_is_no_timeout() -> None:
-    stop, waiting = Stop(), Waiting()
+    token, waiting = CancelToken(), Waiting()
 
     async def work() -> str:
         async with asyncio.timeout(60):
-            return await stop.guard(waiting.for_ever())
+            return await token.guard(waiting.for_ever())
 
     task = asyncio.create_task(outcome(work()))
     async with asyncio.timeout(5):
         await waiting.began.wait()
-        stop.request()
+        token.cancel()
 
         assert await task == "cancelled by the user, 0 left"
 
 
 async def test_a_timeout_around_a_guard_is_no_stop() -> None:
-    stop, waiting = Stop(), Waiting()
+    token, waiting = CancelToken(), Waiting()
 
     async def work() -> str:
         async with asyncio.timeout(0):
-            return await stop.guard(waiting.for_ever())
+            return await token.guard(waiting.for_ever())
 
     assert await outcome(work()) == "timeout, 0 left"
     assert waiting.cancelled
-    assert await stop.guard(value()) == "value"
+    assert await token.guard(value()) == "value"
 
 
 async def test_a_timeout_after_a_stop_still_works() -> None:
-    stop, waiting = Stop(), Waiting()
+    token, waiting = CancelToken(), Waiting()
 
     async def work() -> str:
         with contextlib.suppress(Cancelled):
-            await stop.guard(waiting.for_ever())
+            await token.guard(waiting.for_ever())
         async with asyncio.timeout(0):
             await asyncio.Event().wait()
         return "never"
@@ -204,13 +204,13 @@ async def test_a_timeout_after_a_stop_still_works() -> None:
     task = asyncio.create_task(outcome(work()))
     async with asyncio.timeout(5):
         await waiting.began.wait()
-        stop.request()
+        token.cancel()
 
         assert await task == "timeout, 0 left"
 
 
 async def test_a_stop_that_the_work_swallows_leaves_nothing_behind() -> None:
-    stop, began = Stop(), asyncio.Event()
+    token, began = CancelToken(), asyncio.Event()
 
     async def deaf() -> str:
         began.set()
@@ -218,10 +218,10 @@ async def test_a_stop_that_the_work_swallows_leaves_nothing_behind() -> None:
             await asyncio.Event().wait()
         return "went on"
 
-    task = asyncio.create_task(outcome(stop.guard(deaf())))
+    task = asyncio.create_task(outcome(token.guard(deaf())))
     async with asyncio.timeout(5):
         await began.wait()
-        stop.request()
+        token.cancel()
 
         assert (await task).endswith(", 0 left")
 
@@ -257,18 +257,18 @@ async def read(items: AsyncIterator[int], into: list[int]) -> str:
 async def test_items_come_until_the_source_ends() -> None:
     source = Source(3, ends=True)
 
-    assert [item async for item in Stop().items(source.items())] == [0, 1, 2]
+    assert [item async for item in CancelToken().items(source.items())] == [0, 1, 2]
     assert source.closed
 
 
 async def test_a_stop_ends_the_items_and_closes_their_source() -> None:
-    stop, source = Stop(), Source(2)
+    token, source = CancelToken(), Source(2)
     got: list[int] = []
 
-    task = asyncio.create_task(outcome(read(stop.items(source.items()), got)))
+    task = asyncio.create_task(outcome(read(token.items(source.items()), got)))
     async with asyncio.timeout(5):
         await source.waits.wait()
-        stop.request()
+        token.cancel()
 
         assert await task == "cancelled by the user, 0 left"
     assert got == [0, 1]
@@ -276,10 +276,10 @@ async def test_a_stop_ends_the_items_and_closes_their_source() -> None:
 
 
 async def test_a_stop_between_two_items_closes_the_source() -> None:
-    stop, source = Stop(), Source(5)
-    items = stop.items(source.items())
+    token, source = CancelToken(), Source(5)
+    items = token.items(source.items())
     assert await anext(aiter(items)) == 0
-    stop.request()
+    token.cancel()
 
     with pytest.raises(Cancelled):
         await anext(aiter(items))
@@ -287,11 +287,11 @@ async def test_a_stop_between_two_items_closes_the_source() -> None:
 
 
 async def test_a_stop_before_the_first_item_reads_nothing() -> None:
-    stop, source = Stop(), Source(5)
-    stop.request()
+    token, source = CancelToken(), Source(5)
+    token.cancel()
 
     with pytest.raises(Cancelled):
-        await anext(aiter(stop.items(source.items())))
+        await anext(aiter(token.items(source.items())))
     assert not source.waits.is_set()
 
 
@@ -302,5 +302,5 @@ async def test_an_error_of_the_source_passes_through() -> None:
 
     got: list[int] = []
     with pytest.raises(LookupError):
-        await read(Stop().items(broken()), got)
+        await read(CancelToken().items(broken()), got)
     assert got == [1]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.errors import Cancelled
-from shared.process.cancel import Stop
+from shared.process.cancel import CancelToken
 from shared.process.clock import SystemClock
 
 
@@ -35,9 +35,9 @@ async def test_a_pause_is_as_long_as_asked_for() -> None:
 
 
 async def test_a_pause_ends_when_the_turn_is_stopped() -> None:
-    stop = Stop()
+    stop = CancelToken()
     pausing = asyncio.create_task(SystemClock(stop).pause(60))
-    asyncio.get_running_loop().call_soon(stop.request)
+    asyncio.get_running_loop().call_soon(stop.cancel)
     async with asyncio.timeout(5):
         with pytest.raises(Cancelled):
             await pausing

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.process.settings import BadSetting, Env, NatsSettings, ProcessSettings
+from shared.prices import Prices
+from shared.process.settings import (
+    BadSetting,
+    Env,
+    NatsSettings,
+    ProcessSettings,
+    prices_from_env,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -302,3 +309,26 @@ def test_a_process_has_defaults() -> None:
 )
 def test_a_wrong_setting_of_the_process_is_named(name: str, wrong: str) -> None:
     assert reason(lambda: ProcessSettings.from_env(Env({name: wrong}))).startswith(f"{name}: ")
+
+
+# ---------------------------------------------------------------- prices
+
+
+def test_prices_come_from_the_file_that_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text('{"some/model": 2}')
+    assert prices_from_env(Env({"X_PRICES": str(file)}), "X_PRICES").of("some/model", 1) == 2e-6
+
+
+def test_without_a_file_prices_are_those_that_we_know() -> None:
+    assert prices_from_env(Env({}), "X_PRICES") == Prices.default()
+
+
+@pytest.mark.parametrize("table", ["", "[]", '{"m": -1}', None])
+def test_a_file_of_prices_that_makes_no_sense_is_named(tmp_path: Path, table: str | None) -> None:
+    file = tmp_path / "prices.json"
+    if table is not None:
+        file.write_text(table)
+    assert reason(lambda: prices_from_env(Env({"X_PRICES": str(file)}), "X_PRICES")).startswith(
+        "X_PRICES: "
+    )

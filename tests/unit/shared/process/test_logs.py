@@ -1,4 +1,4 @@
-"""Log lines are a name and fields; trace context is carried, and nothing else."""
+"""Log lines are a name and fields, and go to standard error once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.process.metrics import _Json, _Text, carried, configure_logging
+from shared.process.logs import _Json, _Text, configure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def record(name: str = "chat.turn_ended", **fields: object) -> logging.LogRecord:
@@ -108,8 +106,8 @@ def root() -> Iterator[logging.Logger]:
 def test_lines_go_to_standard_error_once(
     root: logging.Logger, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
-    configure_logging("info", form)
-    configure_logging("info", form)
+    configure("info", form)
+    configure("info", form)
     logging.getLogger("parley.test").info("test.happened", extra={"turn": "t1"})
     logging.getLogger("parley.test").debug("test.not_shown")
     out, err = capsys.readouterr()
@@ -123,29 +121,8 @@ def test_lines_go_to_standard_error_once(
 def test_libraries_that_tell_urls_are_silent_below_a_warning(
     root: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    configure_logging("debug", "json")
+    configure("debug", "json")
     for name in ("httpx", "httpcore.http11", "websockets.client", "urllib3", "together"):
         logging.getLogger(name).info("GET https://host/?api_key=secret")
 
     assert "secret" not in capsys.readouterr().err
-
-
-# ---------------------------------------------------------------- trace context
-
-
-def test_a_trace_is_carried_and_nothing_else() -> None:
-    headers = {"traceparent": TRACE, "Nats-Msg-Id": "x", "Authorization": "secret"}
-
-    assert carried(headers) == {"traceparent": TRACE}
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    ["", "x", TRACE + "\n", TRACE + "-more", TRACE.upper(), TRACE[:-1], f"{TRACE}\r\nA: b"],
-)
-def test_a_trace_that_is_none_is_not_carried(wrong: str) -> None:
-    assert carried({"traceparent": wrong}) == {}
-
-
-def test_a_message_without_a_trace_carries_nothing() -> None:
-    assert carried({}) == {}

@@ -1,0 +1,137 @@
+"""An un-acked message is the lease on a piece of work: kept by heartbeats, or it goes to another.
+
+A worker that was frozen, or cut off from NATS, for longer than a lease can no longer tell from its
+heartbeats whether the work is its own; a fence makes it look before it publishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final
+
+from shared.errors import NatsError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from nats.aio.msg import Msg
+
+    from shared.nats.connection import Connection
+
+LATE_SECONDS: Final = 10.0  # an answer to a heartbeat after this long would confirm nothing
+
+
+class Delivery:
+    """One message of a work queue, held by a lease; implements shared.refuse.Message."""
+
+    __slots__ = (
+        "_connection",
+        "_lapsed",
+        "_lease",
+        "_reply",
+        "confirmed",
+        "consumer_sequence",
+        "data",
+        "deliveries",
+        "headers",
+        "sequence",
+        "settled",
+        "subject",
+        "taken_at",
+    )
+
+    def __init__(self, connection: Connection, msg: Msg, lease: float) -> None:
+        metadata = msg.metadata
+        self._connection, self._lease = connection, lease
+        self._reply = msg.reply
+        self.subject = msg.subject
+        self.data = msg.data
+        self.headers: Mapping[str, str] = msg.headers or {}
+        self.deliveries = metadata.num_delivered
+        self.sequence = metadata.sequence.stream
+        self.consumer_sequence = metadata.sequence.consumer  # counts what is given to anybody
+        self.taken_at = metadata.timestamp  # UTC, when the stream took it
+        self.confirmed = time.monotonic()  # when the lease was last known to be ours
+        self._lapsed = False  # once it has been longer than a lease, for good
+        self.settled = False
+
+    @property
+    def unique(self) -> str:
+        """Names this message among all there ever were; a stream made anew counts from 1 again."""
+        return f"{self.sequence}.{int(self.taken_at.timestamp() * 1e6)}"
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether the lease was ever lost sight of: then somebody else may have the work."""
+        if time.monotonic() - self.confirmed > self._lease:
+            self._lapsed = True
+        return self._lapsed
+
+    def adopt(self, other: Delivery) -> None:
+        """The same message came again (a heartbeat was lost): go on under its lease."""
+        self._reply, self.deliveries = other._reply, other.deliveries
+        self.confirmed = max(self.confirmed, other.confirmed)
+
+    async def heartbeat(self) -> None:
+        """Asks the server to keep the lease, and notes when it said yes."""
+        if self.settled:
+            return
+        asked = time.monotonic()
+
+        def confirm(_msg: Msg) -> None:
+            self._connection.forget(token)
+            # The server says yes to anybody who ever held the message: a lease that ran out in
+            # between may have been somebody else's, and only a look at the work itself can tell.
+            if asked - self.confirmed > self._lease:
+                self._lapsed = True
+            self.confirmed = max(self.confirmed, asked)
+
+        token, reply = self._connection.expect(confirm)
+        asyncio.get_running_loop().call_later(LATE_SECONDS, self._connection.forget, token)
+        with contextlib.suppress(NatsError):
+            await self._connection.send(self._reply, b"+WPI", reply=reply)
+
+    async def ack(self) -> None:
+        """A double ack: returns when the server has removed the message, else NatsError."""
+        self.settled = True
+        seconds = self._connection.ack_seconds
+        await self._connection.persist(
+            lambda: self._connection.request(self._reply, b"+ACK", seconds=seconds)
+        )
+
+    async def ack_unconfirmed(self) -> None:
+        """For work that is harmless to repeat: nobody waits for the server's answer."""
+        self.settled = True
+        await self._connection.send(self._reply, b"+ACK")
+
+    async def nak(self, delay: float = 0.0) -> None:
+        """Hands the message back, to be delivered again after `delay` seconds."""
+        self.settled = True
+        body = b"-NAK" if not delay else b'-NAK {"delay": %d}' % int(delay * 1e9)
+        with contextlib.suppress(NatsError):  # then the lease runs out, to the same effect
+            await self._connection.request(self._reply, body, seconds=self._connection.ack_seconds)
+
+
+async def keep_leases(held: Callable[[], Iterable[Delivery]], lease: float) -> None:
+    """Heartbeats for everything held, three within one lease, until cancelled."""
+    while True:
+        await asyncio.sleep(lease / 3)
+        for delivery in tuple(held()):
+            await delivery.heartbeat()
+
+
+class LeaseFence:
+    """Implements shared.nats.publish.Fence: `look` tells whether the work is still ours."""
+
+    def __init__(self, delivery: Delivery, look: Callable[[], Awaitable[None]]) -> None:
+        self._delivery, self._look = delivery, look
+
+    @property
+    def fresh(self) -> bool:
+        return not self._delivery.lapsed
+
+    async def verify(self) -> None:
+        """Raises Superseded, or NatsError while nobody can tell."""
+        await self._look()
