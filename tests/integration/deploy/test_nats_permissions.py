@@ -344,7 +344,7 @@ async def test_the_operator_may_provision_and_change(tmp_path: Path, server: Nat
     for changed, told in (({}, "as it should be"), ({"RETENTION_DELTAS": "600"}, "max_age")):
         ended = await asyncio.to_thread(
             subprocess.run,
-            [sys.executable, "-m", "shared.nats.provision", "--apply"],
+            [sys.executable, "-m", "shared.provision", "--apply"],
             env=environ | changed,
             cwd=ROOT,
             capture_output=True,
