@@ -29,30 +29,45 @@ from shared.contract import (
     encode,
 )
 from shared.contract import Piece as PieceEvent
-from shared.errors import Cancelled, Conflict, StorageUnavailable, Superseded
+from shared.errors import Cancelled, Conflict, NatsError, StorageUnavailable, Superseded
+from shared.nats.documents import Held, amend
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 
     from services.tts.ports import Recording
     from services.tts.text.segments import Piece
-    from shared.contract import Word
+    from shared.contract import Delta, Word
 
 BUCKET = "parley-audio"
 
 
 @dataclass
 class MemoryRecords:
-    """Compare-and-set in memory; `meanwhile` is what others do just before a save."""
+    """Compare-and-set in memory; `meanwhile` is what others do just before a save.
+
+    So that a race is lost on demand: it is given what is to be saved, and returns what somebody
+    else has saved by then, or None.
+    """
 
     kept: SpeechRecord = field(default_factory=SpeechRecord)
     revision: int = 0
     meanwhile: Callable[[SpeechRecord], SpeechRecord | None] = lambda _: None
+    away: bool = False
 
-    async def load(self) -> tuple[SpeechRecord, int]:
-        return self.kept, self.revision
+    async def load(self) -> Held[SpeechRecord]:
+        if self.away:
+            raise NatsError("no answer in time")
+        return Held(self.kept, self.revision)
 
-    async def save(self, changed: SpeechRecord, revision: int) -> int:
+    async def amend(
+        self,
+        change: Callable[[SpeechRecord], SpeechRecord],
+        held: Held[SpeechRecord] | None = None,
+    ) -> Held[SpeechRecord]:
+        return await amend(self.load, change, self._save, held)
+
+    async def _save(self, changed: SpeechRecord, revision: int) -> int:
         other = self.meanwhile(changed)
         if other is not None:
             self.kept, self.revision = other, self.revision + 1
@@ -61,6 +76,23 @@ class MemoryRecords:
         self.kept = record.decode(record.encode(changed))
         self.revision += 1
         return self.revision
+
+
+@dataclass
+class ScriptedText:
+    """TurnText: gives its events, or raises them; `all` is what is found out after a stop."""
+
+    scripted: Iterable[Delta | Exception] = ()
+    all: str | None = None
+
+    async def events(self) -> AsyncGenerator[Delta, None]:
+        for event in self.scripted:
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+    async def whole(self) -> str | None:
+        return self.all
 
 
 @dataclass
@@ -250,13 +282,17 @@ class MemoryStore:
 
 @dataclass
 class NoTime:
-    """Pauses take none; with `stopped` the turn is stopped in the next one."""
+    """Clock: pauses take none; with `stopped` the turn is stopped in the next one."""
 
     stopped: bool = False
+    now: str = "2026-01-01T00:00:10.000Z"
     pauses: list[float] = field(default_factory=list)
 
     def monotonic(self) -> float:
         return sum(self.pauses)
+
+    def utc(self) -> str:
+        return self.now
 
     async def pause(self, seconds: float) -> None:
         if self.stopped:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from services.tts.job import CodeBlocks
 from shared.contract import Alignment, AudioFormat, ShortText
 from shared.nats.provision import Retention
 from shared.prices import Prices
@@ -68,7 +69,7 @@ class Config:
     text_timeout: float
     max_characters: int
     tries: int
-    code_blocks: str
+    code_blocks: CodeBlocks
     prices: Prices
 
     @classmethod
@@ -113,9 +114,14 @@ class Config:
             text_timeout=env.seconds("TTS_TEXT_TIMEOUT", 120),
             max_characters=env.integer("TTS_MAX_CHARACTERS", 50_000, minimum=1),
             tries=env.integer("TTS_TRIES", 4, minimum=1, maximum=20),
-            code_blocks=env.choice("TTS_CODE_BLOCKS", "skip", ("skip", "announce")),
+            code_blocks=_code_blocks(env),
             prices=prices_from_env(env, "TTS_PRICES_FILE"),
         )
+
+
+def _code_blocks(env: Env) -> CodeBlocks:
+    chosen = env.choice("TTS_CODE_BLOCKS", "skip", ("skip", "announce"))
+    return "announce" if chosen == "announce" else "skip"
 
 
 _HOST_AND_PORT = re.compile(r"[A-Za-z0-9._\[\]:-]+")

@@ -1,4 +1,4 @@
-"""What speaking a turn needs from the world, in its own words."""
+"""What the verbs of the speech worker need, in their own words."""
 
 from __future__ import annotations
 
@@ -7,12 +7,38 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from services.tts.job import Job
     from services.tts.record import SpeechRecord
     from services.tts.resume import Replay
     from services.tts.text.segments import Piece
-    from shared.contract import AudioFailed, AudioFormat, Stored, Word
+    from shared.contract import AudioFailed, AudioFormat, Delta, Stored, Word
+    from shared.errors import Failure
+    from shared.nats.documents import Held
+    from shared.process.cancel import CancelToken
+    from shared.refuse import Message
+
+# ---------------------------------------------------------------- the text
+
+
+class TurnText(Protocol):
+    """The text of one turn."""
+
+    def events(self) -> AsyncGenerator[Delta, None]:
+        """In order, each once, as they come; ends with the text's end.
+
+        Raises:
+            DeadlineExceeded: nothing came for too long.
+        """
+        ...
+
+    async def whole(self) -> str | None:
+        """All of it, of a turn that was stopped while it came; None where it does not end soon."""
+        ...
+
+
+# ---------------------------------------------------------------- the speech model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +83,11 @@ class Voice(Protocol):
     """A speech model, ready to speak."""
 
     def turn(self, params: VoiceParams) -> AbstractAsyncContextManager[VoiceTurn]:
-        """Takes a place on a socket; leaving it stops the audio and frees the place."""
+        """Takes a slot on a socket; leaving it stops the audio and frees the slot."""
         ...
+
+
+# ---------------------------------------------------------------- the object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +143,17 @@ class AudioStore(Protocol):
         ...
 
 
+class Objects(Protocol):
+    """What the store keeps of conversations."""
+
+    async def erase(self, conversation_id: str) -> int:
+        """Removes every object of a conversation; returns how many. Raises StorageUnavailable."""
+        ...
+
+
+# ---------------------------------------------------------------- the events and the record
+
+
 class Publish(Protocol):
     """The events of one voice, in order, their acks checked. Raises Superseded when fenced."""
 
@@ -121,7 +161,7 @@ class Publish(Protocol):
 
     async def piece(self, piece: Piece) -> None: ...
 
-    async def chunk(self, index: int, pcm: bytes) -> None: ...
+    async def chunk(self, index: int, audio: bytes) -> None: ...
 
     async def piece_done(self, index: int, samples: int, words: Sequence[Word]) -> None: ...
 
@@ -138,27 +178,113 @@ class Publish(Protocol):
         ...
 
 
-class Conflict(Exception):
-    """The record has moved on since it was read."""
+class Ends(Protocol):
+    """The ends of voices that never began."""
 
-
-class Records(Protocol):
-    """What is kept of each turn's voice, by compare-and-set."""
-
-    async def load(self) -> tuple[SpeechRecord, int]: ...
-
-    async def save(self, record: SpeechRecord, revision: int) -> int:
-        """Returns the new revision; raises Conflict."""
+    async def failed(self, message: Message, event: AudioFailed) -> None:
+        """Published once for each message, acked. Raises NatsError."""
         ...
 
 
-class Now(Protocol):
-    """The clock."""
+class Records(Protocol):
+    """What is kept of one turn's voice, changed by compare-and-set only."""
+
+    async def load(self) -> Held[SpeechRecord]:
+        """As it is now; an empty one at revision 0 where there is none. Raises NatsError."""
+        ...
+
+    async def amend(
+        self,
+        change: Callable[[SpeechRecord], SpeechRecord],
+        held: Held[SpeechRecord] | None = None,
+    ) -> Held[SpeechRecord]:
+        """Saves what `change` makes of the record, and returns that.
+
+        `held` is the record as it was read or saved last, so that nothing need be read. `change` is
+        asked again, with what is there by then, whenever somebody else was faster; it may raise,
+        and returns the very record that it was given where nothing is to be saved.
+
+        Raises:
+            NatsError: lost too often, or not saved in time.
+        """
+        ...
+
+
+class Voices(Protocol):
+    """What NATS keeps of the voices of a conversation. Raises NatsError."""
+
+    async def drop_requests(self, conversation_id: str) -> None: ...
+
+    async def records(self, conversation_id: str) -> Sequence[SpeechRecord]: ...
+
+    async def drop_events(self, conversation_id: str) -> None: ...
+
+    async def drop_records(self, conversation_id: str) -> None: ...
+
+
+# ---------------------------------------------------------------- time, and what operators see
+
+
+class Clock(Protocol):
+    """Time; where it belongs to a turn, a pause ends when the turn is stopped."""
 
     def monotonic(self) -> float: ...
+
+    def utc(self) -> str:
+        """RFC 3339, milliseconds."""
+        ...
 
     async def pause(self, seconds: float) -> None:
         """Waits; raises Cancelled when the turn is stopped meanwhile."""
         ...
 
     def uniform(self, low: float, high: float) -> float: ...
+
+
+class Report(Protocol):
+    """What operators see of the requests."""
+
+    def refused(self, error: Failure) -> None: ...
+
+    def handed_back(self, turn_id: str, error: Failure) -> None:
+        """All is spoken, nothing stored; somebody takes it up again later."""
+        ...
+
+    def ended(self, end: Stored | AudioFailed, seconds: float) -> None:
+        """A voice has ended, so many seconds after a worker took it up."""
+        ...
+
+
+# ---------------------------------------------------------------- the work
+
+
+class Slots(Protocol):
+    """How many voices may be spoken at once in this process."""
+
+    def slot(self, message: Message) -> AbstractAsyncContextManager[None]:
+        """One of them; waits for it."""
+        ...
+
+
+class Speaking(Protocol):
+    """Speaks what may be spoken: services.tts.speak, with all that it needs."""
+
+    async def __call__(
+        self, job: Job, text: TurnText, token: CancelToken
+    ) -> Stored | AudioFailed | None:
+        """As services.tts.speak.speak."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceDependencies:
+    """All that speaking one turn needs."""
+
+    records: Records
+    publish: Publish
+    voice: Voice
+    recording: Recording
+    store: AudioStore
+    clock: Clock
+    token: CancelToken
+    price: Callable[[str, int], float | None]  # model, characters -> dollars

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import enum
-
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
@@ -25,14 +23,13 @@ class SpeechRecord(Struct, frozen=True):
     failed: AudioFailed | None = None
 
     @property
+    def begun(self) -> bool:
+        """Somebody has taken the voice up."""
+        return self.attempt > 0
+
+    @property
     def end(self) -> Stored | AudioFailed | None:
         return self.stored or self.failed
-
-
-class Begin(enum.Enum):
-    RUN = "run"
-    ENDED = "ended"
-    GIVEN_UP = "given up"
 
 
 _decoder = msgspec.json.Decoder(SpeechRecord)
@@ -46,20 +43,27 @@ def encode(record: SpeechRecord) -> bytes:
     return msgspec.json.encode(record)
 
 
-def begin(
-    record: SpeechRecord, *, execution: str, since: str, give_up_after: int
-) -> tuple[Begin, SpeechRecord]:
+# Each of these gives back the very record that it was given where it changes nothing.
+
+
+def begin(record: SpeechRecord, *, execution: str, since: str) -> SpeechRecord:
     """The voice starts, or a new execution takes it over as the next attempt."""
     if record.end is not None:
-        return Begin.ENDED, record
-    begin = Begin.GIVEN_UP if record.executions >= give_up_after else Begin.RUN
-    return begin, replace(
+        return record
+    return replace(
         record,
         attempt=record.attempt + 1,
         executions=record.executions + 1,
         execution=execution,
         since=record.since or since,
     )
+
+
+def cancelled(record: SpeechRecord) -> SpeechRecord:
+    """Whoever takes it up next does not speak it."""
+    if not record.begun or record.end is not None or record.cancelled:
+        return record
+    return replace(record, cancelled=True)
 
 
 def owned(record: SpeechRecord, execution: str) -> SpeechRecord:

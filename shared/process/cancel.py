@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from shared.errors import Cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+    from collections.abc import AsyncGenerator, Awaitable
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class CancelToken:
             if self.cancelled and task is not None:
                 task.uncancel()  # ours is dealt with, also where the work has swallowed it
 
-    async def items(self, source: AsyncGenerator[T, None]) -> AsyncIterator[T]:
+    async def items(self, source: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         """What `source` gives, until the token is cancelled: then Cancelled, with it closed."""
         try:
             while True:

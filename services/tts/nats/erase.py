@@ -1,9 +1,9 @@
-"""Erases the voice of a conversation: objects, events, requests, records; the records last."""
+"""What streams and buckets keep of the voices of a conversation."""
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from services.tts import record
 from shared.contract import (
@@ -13,34 +13,33 @@ from shared.contract import (
     tts_audio,
     tts_request,
 )
-from shared.nats.connection import Connection
 from shared.nats.documents import Bucket
 from shared.nats.read import purge
-from shared.process.clock import SystemClock
-from shared.retry import wait_until
 
 if TYPE_CHECKING:
-    from services.tts.minio.store import MinioStore
-
-log = logging.getLogger(__name__)
-
-STOP_SECONDS: Final = 5.0  # for voices under way, which were told to stop
+    from services.tts.record import SpeechRecord
+    from shared.nats.connection import Connection
 
 
-async def erase_voice(connection: Connection, store: MinioStore, conversation_id: str) -> None:
-    """Raises StorageUnavailable, NatsError: the records are left; it can be asked again."""
-    await purge(connection, TTS_REQUESTS_STREAM, tts_request(conversation_id))
-    await wait_until(
-        lambda: _is_silent(connection, conversation_id), STOP_SECONDS, clock=SystemClock()
-    )
-    objects = await store.erase(conversation_id)
-    await purge(connection, TTS_AUDIO_STREAM, tts_audio(conversation_id))
-    await Bucket(connection, SPEECH_BUCKET).erase(f"{conversation_id}.*")
-    log.info("tts.voice_erased", extra={"conversation": conversation_id, "objects": objects})
+@dataclass(frozen=True, slots=True)
+class NatsVoices:
+    """Implements Voices."""
 
+    connection: Connection
 
-async def _is_silent(connection: Connection, conversation_id: str) -> bool:
-    async for _, data in Bucket(connection, SPEECH_BUCKET).entries(f"{conversation_id}.*"):
-        if record.decode(data).end is None:
-            return False
-    return True
+    @property
+    def _bucket(self) -> Bucket:
+        return Bucket(self.connection, SPEECH_BUCKET)
+
+    async def drop_requests(self, conversation_id: str) -> None:
+        await purge(self.connection, TTS_REQUESTS_STREAM, tts_request(conversation_id))
+
+    async def records(self, conversation_id: str) -> list[SpeechRecord]:
+        entries = self._bucket.entries(f"{conversation_id}.*")
+        return [record.decode(data) async for _, data in entries]
+
+    async def drop_events(self, conversation_id: str) -> None:
+        await purge(self.connection, TTS_AUDIO_STREAM, tts_audio(conversation_id))
+
+    async def drop_records(self, conversation_id: str) -> None:
+        await self._bucket.erase(f"{conversation_id}.*")

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.tts import record
-from services.tts.record import Begin, SpeechRecord
+from services.tts.record import SpeechRecord
 from shared.contract import AudioFailed, Code, Error, Finish, Stored
 from shared.errors import Superseded
 
@@ -30,13 +30,14 @@ STORED = Stored(
 def begun(times: int = 1) -> SpeechRecord:
     found = SpeechRecord()
     for n in range(1, times + 1):
-        _, found = record.begin(found, execution=f"w{n}", since=f"day {n}", give_up_after=5)
+        found = record.begin(found, execution=f"w{n}", since=f"day {n}")
     return found
 
 
 def test_a_voice_that_is_new_begins_with_attempt_1() -> None:
-    began, found = record.begin(SpeechRecord(), execution="w1", since="day 1", give_up_after=5)
-    assert began is Begin.RUN
+    assert not SpeechRecord().begun
+    found = begun()
+    assert found.begun
     assert (found.attempt, found.executions, found.execution) == (1, 1, "w1")
 
 
@@ -50,20 +51,28 @@ def test_another_execution_takes_it_over_and_looks_back_as_far_as_the_first() ->
 def test_what_has_ended_is_not_begun_again(end: Stored | AudioFailed) -> None:
     ended = record.ended(begun(), "w1", end)
     assert ended.end == end
-    assert record.begin(ended, execution="w2", since="", give_up_after=5) == (Begin.ENDED, ended)
-
-
-def test_after_five_executions_it_is_given_up() -> None:
-    began, found = record.begin(begun(5), execution="w6", since="", give_up_after=5)
-    assert began is Begin.GIVEN_UP
-    assert found.execution == "w6"  # who gives up owns it, to say so
+    assert record.begin(ended, execution="w2", since="") is ended
 
 
 def test_an_execution_handed_back_in_good_order_does_not_count() -> None:
     found = record.handed_back(begun(5), "w5")
-    began, _ = record.begin(found, execution="w6", since="", give_up_after=5)
-    assert began is Begin.RUN
+    assert found.executions == 4
     assert found.attempt == 5  # its events are there all the same
+
+
+def test_a_cancel_is_kept_for_whoever_takes_the_voice_up_next() -> None:
+    found = record.cancelled(begun())
+    assert found.cancelled
+    assert record.begin(found, execution="w2", since="").cancelled
+
+
+@pytest.mark.parametrize(
+    "found",
+    [SpeechRecord(), record.cancelled(begun()), record.ended(begun(), "w1", STORED)],
+    ids=["never begun", "cancelled", "ended"],
+)
+def test_where_there_is_nothing_to_cancel_nothing_is_saved(found: SpeechRecord) -> None:
+    assert record.cancelled(found) is found
 
 
 def test_the_next_attempt_counts_up_and_stays_with_its_execution() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,10 +9,19 @@ from msgspec.structs import replace
 
 from services.tts.audio import pcm
 from services.tts.audio.spool import Spool
-from services.tts.ports import Label, Recording, SpokenWord, StoredObject, VoiceParams
+from services.tts.finish import GivenUp
+from services.tts.job import Job, Rules
+from services.tts.ports import (
+    Label,
+    Recording,
+    SpokenWord,
+    StoredObject,
+    VoiceDependencies,
+    VoiceParams,
+)
 from services.tts.record import SpeechRecord
 from services.tts.script import Script
-from services.tts.speak import GivenUp, Job, Rules, World, speak
+from services.tts.speak import speak
 from shared.contract import (
     AudioFailed,
     AudioFormat,
@@ -39,18 +49,20 @@ from shared.errors import (
     StorageUnavailable,
     Superseded,
 )
+from shared.process.cancel import CancelToken
 from tests.fakes_tts import (
     AudioStream,
     MemoryAudio,
     MemoryRecords,
     MemoryStore,
     NoTime,
+    ScriptedText,
     ScriptedVoice,
     audio_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import Iterable
 
 # Each line is a piece.
 LINES = ["All is quiet tonight.", "Nobody says a word.", "Only the sea is heard."]
@@ -84,19 +96,8 @@ def answer(
     return events
 
 
-async def follow(events: Iterable[Delta | Exception]) -> AsyncIterator[Delta]:
-    for event in events:
-        if isinstance(event, Exception):
-            raise event
-        yield event
-
-
-def new_script() -> Script:
-    return Script(max_chars=250, code_blocks="skip", max_characters=50_000)
-
-
 def test_the_lines_are_the_pieces() -> None:
-    script = new_script()
+    script = Script(max_chars=250, code_blocks="skip", max_characters=50_000)
     assert [p.text for p in [*script.say(TEXT), *script.finish()]] == LINES
 
 
@@ -108,9 +109,10 @@ class Worker:
     stream: AudioStream = field(default_factory=AudioStream)
     records: MemoryRecords = field(default_factory=MemoryRecords)
     store: MemoryStore = field(default_factory=MemoryStore)
-    now: NoTime = field(default_factory=NoTime)
+    clock: NoTime = field(default_factory=NoTime)
+    token: CancelToken = field(default_factory=CancelToken)
     fallback: tuple[str, str] | None = None
-    tries: int = 3
+    max_tries: int = 3
     recover_after: int = 8
     name: str = "w1"
     words: bool = False
@@ -137,35 +139,35 @@ class Worker:
                     conversation_id="c",
                     turn_id="t",
                     execution=self.name,
-                    since="2026-01-01T00:00:00Z",
+                    taken_at=datetime(2026, 1, 1, tzinfo=UTC),
                     params=VoiceParams(model=MODEL, voice="v", word_timestamps=self.words),
                     format=AudioFormat.WAV,
                 ),
                 Rules(
-                    tries=self.tries,
-                    executions=5,
+                    max_tries=self.max_tries,
+                    max_executions=5,
                     fallback=self.fallback,
                     recover_after=self.recover_after,
+                    max_characters=50_000,
+                    code_blocks="skip",
+                    store_again=3.0,
+                    store_give_up=3600.0,
                 ),
-                World(
+                ScriptedText(events, self.whole_text),
+                VoiceDependencies(
                     records=self.records,
                     publish=self.audio,
                     voice=self.voice,
                     recording=spool,
                     store=self.store,
-                    now=self.now,
+                    clock=self.clock,
+                    token=self.token,
                     price=lambda model, n: n / 1000 if model == MODEL else None,
-                    whole_text=self.find_whole_text,
                 ),
-                text=follow(events),
-                script=new_script(),
             )
         finally:
             spool.close()
-            assert self.voice.open == 0  # every place on a socket was given back
-
-    async def find_whole_text(self) -> str | None:
-        return self.whole_text
+            assert self.voice.open == 0  # every slot on a socket was given back
 
     def said(self) -> list[str]:
         return [text for _, text in self.voice.said]
@@ -278,8 +280,8 @@ async def test_a_break_in_mid_piece_announces_it_again_in_the_next_attempt() -> 
 async def test_the_pause_that_was_asked_for_is_made() -> None:
     worker = Worker(ScriptedVoice([ProviderOverloaded("busy", wait=3.0)]))
     await worker.speak(answer(TEXT))
-    assert len(worker.now.pauses) == 1
-    assert worker.now.pauses[0] >= 3.0
+    assert len(worker.clock.pauses) == 1
+    assert worker.clock.pauses[0] >= 3.0
 
 
 async def test_after_all_tries_the_fallback_says_it() -> None:
@@ -300,7 +302,7 @@ async def test_after_all_tries_the_fallback_says_it() -> None:
 
 async def test_the_first_model_is_tried_again_after_a_while() -> None:
     worker = Worker(
-        ScriptedVoice([ProviderStalled()]), fallback=(FALLBACK, "w"), tries=1, recover_after=2
+        ScriptedVoice([ProviderStalled()]), fallback=(FALLBACK, "w"), max_tries=1, recover_after=2
     )
     end = await worker.speak(answer(TEXT))
     assert [model for model, _ in worker.voice.said] == [MODEL, FALLBACK, FALLBACK, MODEL]
@@ -318,7 +320,7 @@ async def test_the_first_model_is_tried_again_after_a_while() -> None:
 
 async def test_what_comes_late_of_the_fallback_is_heard_before_the_first_model_is_back() -> None:
     worker = Worker(
-        ScriptedVoice([ProviderStalled()]), fallback=(FALLBACK, "w"), tries=1, recover_after=2
+        ScriptedVoice([ProviderStalled()]), fallback=(FALLBACK, "w"), max_tries=1, recover_after=2
     )
     worker.voice.late = [[b"\x01\x00" * 50]]
     await worker.speak(answer(TEXT))
@@ -327,7 +329,7 @@ async def test_what_comes_late_of_the_fallback_is_heard_before_the_first_model_i
 
 async def test_without_a_further_piece_nobody_goes_back_to_the_first_model() -> None:
     worker = Worker(
-        ScriptedVoice([ProviderStalled()]), fallback=(FALLBACK, "w"), tries=1, recover_after=3
+        ScriptedVoice([ProviderStalled()]), fallback=(FALLBACK, "w"), max_tries=1, recover_after=3
     )
     await worker.speak(answer(TEXT))
     assert worker.stream.told(Kind.STARTED)[-1] == ("started", 2, FALLBACK)
@@ -356,7 +358,7 @@ async def test_what_no_repeating_mends_fails_at_once() -> None:
         ("piece", 1, (1, LINES[1])),
         ("failed", 1, "provider_auth"),
     ]
-    assert worker.now.pauses == []
+    assert worker.clock.pauses == []
 
 
 # ---------------------------------------------------------------- another worker goes on
@@ -504,7 +506,9 @@ async def test_stopped_in_mid_piece_keeps_what_was_spoken() -> None:
 
 
 async def test_stopped_while_a_broken_piece_waits_keeps_only_finished_pieces() -> None:
-    worker = Worker(ScriptedVoice(None, [B[:100], ProviderBroken("cut")]), now=NoTime(stopped=True))
+    worker = Worker(
+        ScriptedVoice(None, [B[:100], ProviderBroken("cut")]), clock=NoTime(stopped=True)
+    )
     await worker.speak(answer(TEXT))
     assert worker.store.audio == {"c/t/1.wav": A}
     assert worker.chunks_of_done_pieces() == A
@@ -559,6 +563,22 @@ async def test_what_was_said_before_a_noted_cancel_is_kept_counted_and_labelled(
     assert second.store.labels[0].text == TEXT
 
 
+async def test_a_stop_is_noticed_while_audio_is_awaited() -> None:
+    worker = Worker()
+
+    async def stopped(index: int, audio: bytes) -> None:
+        await MemoryAudio.chunk(worker.audio, index, audio)
+        if index == 1:
+            worker.token.cancel()
+
+    worker.audio.chunk = stopped  # type: ignore[method-assign]  # the listener hears it and stops
+    end = await worker.speak(answer(TEXT))
+    assert worker.said() == LINES[:2]
+    assert worker.store.audio == {"c/t/1.wav": A + B[: len(B) // 4 * 2]}
+    assert isinstance(end, Stored)
+    assert end.finish is Finish.CANCELLED
+
+
 # ---------------------------------------------------------------- the text decides
 
 
@@ -606,6 +626,20 @@ async def test_a_store_that_is_long_away_never_gives_the_turn_up() -> None:
         with pytest.raises(StorageUnavailable):
             await worker.next(name=f"w{n}").speak(answer(TEXT))
     assert isinstance(await worker.next(name="last").speak(answer(TEXT)), Stored)
+
+
+async def test_a_store_that_was_away_for_an_hour_costs_the_voice() -> None:
+    worker = Worker(store=MemoryStore(down=2))
+    with pytest.raises(StorageUnavailable):
+        await worker.speak(answer(TEXT))
+    late = worker.next(name="w2")
+    late.clock.now = "2026-01-01T01:00:00.000Z"
+    with pytest.raises(GivenUp) as caught:
+        await late.speak(answer(TEXT))
+    assert caught.value.reason.code is Code.STORAGE_UNAVAILABLE
+    assert worker.stream.told()[-1] == ("failed", 2, "storage_unavailable")
+    assert worker.records.kept.failed is not None
+    assert await worker.next(name="w3").speak(answer(TEXT)) is None
 
 
 async def test_replaced_at_the_commit_takes_its_object_back_and_says_nothing() -> None:
@@ -670,8 +704,9 @@ async def test_a_voice_begun_five_times_is_given_up() -> None:
     for n in range(2, 6):
         await crash(worker.next([A[:10], Crash()], name=f"w{n}"))
     sixth = worker.next(name="w6")
-    with pytest.raises(GivenUp):
+    with pytest.raises(GivenUp) as caught:
         await sixth.speak(answer(TEXT))
+    assert caught.value.reason.code is Code.INTERNAL
     assert sixth.said() == []
     assert worker.stream.told()[-1] == ("failed", 6, "internal")
     assert worker.records.kept.failed is not None

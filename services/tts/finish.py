@@ -1,0 +1,166 @@
+"""Verb: a voice comes to its end: its object is stored, its record committed, its end told.
+
+The record's compare-and-set is the commit: only who owns the voice says how it ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn
+
+from services.tts import record
+from services.tts.audio import pcm
+from services.tts.audio.captions import webvtt
+from services.tts.ports import StoredObject
+from shared.contract import CONTENT_TYPES, AudioFailed, Finish, Stored
+from shared.errors import Failure, ParleyError, StorageUnavailable, Superseded
+from shared.process.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from services.tts.job import Job, Rules
+    from services.tts.ports import Label, Publish, TurnText, VoiceDependencies
+    from services.tts.progress import Progress
+    from services.tts.record import SpeechRecord
+    from shared.contract import Error
+    from shared.nats.documents import Held
+
+
+class GivenUp(ParleyError):
+    """The voice has failed, and that was told; its request belongs among the dead letters."""
+
+    def __init__(self, reason: Failure) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+async def store(
+    job: Job,
+    rules: Rules,
+    label: Label,
+    progress: Progress,
+    finish: Finish,
+    held: Held[SpeechRecord],
+    *,
+    text: TurnText,
+    deps: VoiceDependencies,
+) -> Stored:
+    """Stores what is done and ends the voice with it.
+
+    Raises:
+        StorageUnavailable: nothing is stored; this execution does not count.
+        GivenUp: nor will it be, after so long.
+        Superseded: another worker has the voice; what was stored for nothing is taken back.
+    """
+    await deps.publish.drained()
+    failpoint("tts.drained")
+    if progress.samples:
+        if finish is Finish.CANCELLED:
+            whole = await text.whole()
+            label = label if whole is None else replace(label, text=whole)
+        kept = await _put(job, rules, label, progress, held, deps)
+    else:
+        kept = _nothing(label, deps)
+    for earlier in range(1, label.attempt):  # of a worker that died before its commit
+        await deps.store.remove(replace(label, attempt=earlier))
+    end = _stored(label, kept, progress, finish)
+    try:
+        await commit(job, end, held, deps)
+    except Superseded:
+        # Before the commit the object is ours alone; after it, it is what everybody hears of.
+        if kept.key is not None and not await _is_committed(kept.key, deps):
+            await deps.store.remove(label)
+        raise
+    return end
+
+
+async def _put(
+    job: Job,
+    rules: Rules,
+    label: Label,
+    progress: Progress,
+    held: Held[SpeechRecord],
+    deps: VoiceDependencies,
+) -> StoredObject:
+    try:
+        return await deps.store.put(deps.recording, webvtt(progress.done), label)
+    except StorageUnavailable as exc:
+        if job.age(deps.clock.utc()) >= rules.store_give_up:
+            await give_up(job, exc, held, deps)
+        # In good order, and through no fault of the turn: this execution does not count.
+        await deps.records.amend(lambda r: record.handed_back(r, job.execution), held)
+        raise
+
+
+def _nothing(label: Label, deps: VoiceDependencies) -> StoredObject:
+    return StoredObject(
+        bucket=deps.store.bucket,
+        key=None,
+        url=None,
+        captions_key=None,
+        content_type=CONTENT_TYPES[label.format],
+        bytes=0,
+        sha256="",
+    )
+
+
+def _stored(label: Label, kept: StoredObject, progress: Progress, finish: Finish) -> Stored:
+    return Stored(
+        label.conversation_id,
+        label.turn_id,
+        label.attempt,
+        bucket=kept.bucket,
+        key=kept.key,
+        url=kept.url,
+        content_type=kept.content_type,
+        bytes=kept.bytes,
+        sha256=kept.sha256,
+        duration_ms=pcm.milliseconds(progress.samples * pcm.SAMPLE_WIDTH),
+        captions_key=kept.captions_key,
+        pieces=len(progress.done),
+        characters=progress.characters,
+        finish=finish,
+        cost_usd=None if progress.cost is None else round(progress.cost, 8),
+    )
+
+
+async def _is_committed(key: str, deps: VoiceDependencies) -> bool:
+    found = (await deps.records.load()).value
+    return found.stored is not None and found.stored.key == key
+
+
+async def fail(
+    job: Job, error: Error, held: Held[SpeechRecord], deps: VoiceDependencies
+) -> AudioFailed:
+    """Ends the voice without an object. Raises Superseded."""
+    end = AudioFailed(job.conversation_id, job.turn_id, held.value.attempt, error=error)
+    await commit(job, end, held, deps)
+    return end
+
+
+async def give_up(
+    job: Job, reason: Failure, held: Held[SpeechRecord], deps: VoiceDependencies
+) -> NoReturn:
+    """Raises GivenUp, Superseded."""
+    await fail(job, reason.as_error(), held, deps)
+    raise GivenUp(reason) from reason
+
+
+async def commit(
+    job: Job, end: Stored | AudioFailed, held: Held[SpeechRecord], deps: VoiceDependencies
+) -> None:
+    """Saves the end, then tells it. Raises Superseded."""
+    await deps.publish.drained()
+    failpoint("tts.put")
+    await deps.records.amend(lambda r: record.ended(r, job.execution, end), held)
+    failpoint("tts.committed")
+    await deps.publish.end(end)
+    failpoint("tts.ended")
+
+
+async def tell_committed(found: SpeechRecord, publish: Publish) -> Stored | AudioFailed | None:
+    """The end that another worker committed, where it died before it said so; else None."""
+    end = found.end
+    if end is None or (await publish.replay(found.since)).end is not None:
+        return None
+    await publish.end(end)
+    return end

@@ -1,0 +1,86 @@
+"""What is to be spoken, and how: what its request says, and the service where that says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from services.tts.ports import VoiceParams
+from shared.contract import Alignment, AudioFormat
+
+if TYPE_CHECKING:
+    from shared.contract import Speech, SpeechRequest
+
+CodeBlocks: TypeAlias = Literal["skip", "announce"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The service's limits for each voice."""
+
+    max_tries: int  # of one piece, on the same model
+    max_executions: int  # workers that may begin one voice before it is given up
+    fallback: tuple[str, str] | None  # model and voice
+    recover_after: int  # pieces spoken by the fallback before the first model is tried again
+    max_characters: int  # of a text
+    code_blocks: CodeBlocks
+    store_again: float  # seconds before a voice is taken up again that could not be stored
+    store_give_up: float  # seconds since the request; then the voice fails
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One voice, by one execution. `taken_at`: when the stream took the request, UTC."""
+
+    conversation_id: str
+    turn_id: str
+    execution: str
+    taken_at: datetime
+    params: VoiceParams
+    format: AudioFormat
+
+    @property
+    def since(self) -> str:
+        """RFC 3339; nothing of the voice is older."""
+        return self.taken_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+    def age(self, now: str) -> float:
+        """Seconds since the request; `now` is RFC 3339."""
+        return (datetime.fromisoformat(now) - self.taken_at).total_seconds()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """How a voice is spoken whose request does not say."""
+
+    model: str
+    voice: str
+    language: str | None
+    speed: float
+    alignment: Alignment
+    pronunciations: Mapping[str, str]
+    max_partial_length: int
+    format: AudioFormat
+
+    def job(self, request: SpeechRequest, *, execution: str, taken_at: datetime) -> Job:
+        return Job(
+            conversation_id=str(request.conversation_id),
+            turn_id=str(request.turn_id),
+            execution=execution,
+            taken_at=taken_at,
+            params=self._params(request.speech),
+            format=request.speech.format or self.format,
+        )
+
+    def _params(self, speech: Speech) -> VoiceParams:
+        return VoiceParams(
+            model=speech.model or self.model,
+            voice=speech.voice or self.voice,
+            language=speech.language or self.language,
+            speed=speech.speed or self.speed,
+            word_timestamps=(speech.alignment or self.alignment) is Alignment.WORD,
+            pronunciations=tuple({**self.pronunciations, **(speech.pronunciations or {})}.items()),
+            max_partial_length=speech.max_partial_length or self.max_partial_length,
+        )

@@ -1,0 +1,373 @@
+"""One message of the work queue, to its ack or its hand-back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.tts import record
+from services.tts.finish import GivenUp
+from services.tts.given_text import GivenText
+from services.tts.handle import Dependencies, KnownVoices, handle, note_cancel
+from services.tts.held_voices import HeldVoices
+from services.tts.job import Defaults, Job, Rules
+from services.tts.record import SpeechRecord
+from shared.contract import (
+    Alignment,
+    AudioFailed,
+    AudioFormat,
+    CancelRequest,
+    Code,
+    Error,
+    Finish,
+    Stored,
+)
+from shared.errors import Failure, Internal, NatsError, StorageUnavailable, Superseded
+from shared.process.cancel import CancelToken
+from tests.fakes_tts import MemoryRecords, NoTime, ScriptedText
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from services.tts.ports import TurnText
+    from shared.refuse import Message
+
+STORED = Stored(
+    "c",
+    "t",
+    1,
+    bucket="b",
+    key="c/t/1.wav",
+    url=None,
+    content_type="audio/wav",
+    bytes=44,
+    sha256="0" * 64,
+    duration_ms=0,
+    captions_key=None,
+    pieces=1,
+    characters=3,
+    finish=Finish.COMPLETE,
+)
+TOLD = AudioFailed("c", "t", 1, error=Error(Code.PROVIDER_AUTH, "refused", retryable=False))
+
+
+@dataclass
+class Letter:
+    """A Message that keeps what became of it."""
+
+    data: bytes = b'{"turn_id": "t"}'
+    subject: str = "tts.request.c"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    sequence: int = 7
+    deliveries: int = 1
+    unique: str = "7.1"
+    taken_at: datetime = datetime(2026, 1, 2, tzinfo=UTC)
+    settled: list[str] = field(default_factory=list)
+
+    async def ack(self) -> None:
+        self.settled.append("ack")
+
+    async def nak(self, delay: float = 0.0) -> None:
+        self.settled.append(f"nak {delay:g}")
+
+
+class Office:
+    """All that a request needs, but the voice itself; keeps what happens, in order."""
+
+    def __init__(self) -> None:
+        self.happened: list[tuple[object, ...]] = []
+        self.records: dict[tuple[str, str], MemoryRecords] = {}
+        self.free = asyncio.Semaphore(1)
+        self.running = 0
+        self.away = False
+        self.held = HeldVoices(CancelToken)
+        self.clock = NoTime()
+        self.deps = Dependencies(
+            rules=Rules(
+                max_tries=3,
+                max_executions=5,
+                fallback=None,
+                recover_after=8,
+                max_characters=100,
+                code_blocks="skip",
+                store_again=3.0,
+                store_give_up=3600.0,
+            ),
+            defaults=Defaults(
+                model="m",
+                voice="v",
+                language=None,
+                speed=1.0,
+                alignment=Alignment.NONE,
+                pronunciations={},
+                max_partial_length=250,
+                format=AudioFormat.WAV,
+            ),
+            slots=self,
+            held=self.held,
+            turns=KnownVoices(self.records_of, self),
+            dead_letters=self,
+            follow=self.follow,
+            new_execution=lambda: "w1",
+            clock=self.clock,
+            report=self,
+        )
+
+    def records_of(self, conversation_id: str, turn_id: str) -> MemoryRecords:
+        key = (conversation_id, turn_id)
+        return self.records.setdefault(key, MemoryRecords(away=self.away))
+
+    def follow(self, conversation_id: str, turn_id: str, start: int) -> TurnText:
+        self.happened.append(("followed", conversation_id, turn_id, start))
+        return ScriptedText()
+
+    @asynccontextmanager
+    async def slot(self, message: Message) -> AsyncIterator[None]:
+        async with self.free:
+            self.running += 1
+            yield
+            self.running -= 1
+
+    async def failed(self, message: Message, event: AudioFailed) -> None:
+        self.happened.append(("failed", event.conversation_id, event.turn_id, event.error.code))
+
+    async def add(self, message: Message, error: Failure) -> None:
+        if self.away:
+            raise NatsError("away")
+        self.happened.append(("dead letter", message.data, error.code))
+
+    def refused(self, error: Failure) -> None:
+        self.happened.append(("refused", error.code))
+
+    def handed_back(self, turn_id: str, error: Failure) -> None:
+        self.happened.append(("handed back", turn_id, error.code))
+
+    def ended(self, end: Stored | AudioFailed, seconds: float) -> None:
+        self.happened.append(("ended", end, seconds))
+
+
+@dataclass
+class Speech:
+    """Speaking: ends as it is told to, after so many seconds of the office's clock."""
+
+    office: Office
+    end: Stored | AudioFailed | Exception | None = None
+    seconds: float = 0.0
+    jobs: list[Job] = field(default_factory=list)
+    texts: list[TurnText] = field(default_factory=list)
+    tokens: list[CancelToken] = field(default_factory=list)
+
+    async def __call__(
+        self, job: Job, text: TurnText, token: CancelToken
+    ) -> Stored | AudioFailed | None:
+        assert self.office.running == 1
+        self.jobs.append(job)
+        self.texts.append(text)
+        self.tokens.append(token)
+        await self.office.clock.pause(self.seconds)
+        if isinstance(self.end, Exception):
+            raise self.end
+        return self.end
+
+
+async def handled(
+    office: Office,
+    end: Stored | AudioFailed | Exception | None = None,
+    body: object = None,
+    **changes: object,
+) -> tuple[Letter, Speech]:
+    letter, speech = Letter(**changes), Speech(office, end, seconds=2.0)  # type: ignore[arg-type]
+    if body is not None:
+        letter.data = json.dumps(body).encode()
+    await handle(letter, speech, office.deps)
+    return letter, speech
+
+
+# ---------------------------------------------------------------- what is spoken
+
+
+@pytest.mark.parametrize("end", [STORED, TOLD])
+async def test_a_voice_that_has_ended_is_acked_and_reported(end: Stored | AudioFailed) -> None:
+    office = Office()
+    letter, speech = await handled(office, end)
+    assert letter.settled == ["ack"]
+    assert office.happened == [("followed", "c", "t", 1), ("ended", end, 2.0)]
+    assert [(job.turn_id, job.execution) for job in speech.jobs] == [("t", "w1")]
+    assert speech.jobs[0].taken_at == letter.taken_at
+
+
+async def test_a_turn_is_followed_from_where_its_request_says() -> None:
+    office = Office()
+    await handled(office, STORED, {"turn_id": "t", "start_sequence": 41})
+    assert office.happened[0] == ("followed", "c", "t", 41)
+
+
+async def test_a_text_that_came_with_its_request_is_not_followed() -> None:
+    office = Office()
+    _, speech = await handled(office, STORED, {"turn_id": "t", "text": "Hello."})
+    assert speech.texts == [GivenText("c", "t", "Hello.")]
+    assert office.happened == [("ended", STORED, 2.0)]
+
+
+async def test_a_voice_that_had_ended_before_is_acked_and_counted_once() -> None:
+    office = Office()
+    letter, _ = await handled(office, None)
+    assert letter.settled == ["ack"]
+    assert [each[0] for each in office.happened] == ["followed"]
+
+
+async def test_a_voice_waits_for_a_slot_and_gives_it_back() -> None:
+    office = Office()
+    await office.free.acquire()
+    letter, speech = Letter(), Speech(office, STORED)
+    waiting = asyncio.create_task(handle(letter, speech, office.deps))
+    await asyncio.sleep(0)
+    assert speech.jobs == []
+    office.free.release()
+    async with asyncio.timeout(5):
+        await waiting
+    assert letter.settled == ["ack"]
+    assert not office.free.locked()
+
+
+async def test_a_voice_can_be_stopped_for_as_long_as_it_is_spoken() -> None:
+    office = Office()
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def speaking(job: Job, text: TurnText, token: CancelToken) -> Stored:
+        begun.set()
+        await over.wait()
+        assert token.cancelled
+        assert token.heard_ms == 250
+        return STORED
+
+    letter = Letter()
+    task = asyncio.create_task(handle(letter, speaking, office.deps))
+    async with asyncio.timeout(5):
+        await begun.wait()
+        assert office.held.running == 1
+        office.held.cancel(CancelRequest("c", heard_ms=250))
+        over.set()
+        await task
+    assert letter.settled == ["ack"]
+    assert office.held.running == 0
+
+
+# ---------------------------------------------------------------- what is not
+
+
+async def test_what_cannot_be_understood_ends_as_failed_and_as_a_dead_letter() -> None:
+    office = Office()
+    letter, speech = await handled(office, body={"turn_id": "t", "text": "x" * 101})
+    assert office.happened == [
+        ("refused", Code.TOO_LARGE),
+        ("failed", "c", "t", Code.TOO_LARGE),
+        ("dead letter", letter.data, Code.TOO_LARGE),
+    ]
+    assert letter.settled == ["ack"]
+    assert speech.jobs == []
+
+
+async def test_a_bad_copy_of_a_good_request_does_not_end_its_voice() -> None:
+    office = Office()
+    await office.records_of("c", "t").amend(lambda r: record.begin(r, execution="w", since=""))
+    letter, _ = await handled(office, body={"turn_id": "t", "speech": {"speed": 99}})
+    assert [each[0] for each in office.happened] == ["refused", "dead letter"]
+    assert letter.settled == ["ack"]
+
+
+async def test_where_the_conversation_is_unknown_there_is_nobody_to_tell() -> None:
+    office = Office()
+    letter, _ = await handled(office, subject="tts.request.a b")
+    assert [each[0] for each in office.happened] == ["refused", "dead letter"]
+    assert letter.settled == ["ack"]
+
+
+async def test_a_refusal_takes_no_slot() -> None:
+    office = Office()
+    await office.free.acquire()
+    letter, _ = await handled(office, data=b"[")
+    assert letter.settled == ["ack"]
+
+
+@pytest.mark.parametrize("reason", [Internal("begun too often"), StorageUnavailable("away")])
+async def test_a_voice_that_is_given_up_becomes_a_dead_letter(reason: Failure) -> None:
+    office = Office()
+    letter, _ = await handled(office, GivenUp(reason))
+    assert office.happened[1:] == [("dead letter", letter.data, reason.code)]
+    assert letter.settled == ["ack"]
+
+
+async def test_while_the_store_is_away_the_message_is_handed_back_for_later() -> None:
+    office = Office()
+    letter, _ = await handled(office, StorageUnavailable("HTTP 503"))
+    assert letter.settled == ["nak 3"]
+    assert office.happened[1:] == [("handed back", "t", Code.STORAGE_UNAVAILABLE)]
+
+
+@pytest.mark.parametrize("error", [Superseded(), NatsError("away"), ValueError("a bug")])
+async def test_what_else_goes_wrong_leaves_the_message_to_be_delivered_again(
+    error: Exception,
+) -> None:
+    office = Office()
+    letter = Letter()
+    with pytest.raises(type(error)):
+        await handle(letter, Speech(office, error), office.deps)
+    assert letter.settled == []
+    assert office.held.running == 0
+    assert not office.free.locked()
+    assert office.happened == [("followed", "c", "t", 1)]
+
+
+@pytest.mark.parametrize(
+    "letter", [Letter(data=b"["), Letter(data=b"[", subject="tts.request.a b")]
+)
+async def test_while_nats_is_away_nothing_is_refused_for_good(letter: Letter) -> None:
+    office = Office()
+    office.away = True
+    with pytest.raises(NatsError):
+        await handle(letter, Speech(office), office.deps)
+    assert letter.settled == []
+
+
+async def test_while_nats_is_away_nothing_is_given_up_for_good() -> None:
+    office = Office()
+    office.away = True
+    letter = Letter()
+    with pytest.raises(NatsError):
+        await handle(letter, Speech(office, GivenUp(Internal("x"))), office.deps)
+    assert letter.settled == []
+
+
+# ---------------------------------------------------------------- a cancel that nobody heard
+
+
+async def test_a_cancel_is_noted_for_whoever_takes_the_voice_up_next() -> None:
+    office = Office()
+    records = office.records_of("c", "t")
+    await records.amend(lambda r: record.begin(r, execution="w", since=""))
+    await note_cancel(CancelRequest("c", "t"), office.records_of)
+    assert records.kept.cancelled
+
+
+async def test_a_cancel_is_noted_although_somebody_else_is_faster() -> None:
+    office = Office()
+    records = office.records_of("c", "t")
+    await records.amend(lambda r: record.begin(r, execution="w", since=""))
+    others = [record.next_attempt(records.kept, "w")]
+    records.meanwhile = lambda _: others.pop() if others else None
+    await note_cancel(CancelRequest("c", "t"), office.records_of)
+    assert (records.kept.attempt, records.kept.cancelled) == (2, True)
+
+
+async def test_a_cancel_without_a_turn_or_of_an_unknown_one_notes_nothing() -> None:
+    office = Office()
+    await note_cancel(CancelRequest("c"), office.records_of)
+    await note_cancel(CancelRequest("c", "t"), office.records_of)
+    assert [each.kept for each in office.records.values()] == [SpeechRecord()]
