@@ -14,44 +14,70 @@ from shared import contract
 
 _IDS = {"conversation_id": {"description": "one NATS token: A-Z a-z 0-9 _ -, at most 64"}}
 
+_DELTAS: list[type] = [
+    *(contract.Started, contract.Text, contract.Reasoning, contract.Done, contract.Failed)
+]
+
+
+def _in_conversation(subject: str) -> str:
+    return contract.of_conversation(subject, "{conversation_id}")
+
+
 # channel -> (address, what a client does there, messages)
 _CHANNELS: dict[str, tuple[str, str, list[type]]] = {
     "request": (contract.CHAT_REQUEST, "send", [contract.ChatRequest]),
     "requestInConversation": (
-        contract.chat_request("{conversation_id}"),
+        _in_conversation(contract.CHAT_REQUEST),
         "send",
         [contract.ChatRequest],
     ),
+    "ask": (_in_conversation(contract.CHAT_ASK), "send", [contract.ChatRequest]),
     "cancel": (contract.CHAT_CANCEL, "send", [contract.CancelRequest]),
-    "delta": (
-        contract.chat_delta("{conversation_id}"),
-        "receive",
-        [contract.Started, contract.Text, contract.Reasoning, contract.Done, contract.Failed],
-    ),
-    "deltaOfAll": (
-        contract.CHAT_DELTA,
-        "receive",
-        [contract.Started, contract.Text, contract.Reasoning, contract.Done, contract.Failed],
-    ),
-    "speechRequest": (
-        contract.tts_request("{conversation_id}"),
+    "cancelInConversation": (
+        _in_conversation(contract.CHAT_CANCEL),
         "send",
-        [contract.SpeechRequest],
+        [contract.CancelRequest],
     ),
+    "delta": (_in_conversation(contract.CHAT_DELTA), "receive", _DELTAS),
+    "deltaOfAll": (contract.CHAT_DELTA, "receive", _DELTAS),
+    "speechRequest": (_in_conversation(contract.TTS_REQUEST), "send", [contract.SpeechRequest]),
     "audio": (
-        contract.tts_audio("{conversation_id}"),
+        _in_conversation(contract.TTS_AUDIO),
         "receive",
         list(contract.AUDIO_EVENTS.values()),
     ),
     "audioOfAll": (contract.TTS_AUDIO, "receive", list(contract.AUDIO_EVENTS.values())),
     "historyGet": (contract.HISTORY_GET, "send", [contract.HistoryRequest]),
-    "historyDelete": (contract.HISTORY_DELETE, "send", [contract.HistoryRequest]),
-    "dead": (contract.CHAT_DEAD, "receive", []),  # the original, byte for byte
+    "historyGetInConversation": (
+        _in_conversation(contract.HISTORY_GET),
+        "send",
+        [contract.HistoryRequest],
+    ),
+    "historyDelete": (contract.HISTORY_DELETE, "send", [contract.DeleteRequest]),
+    "historyDeleteInConversation": (
+        _in_conversation(contract.HISTORY_DELETE),
+        "send",
+        [contract.DeleteRequest],
+    ),
+    "replay": (_in_conversation(contract.CHAT_REPLAY), "send", [contract.ReplayRequest]),
+    "link": (_in_conversation(contract.TTS_LINK), "send", [contract.LinkRequest]),
+    # The original, byte for byte.
+    "dead": (contract.CHAT_DEAD, "receive", []),
+    "deadInConversation": (_in_conversation(contract.CHAT_DEAD), "receive", []),
     "speechDead": (contract.TTS_DEAD, "receive", []),
+    "speechDeadInConversation": (_in_conversation(contract.TTS_DEAD), "receive", []),
 }
 _REPLIES: dict[str, list[type]] = {
+    "ask": [contract.Asked, contract.Refusal],
+    "cancel": [contract.CancelRequest, contract.Refusal],
+    "cancelInConversation": [contract.CancelRequest, contract.Refusal],
     "historyGet": [contract.History, contract.Refusal],
+    "historyGetInConversation": [contract.History, contract.Refusal],
     "historyDelete": [contract.Deleted, contract.Refusal],
+    "historyDeleteInConversation": [contract.Deleted, contract.Refusal],
+    # One after the other, each as it was stored, and an empty one with `Parley-Next`.
+    "replay": [*_DELTAS, *contract.AUDIO_EVENTS.values(), contract.Refusal],
+    "link": [contract.Link, contract.Refusal],
 }
 _AUDIO = {"audio", "audioOfAll"}
 _CHUNK = {

@@ -23,6 +23,9 @@ TTS_REQUEST = "tts.request"
 TTS_AUDIO = "tts.audio"
 HISTORY_GET = "chat.history.get"
 HISTORY_DELETE = "chat.history.delete"
+CHAT_ASK = "chat.ask"
+CHAT_REPLAY = "chat.replay"
+TTS_LINK = "tts.link"
 CHAT_DEAD = "chat.dead"
 TTS_DEAD = "tts.dead"
 
@@ -46,6 +49,10 @@ H_ATTEMPT = "Parley-Attempt"
 H_SEQ = "Parley-Seq"
 H_PIECE = "Parley-Piece"
 H_TYPE = "Parley-Type"
+# Of a replayed event: its stream sequence; of the empty message that ends a replay: where the next
+# one goes on, 0 when there is no more.
+H_SEQUENCE = "Parley-Sequence"
+H_NEXT = "Parley-Next"
 # Of a dead letter, beside the original's own headers; its body is the original's, byte for byte.
 H_ERROR_CODE = "Parley-Error-Code"
 H_ERROR = "Parley-Error"
@@ -58,12 +65,22 @@ SAMPLE_RATE = 24_000
 SAMPLE_WIDTH = 2  # bytes: s16le, mono
 PCM_CONTENT_TYPE = "audio/pcm;rate=24000;channels=1;encoding=s16le"
 
+_LITERALS = (
+    *(CHAT_REQUEST, CHAT_CANCEL, CHAT_DELTA, CHAT_ASK, CHAT_REPLAY, CHAT_DEAD),
+    *(HISTORY_GET, HISTORY_DELETE),
+    *(TTS_REQUEST, TTS_AUDIO, TTS_LINK, TTS_DEAD),
+)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def is_id(text: str) -> bool:
     """True for what may stand as one token of a subject and as a part of an object's key."""
     return _ID.fullmatch(text) is not None
+
+
+def of_conversation(subject: str, conversation_id: str) -> str:
+    """`chat.cancel` -> `chat.cancel.<c>`: the same for one conversation, named in the subject."""
+    return f"{subject}.{conversation_id}"
 
 
 def chat_request(conversation_id: str) -> str:
@@ -84,8 +101,10 @@ def tts_audio(conversation_id: str) -> str:
 
 def conversation_of(subject: str) -> str:
     """The `<c>` of `chat.request.<c>` and its like; "" for the literal subject."""
-    parts = subject.split(".")
-    return parts[2] if len(parts) == 3 else ""
+    for literal in _LITERALS:
+        if subject.startswith(literal) and subject[len(literal) : len(literal) + 1] == ".":
+            return subject[len(literal) + 1 :]
+    return ""
 
 
 # ---------------------------------------------------------------- types
@@ -154,6 +173,7 @@ class Finish(enum.StrEnum):
 
     COMPLETE = "complete"
     CANCELLED = "cancelled"
+    TRUNCATED = "truncated"  # the text is longer than what is spoken of one
 
 
 class Status(enum.StrEnum):
@@ -197,7 +217,7 @@ class Speech(Struct, frozen=True, omit_defaults=True):
     format: AudioFormat | None = None
     alignment: Alignment | None = None
     pronunciations: Annotated[dict[ShortText, ShortText], Meta(max_length=200)] | None = None
-    max_partial_length: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    max_partial_length: Annotated[int, Meta(ge=20, le=10_000)] | None = None
 
 
 # msgspec knows no `Literal[False]`; `true` is refused where requests are read (validate()).
@@ -221,12 +241,18 @@ class ChatRequest(Struct, frozen=True, omit_defaults=True):
     seed: int | None = None
     reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
     on_busy: OnBusy = OnBusy.QUEUE
+    heard_ms: Annotated[int, Meta(ge=0)] | None = None  # with `interrupt`: of the voice it stops
     speech: SpeechOrFalse | None = None
     metadata: dict[str, str] = field(default_factory=dict)
 
 
 class CancelRequest(Struct, frozen=True, omit_defaults=True):
-    conversation_id: Id
+    """`chat.cancel`, and `chat.cancel.<c>` where the conversation need not be said again.
+
+    Without `turn_id` the turn whose text or voice is under way; nothing where none is.
+    """
+
+    conversation_id: Id = ""  # where the subject names it
     turn_id: Id | None = None
     heard_ms: Annotated[int, Meta(ge=0)] | None = None
 
@@ -241,8 +267,39 @@ class SpeechRequest(Struct, frozen=True, omit_defaults=True):
     start_sequence: Annotated[int, Meta(ge=1)] = 1
 
 
-class HistoryRequest(Struct, frozen=True):
-    conversation_id: Id
+class HistoryRequest(Struct, frozen=True, omit_defaults=True):
+    """`chat.history.get`; `before` is what the page that is newer said."""
+
+    conversation_id: Id = ""  # where the subject names it
+    limit: Annotated[int, Meta(ge=1)] = 200  # more than 1,000 are 1,000
+    before: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class DeleteRequest(Struct, frozen=True, omit_defaults=True):
+    """`chat.history.delete`."""
+
+    conversation_id: Id = ""  # where the subject names it
+
+
+class Replayed(enum.StrEnum):
+    """Of what a replay is wanted."""
+
+    DELTA = "delta"
+    AUDIO = "audio"
+
+
+class ReplayRequest(Struct, frozen=True, omit_defaults=True):
+    """`chat.replay.<c>`: the events of the conversation, or of one turn, from a sequence on."""
+
+    what: Replayed
+    start: Annotated[int, Meta(ge=0)] = field(default=1, name="from")
+    turn_id: Id | None = None
+
+
+class LinkRequest(Struct, frozen=True):
+    """`tts.link.<c>`."""
+
+    turn_id: Id
 
 
 # ---------------------------------------------------------------- events of the text
@@ -255,8 +312,10 @@ class Error(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    prompt_tokens: int
-    completion_tokens: int
+    """Summed over the attempts of a turn; null where the provider told none."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
 
 
 class DeltaEvent(Struct, frozen=True, tag_field="type"):
@@ -273,6 +332,8 @@ class Started(DeltaEvent, frozen=True, tag="started"):
     metadata: dict[str, str]
     speech: SpeechOrFalse
     created_at: str
+    # Fields of the request that nothing knows, by path, with the nearest known name.
+    warnings: list[str] = []
 
 
 class Text(DeltaEvent, frozen=True, tag="text"):
@@ -287,7 +348,7 @@ class Done(DeltaEvent, frozen=True, tag="done"):
     finish_reason: FinishReason
     text: str
     usage: Usage
-    first_token_ms: int | None
+    first_token_ms: int | None  # like `duration_ms` from the request's time in the stream
     duration_ms: int
     metadata: dict[str, str]
     cost_usd: float | None = None
@@ -353,6 +414,7 @@ class Stored(AudioEvent, frozen=True):
     characters: int
     finish: Finish
     cost_usd: float | None = None
+    captions_url: str | None = None
 
 
 class AudioFailed(AudioEvent, frozen=True):
@@ -400,14 +462,45 @@ class TurnUnderWay(Struct, frozen=True):
 
 
 class History(Struct, frozen=True):
+    """A page, oldest first. `before` asks for the next older one, null at the beginning; `turn`
+    comes with the newest page only."""
+
     conversation_id: str
     messages: list[Message]
     turn: TurnUnderWay | None
+    before: str | None = None
 
 
 class Deleted(Struct, frozen=True):
     conversation_id: str
     deleted: bool = True
+
+
+class AskState(enum.StrEnum):
+    """What has become of a turn that was asked for."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class Asked(Struct, frozen=True):
+    """The answer of `chat.ask.<c>` once the stream has the request."""
+
+    conversation_id: str
+    turn_id: str
+    state: AskState
+
+
+class Link(Struct, frozen=True):
+    """The answer of `tts.link.<c>`: a stored voice, signed until `expires_at` (RFC 3339)."""
+
+    url: str
+    captions_url: str | None
+    content_type: str
+    bytes: int
+    duration_ms: int
+    expires_at: str
 
 
 class Refusal(Struct, frozen=True):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from services.chat import conversation
 from services.chat.heard import SpokenPiece
-from services.chat.ports import Finished, Prompt, Said, Thought
+from services.chat.ports import Finished, Said, Thought
 from services.chat.queue import Older
 from shared.contract import (
     SAMPLE_RATE,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from services.chat.conversation import Conversation
+    from services.chat.prompt import Prompt
     from services.chat.turn import Turn
     from shared.contract import AudioFailed, CancelRequest, Delta, Message
     from shared.errors import Failure
@@ -180,7 +181,7 @@ class Published:
     """Publish for one turn: keeps the events, the requests for a voice, and the order of all.
 
     With `lags` text waits in the turn until it is drained, as behind a slow server. After
-    `fenced_after` events the worker learns that it was replaced.
+    `fenced_after` events the worker learns that it was superseded.
     """
 
     def __init__(
@@ -287,7 +288,7 @@ class SentCancels:
         self.on_cancel(request)
 
 
-# ---------------------------------------------------------------- time and place
+# ---------------------------------------------------------------- the clock, the queue, the slots
 
 
 class Clock:

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from services.chat import conversation
 from services.chat.conversation import Begin
 from services.chat.heard import heard_text
-from services.chat.ports import Finished, Prompt, Said
+from services.chat.ports import Finished, Said
+from services.chat.prompt import prompt_for
 from services.chat.turn import Turn
 from shared.contract import (
     ChatRequest,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from services.chat.conversation import Conversation, TurnRecord
     from services.chat.ports import Clock, Conversations, Heard, Model, Publish
+    from services.chat.prompt import Context
     from shared.nats.documents import Held
 
 
@@ -53,11 +55,8 @@ class Rules:
 
     model: str
     fallback_model: str | None
-    system_prompt: str
-    context_tokens: int
-    context_messages: int
+    context: Context
     turns_per_minute: int  # of one conversation; 0 for any number
-    max_tokens: int
     turn_timeout: float
     tries: int  # of the model's request, before or after its first word
     executions: int  # workers that may begin one turn before it is given up
@@ -166,34 +165,35 @@ class _Answer:
     # ------------------------------------------------------------ attempts
 
     async def _attempts(self) -> Done | Failed:
-        model = self.job.request.model or self.rules.model
+        try:
+            make = await self._until_said(self.job.request.model or self.rules.model)
+        except Cancelled:
+            make = self._done(FinishReason.CANCELLED, Usage(0, 0))
+        except Failure as exc:
+            make = self._failed(exc)
+        return await self._end(make)
+
+    async def _until_said(self, model: str) -> Callable[[], Done | Failed]:
+        """Tries until the model has said all of it. Raises Cancelled, Failure."""
         number = 1
         await self._start(model)
         while True:
             try:
                 finished = await self._speak(model)
-                return await self._end(self._done(finished.reason, finished.usage, model))
-            except Cancelled:
-                return await self._end(self._done(FinishReason.CANCELLED, Usage(0, 0)))
+                return self._done(finished.reason, finished.usage, model)
             except ProviderError as exc:
                 number += 1
                 next_model = self._next_model(model, exc, number)
                 if next_model is None:
-                    return await self._end(self._failed(exc))
+                    raise
                 said, changed = not self.turn.silent, next_model != model
                 model, number = next_model, 1 if changed else number
-                try:
-                    if not changed:
-                        clock = self.needs.clock
-                        await clock.pause(
-                            PROVIDER.scattered(number - 1, exc.wait, uniform=clock.uniform)
-                        )
-                    if said or changed:
-                        await self._restart(model)
-                except Cancelled:
-                    return await self._end(self._done(FinishReason.CANCELLED, Usage(0, 0)))
-            except Failure as exc:
-                return await self._end(self._failed(exc))
+                if not changed:
+                    uniform = self.needs.clock.uniform
+                    pause = PROVIDER.scattered(number - 1, exc.wait, uniform=uniform)
+                    await self.needs.clock.pause(pause)
+            if said or changed:
+                await self._restart(model)
 
     def _next_model(self, model: str, exc: ProviderError, number: int) -> str | None:
         """The model for try `number`; None when nothing is left to try."""
@@ -244,22 +244,7 @@ class _Answer:
 
     async def _speak(self, model: str) -> Finished:
         request, clock, turn = self.job.request, self.needs.clock, self.turn
-        prompt = Prompt(
-            model=model,
-            messages=conversation.prompt(
-                self.document,
-                request,
-                system=self.rules.system_prompt,
-                context_tokens=self.rules.context_tokens,
-                context_messages=self.rules.context_messages,
-            ),
-            temperature=request.temperature,
-            top_p=request.top_p,
-            max_tokens=min(request.max_tokens or self.rules.max_tokens, self.rules.max_tokens),
-            stop=request.stop,
-            seed=request.seed,
-            reasoning_effort=request.reasoning_effort,
-        )
+        prompt = prompt_for(self.document, request, model=model, context=self.rules.context)
         length = 0
         async for part in self.needs.model.answer(prompt, until=self.until):
             if isinstance(part, Finished):
@@ -279,10 +264,12 @@ class _Answer:
 
     # ------------------------------------------------------------ the end
 
-    def _done(self, reason: FinishReason, usage: Usage, model: str = "") -> Callable[[], Done]:
+    def _done(
+        self, reason: FinishReason, usage: Usage, model: str = ""
+    ) -> Callable[[], Done | Failed]:
         # Where the provider did not tell the tokens, nobody knows what they cost.
         given, made = usage.prompt_tokens, usage.completion_tokens
-        cost = self.needs.price(model, given, made) if given or made else None
+        cost = self.needs.price(model, given or 0, made or 0) if given or made else None
 
         def done() -> Done:
             end = self.turn.done(
@@ -296,7 +283,7 @@ class _Answer:
 
         return done
 
-    def _failed(self, error: Failure) -> Callable[[], Failed]:
+    def _failed(self, error: Failure) -> Callable[[], Done | Failed]:
         late = self.needs.clock.monotonic() >= self.until
         if late and not isinstance(error, DeadlineExceeded):
             error = DeadlineExceeded(f"the turn took longer than {self.rules.turn_timeout:g} s")

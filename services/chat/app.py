@@ -22,6 +22,7 @@ from services.chat.nats.heard import NatsHeard
 from services.chat.nats.history import NatsHistory
 from services.chat.nats.intake import NatsIntake
 from services.chat.nats.queue import NatsQueue
+from services.chat.prompt import Context
 from services.chat.request import speech_of
 from services.chat.show import show
 from services.chat.together.chat import TogetherChat
@@ -94,11 +95,13 @@ class ChatWorker:
         self.rules = answer.Rules(
             model=config.model,
             fallback_model=config.fallback_model,
-            system_prompt=config.system_prompt,
-            context_tokens=config.context_tokens,
-            context_messages=config.context_messages,
+            context=Context(
+                system=config.system_prompt,
+                max_context_tokens=config.context_tokens,
+                max_messages=config.context_messages,
+                max_tokens=config.max_output_tokens,
+            ),
             turns_per_minute=config.turns_per_minute,
-            max_tokens=config.max_output_tokens,
             turn_timeout=config.turn_timeout,
             tries=config.tries,
             executions=EXECUTIONS,
@@ -273,8 +276,8 @@ def count_ended(end: Done | Failed, seconds: float) -> None:
     TURNS.labels("chat", outcome.value).inc()
     TURN_SECONDS.labels("chat").observe(seconds)
     if isinstance(end, Done):
-        TOKENS.labels("prompt").inc(end.usage.prompt_tokens)
-        TOKENS.labels("completion").inc(end.usage.completion_tokens)
+        TOKENS.labels("prompt").inc(end.usage.prompt_tokens or 0)
+        TOKENS.labels("completion").inc(end.usage.completion_tokens or 0)
         if end.first_token_ms is not None:
             FIRST_TOKEN.observe(end.first_token_ms / 1000)
     log.info(
@@ -295,5 +298,7 @@ def note(traced: Span, end: Done | Failed, *, model: str) -> None:
         parley__turn=end.turn_id,
         parley__attempt=end.attempt,
         gen_ai__request__model=model,
-        gen_ai__usage__output_tokens=(end.usage.completion_tokens if isinstance(end, Done) else 0),
+        gen_ai__usage__output_tokens=(end.usage.completion_tokens or 0)
+        if isinstance(end, Done)
+        else 0,
     )

@@ -1,7 +1,7 @@
 """A conversation as one document: its messages, the turn under way, how the last turn ended.
 
 Every change is made here and saved by compare-and-set. A worker that does not find its own
-`execution` in the document has been replaced.
+`execution` in the document has been superseded.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from services.chat.request import messages_of
 from shared.contract import (
     ChatRequest,
     Delta,
@@ -22,7 +23,6 @@ from shared.contract import (
     FinishReason,
     HistoryMode,
     Message,
-    PromptMessage,
     Role,
     Status,
     Text,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 MINUTE: Final = 60  # seconds
 ENDED_KEPT: Final = 500  # ids of ended turns that are remembered, so that none is answered twice
 PAGE_BYTES: Final = 256 * 1024  # a document above this moves its oldest messages to a page
-CHARS_PER_TOKEN: Final = 4  # a rough rule; the provider counts in its own way
 
 
 class Begin(enum.Enum):
@@ -83,13 +82,6 @@ def encode(document: Conversation) -> bytes:
     return msgspec.json.encode(document)
 
 
-def incoming(request: ChatRequest) -> list[PromptMessage]:
-    """What the request adds, the user's words last."""
-    if request.messages is not None:
-        return request.messages
-    return [PromptMessage(Role.USER, request.content or "")]
-
-
 def begin(
     document: Conversation,
     request: ChatRequest,
@@ -126,7 +118,7 @@ def begin(
         return Begin.RUN, replace(document, turn=turn, last_end=None)
     new = [
         Message(f"{turn_id}.{n}", m.role, m.content, turn_id, now)
-        for n, m in enumerate(incoming(request))
+        for n, m in enumerate(messages_of(request))
     ]
     fresh = request.history is HistoryMode.REPLACE
     return Begin.RUN, replace(
@@ -248,41 +240,6 @@ def overflow(document: Conversation, size: int) -> int:
         if total >= half or count >= len(document.messages) - 3:
             return count + 1
     return 0
-
-
-def prompt(
-    document: Conversation,
-    request: ChatRequest,
-    *,
-    system: str,
-    context_tokens: int,
-    context_messages: int = 1_000_000,
-) -> list[PromptMessage]:
-    """What the model is asked: the system prompt, and the newest messages that fit.
-
-    The request's own messages are always in, whatever their size.
-    """
-    head = request.system or document.system or system
-    own = incoming(request)
-    past: Sequence[Message] = ()
-    if request.history is not HistoryMode.NONE:
-        past = [m for m in document.messages if m.turn_id != _turn_of(document)]
-    budget = context_tokens * CHARS_PER_TOKEN - len(head) - sum(len(m.content) for m in own)
-    kept: list[PromptMessage] = []
-    for message in reversed(past):
-        budget -= len(message.content)
-        if budget < 0 or len(kept) + len(own) >= context_messages:
-            break
-        kept.append(PromptMessage(message.role, message.content))
-    # An answer without its question would stand first: models expect the user to begin.
-    while kept and kept[-1].role is Role.ASSISTANT:
-        kept.pop()
-    lead = [PromptMessage(Role.SYSTEM, head)] if head else []
-    return [*lead, *reversed(kept), *own]
-
-
-def _turn_of(document: Conversation) -> str | None:
-    return document.turn.turn_id if document.turn else None
 
 
 def text_so_far(events: Sequence[Delta], turn_id: str, attempt: int) -> tuple[str, int]:

@@ -1,6 +1,6 @@
 """Verb: a request is taken from the work queue and dealt with, to its ack.
 
-It is refused, or waits for its place in its conversation, is answered, or ends without a start. Who
+It is refused, or waits in its conversation, is answered, or ends without a start. Who
 raises leaves the message to be delivered again: nothing that was done by then is done twice.
 """
 
@@ -113,9 +113,9 @@ class _Handling:
             self.needs.queue.ended(self.conversation_id)
 
     async def _in_its_turn(self, stop: CancelToken) -> None:
-        place = self.needs.queue.position(self.conversation_id, self.message.sequence, stop)
+        waiting = self.needs.queue.position(self.conversation_id, self.message.sequence, stop)
         try:
-            async with place as position:
+            async with waiting as position:
                 is_first = await self._wait(position)
         except (Busy, Cancelled) as exc:
             async with self.needs.ending:
@@ -172,25 +172,32 @@ class _Handling:
 
     async def _end_unstarted(self, why: Busy | Cancelled) -> None:
         """Refused, or stopped while it waited: an end without a start, and the voice ends too."""
-        turn = Turn(self.conversation_id, self.turn_id)
-        end: Done | Failed
-        if isinstance(why, Cancelled):
-            end = turn.stopped(self.request.metadata)
-        else:
-            end = turn.failed(why.as_error())
+        end = self._end_of_text(why)
         sequence = await self.needs.ends.text(self.message, end)
-        speech = speech_of(self.request, default=self.admission.speech)
-        if speech is not None:
-            voice: SpeechRequest | AudioFailed
-            if isinstance(why, Cancelled):  # the speech worker says what is kept of it: nothing
-                voice = SpeechRequest(
-                    self.conversation_id, self.turn_id, speech, start_sequence=sequence
-                )
-            else:  # a flood of refusals must not become work for the speech workers
-                voice = AudioFailed(self.conversation_id, self.turn_id, 1, error=why.as_error())
+        voice = self._end_of_voice(why, sequence)
+        if voice is not None:
             await self.needs.ends.voice(self.message, voice)
         await self.message.ack()
         self.needs.count_ended(end, 0.0)
+
+    def _end_of_text(self, why: Busy | Cancelled) -> Done | Failed:
+        turn = Turn(self.conversation_id, self.turn_id)
+        if isinstance(why, Cancelled):
+            return turn.stopped(self.request.metadata)
+        return turn.failed(why.as_error())
+
+    def _end_of_voice(
+        self, why: Busy | Cancelled, sequence: int
+    ) -> SpeechRequest | AudioFailed | None:
+        """`sequence` is that of the end of the text."""
+        speech = speech_of(self.request, default=self.admission.speech)
+        if speech is None:
+            return None
+        if isinstance(why, Cancelled):  # the speech worker says what is kept of it: nothing
+            ids = self.conversation_id, self.turn_id
+            return SpeechRequest(*ids, speech, start_sequence=sequence)
+        # A flood of refusals must not become work for the speech workers.
+        return AudioFailed(self.conversation_id, self.turn_id, 1, error=why.as_error())
 
 
 @dataclass(frozen=True, slots=True)

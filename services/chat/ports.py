@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from services.chat.conversation import Conversation
     from services.chat.heard import SpokenPiece
+    from services.chat.prompt import Prompt
     from services.chat.queue import Older
     from services.chat.turn import Turn
     from shared.contract import (
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
         Failed,
         FinishReason,
         Message,
-        PromptMessage,
         SpeechRequest,
         Started,
         Usage,
@@ -32,20 +32,6 @@ if TYPE_CHECKING:
     from shared.refuse import Message as QueuedMessage
 
 # ---------------------------------------------------------------- the model
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
-    """What the model is asked, and how."""
-
-    model: str
-    messages: Sequence[PromptMessage]
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    stop: Sequence[str] | None = None
-    seed: int | None = None
-    reasoning_effort: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +177,7 @@ class Cancels(Protocol):
     async def send(self, request: CancelRequest) -> None: ...
 
 
-# ---------------------------------------------------------------- time and place
+# ---------------------------------------------------------------- the clock, the queue, the slots
 
 
 class Clock(Protocol):

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from shared.contract import H_TURN, MSG_ID, ChatRequest, Role, Speech, conversation_of, is_id
+from shared.contract import (
+    H_TURN,
+    MSG_ID,
+    ChatRequest,
+    PromptMessage,
+    Role,
+    Speech,
+    conversation_of,
+    is_id,
+)
 from shared.errors import InvalidRequest, TooLarge
 from shared.refuse import Refused
 
@@ -41,6 +50,13 @@ def understand(message: Message, *, max_bytes: int) -> ChatRequest | Refused:
         named = message.headers.get(MSG_ID) or message.unique
         conversation_id = "c" + hashlib.sha256(named.encode()).hexdigest()[:20]
     return replace(request, conversation_id=conversation_id, turn_id=turn_id)
+
+
+def messages_of(request: ChatRequest) -> list[PromptMessage]:
+    """What the request adds to the conversation, the user's words last."""
+    if request.messages is not None:
+        return request.messages
+    return [PromptMessage(Role.USER, request.content or "")]
 
 
 def speech_of(request: ChatRequest, *, default: bool) -> Speech | None:

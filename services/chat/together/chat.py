@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import together
 
-from services.chat.ports import Finished, Prompt, Said, Thought
+from services.chat.ports import Finished, Said, Thought
 from services.chat.together.sse import ChatStream
 from shared.errors import (
     Cancelled,
@@ -29,6 +29,7 @@ from shared.errors import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping
 
+    from services.chat.prompt import Prompt
     from shared.errors import ProviderError
     from shared.process.cancel import CancelToken
 

@@ -12,6 +12,7 @@ from services.chat import conversation
 from services.chat.answer import Dependencies, GivenUp, Job, Rules, answer
 from services.chat.conversation import Conversation
 from services.chat.ports import Finished, Thought
+from services.chat.prompt import Context
 from services.chat.request import speech_of
 from shared.contract import (
     ChatRequest,
@@ -55,11 +56,8 @@ if TYPE_CHECKING:
 RULES = Rules(
     model="first/model",
     fallback_model=None,
-    system_prompt="Be kind.",
-    context_tokens=1_000,
-    context_messages=100,
+    context=Context(system="Be kind.", max_context_tokens=1_000, max_messages=100, max_tokens=100),
     turns_per_minute=0,
-    max_tokens=100,
     turn_timeout=90,
     tries=3,
     executions=5,

@@ -26,7 +26,6 @@ from services.chat.conversation import (
     next_attempt,
     overflow,
     owned,
-    prompt,
     taken_over,
     text_so_far,
 )
@@ -86,6 +85,14 @@ def committed(
     document: Conversation, end: Done | Failed, said: str, execution: str = "e1"
 ) -> Conversation:
     return commit(document, end, said=said, execution=execution, now=NOW, delta_sequence=42)
+
+
+def talk(turns: int) -> Conversation:
+    """A conversation of so many turns, and one under way."""
+    document = Conversation()
+    for number in range(turns):
+        document = ended(run(document, f"h{number}"), f"h{number}")
+    return run(document)
 
 
 def words(document: Conversation) -> list[tuple[str, str]]:
@@ -454,96 +461,6 @@ def test_a_conversation_that_goes_on_for_ever_never_outgrows_a_message_of_nats()
     assert largest < 900_000
 
 
-# ---------------------------------------------------------------- the prompt
-
-
-def asked(
-    document: Conversation, request: ChatRequest = ASK, *, system: str = "", tokens: int = 1_000
-) -> list[tuple[str, str]]:
-    found = prompt(document, request, system=system, context_tokens=tokens)
-    return [(message.role.value, message.content) for message in found]
-
-
-def talk(turns: int) -> Conversation:
-    """A conversation of so many turns of twice ten characters, and one under way."""
-    document = Conversation()
-    for number in range(turns):
-        request = ChatRequest(content=f"question {number}")
-        document = run(document, f"h{number}", request)
-        document = ended(document, f"h{number}", f"answer.. {number}")
-    return run(document)
-
-
-def test_the_model_is_asked_the_system_prompt_the_past_and_the_question() -> None:
-    assert asked(talk(1), system="Be kind.") == [
-        ("system", "Be kind."),
-        ("user", "question 0"),
-        ("assistant", "answer.. 0"),
-        ("user", "What is a tide?"),
-    ]
-
-
-def test_the_request_s_system_prompt_wins_over_the_document_s_and_that_over_the_service_s() -> None:
-    document = replace(talk(0), system="of the document")
-    request = ChatRequest(content="x", system="of the request")
-
-    assert asked(document, request, system="of the service")[0][1] == "of the request"
-    assert asked(document, ChatRequest(content="x"), system="y")[0][1] == "of the document"
-    assert asked(talk(0), ChatRequest(content="x"), system="y")[0][1] == "y"
-
-
-def test_without_any_system_prompt_there_is_none() -> None:
-    assert [role for role, _ in asked(talk(0))] == ["user"]
-
-
-def test_the_newest_messages_that_fit_are_in() -> None:
-    own = len("What is a tide?")
-    whole = asked(talk(10), tokens=1_000)
-    some = asked(talk(10), tokens=(own + 45) // 4)
-
-    assert len(whole) == 21
-    assert some == whole[-5:]
-
-
-def test_the_past_never_begins_with_an_answer() -> None:
-    own = len("What is a tide?")
-    found = asked(talk(10), tokens=(own + 35) // 4)
-
-    assert [role for role, _ in found] == ["user", "assistant", "user"]
-
-
-def test_the_request_s_own_messages_are_in_whatever_their_size() -> None:
-    request = ChatRequest(content="x" * 100_000)
-
-    assert asked(talk(3), request, tokens=100) == [("user", "x" * 100_000)]
-
-
-def test_what_fits_is_one_stretch_without_holes() -> None:
-    document = talk(4)
-    messages = list(document.messages)
-    messages[4] = replace(messages[4], content="x" * 10_000)
-    found = asked(replace(document, messages=messages), tokens=200)
-
-    assert [content for _, content in found] == [
-        "question 3",
-        "answer.. 3",
-        "What is a tide?",
-    ]
-
-
-def test_a_request_without_history_is_asked_alone() -> None:
-    request = ChatRequest(content="aside", history=HistoryMode.NONE)
-    document = run(talk(3), "t2", request)
-
-    assert asked(document, request) == [("user", "aside")]
-
-
-def test_the_question_is_not_asked_twice() -> None:
-    found = asked(talk(2))
-
-    assert found.count(("user", "What is a tide?")) == 1
-
-
 # ---------------------------------------------------------------- the text so far
 
 
@@ -619,18 +536,3 @@ def test_a_loop_is_stopped_at_so_many_turns_a_minute() -> None:
 
     assert later("2026-01-01T00:00:30.000Z") is Begin.TOO_MANY
     assert later("2026-01-01T00:01:01.000Z") is Begin.RUN
-
-
-def test_the_prompt_holds_no_more_messages_than_allowed() -> None:
-    past = [
-        Message(f"m{n}", Role.USER if n % 2 == 0 else Role.ASSISTANT, f"{n}", "t", "2026")
-        for n in range(20)
-    ]
-    found = prompt(
-        Conversation(messages=past),
-        ChatRequest(content="now"),
-        system="s",
-        context_tokens=10_000,
-        context_messages=5,
-    )
-    assert [m.content for m in found] == ["s", "16", "17", "18", "19", "now"]

@@ -53,7 +53,7 @@ DONE = Done(
 
 @dataclass
 class Bench:
-    """One worker with its fakes; `journal` tells what it did to the world, in order."""
+    """One worker with its fakes; `journal` tells what it did, in order."""
 
     queue: ScriptedQueue = field(default_factory=ScriptedQueue)
     answers: list[Done | Failed | Exception | None] = field(default_factory=lambda: [DONE])

@@ -102,12 +102,12 @@ async def ask(connection: Connection, *bodies: bytes, **headers: str) -> None:
 
 
 async def forwarded(connection: Connection) -> dict[str, list[str]]:
-    """What stands in each conversation's line, in its order."""
-    lines: dict[str, list[str]] = defaultdict(list)
+    """What stands in each conversation's queue, in its order."""
+    queues: dict[str, list[str]] = defaultdict(list)
     async for message in read_back(connection, CHAT_REQUESTS_STREAM, "chat.request.*", 1):
         request = msgspec.json.decode(message.data, type=ChatRequest)
-        lines[str(request.conversation_id)].append(str(request.content))
-    return lines
+        queues[str(request.conversation_id)].append(str(request.content))
+    return queues
 
 
 async def none_left(connection: Connection, seconds: float = 15.0) -> None:
@@ -121,7 +121,7 @@ def in_order(conversation: str, count: int) -> list[str]:
     return [f"{conversation} {n}" for n in range(count)]
 
 
-async def test_a_request_is_given_its_ids_and_put_in_its_line(connection: Connection) -> None:
+async def test_a_request_is_given_its_ids_and_put_in_its_queue(connection: Connection) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     async with replica(connection):
         await publish(
@@ -141,8 +141,8 @@ async def test_plain_text_begins_a_conversation(connection: Connection) -> None:
     async with replica(connection):
         await ask(connection, b"Hello", b"Hello")
         await none_left(connection)
-    lines = await forwarded(connection)
-    assert list(lines.values()) == [["Hello"], ["Hello"]]
+    queues = await forwarded(connection)
+    assert list(queues.values()) == [["Hello"], ["Hello"]]
 
 
 async def test_each_conversation_keeps_its_order(connection: Connection) -> None:
@@ -193,7 +193,7 @@ async def test_a_refusal_that_fails_is_tried_again(connection: Connection) -> No
 async def test_a_crash_before_the_ack_doubles_nothing(
     connection: Connection, server: NatsServer
 ) -> None:
-    """Everything was put in its line, and nobody was told."""
+    """Everything was put in its queue, and nobody was told."""
     async with connected(server.url) as dying:
         first = Replica(dying)
 

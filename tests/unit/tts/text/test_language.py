@@ -1,0 +1,49 @@
+"""In which language a text is written."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.tts.text.language import language_of
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("你好！今天天气很好。", "zh"),
+        ("今日はいい天気ですね。", "ja"),
+        ("東京タワーは高いです", "ja"),
+        ("안녕하세요, 반갑습니다.", "ko"),
+        ("नमस्ते, आप कैसे हैं?", "hi"),
+        ("مرحبا، كيف حالك؟", "ar"),
+        ("Привет, как дела?", "ru"),
+        ("Γειά σου, τι κάνεις;", "el"),
+        ("สวัสดีครับ", "th"),
+        ("Hola, ¿cómo está usted? El tiempo es muy bueno.", "es"),
+        ("Bonjour, vous êtes dans la rue et il est très tard.", "fr"),
+        ("Ciao, questo è il mio gatto e non mangia.", "it"),
+        ("Olá, você está muito bem e isso não é mau.", "pt"),
+        ("Das ist ein Haus, und ich bin nicht zu Hause.", "de"),
+        ("Dit is een huis en ik ben niet thuis, dat is wat het is.", "nl"),
+    ],
+)
+def test_a_language_is_told_by_its_script_or_its_words(text: str, language: str) -> None:
+    assert language_of(text) == language
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "123.",
+        "Hello!",
+        "The sea covers more than two thirds of our planet.",
+        "The area of a circle is π r².",
+        "I had a café au lait in the Rue de la Paix, and it was good.",
+        "Die Hard is a film.",
+        "In Chinese, hello is 你好, and you say it to everybody you meet on the way.",
+        "OK.",
+    ],
+)
+def test_english_and_what_does_not_tell_are_left_to_the_voice(text: str) -> None:
+    assert language_of(text) is None
