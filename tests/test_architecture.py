@@ -47,9 +47,9 @@ SUBJECT = re.compile(
 )
 STREAM = re.compile(r"(CHAT_REQUESTS|CHAT_DELTAS|TTS_REQUESTS|TTS_AUDIO|DEAD_LETTERS)\b")
 # Not a stream but the end of a setting's name, RETENTION_DEAD_LETTERS.
-SETTINGS = {"shared.nats.provision": {"DEAD_LETTERS"}}
+SETTINGS = {"shared.process.settings": {"DEAD_LETTERS"}}
 # Not a stream but the end of a setting's name, RETENTION_DEAD_LETTERS.
-SETTINGS = {"shared.nats.provision": {"DEAD_LETTERS"}}
+SETTINGS = {"shared.process.settings": {"DEAD_LETTERS"}}
 SERVER_API = re.compile(r"\$(KV|JS)\.")
 
 

@@ -31,7 +31,8 @@ from shared.contract import (
     Stored,
     Text,
 )
-from shared.nats.provision import Retention, consumers, streams
+from shared.nats.provision import consumers, streams
+from shared.process.settings import Retention
 from shared.refuse import Refused
 from tests.fakes import Queued
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shared.nats.provision import Retention
 from shared.prices import Prices
-from shared.process.settings import Env, NatsSettings, ProcessSettings, prices_from_env
+from shared.process.settings import Env, NatsSettings, ProcessSettings, Retention, prices_from_env
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,13 +12,13 @@ import msgspec
 
 from services.tts.job import CodeBlocks
 from shared.contract import Alignment, AudioFormat, ShortText
-from shared.nats.provision import Retention
 from shared.prices import Prices
 from shared.process.settings import (
     BadSetting,
     Env,
     NatsSettings,
     ProcessSettings,
+    Retention,
     prices_from_env,
 )
 

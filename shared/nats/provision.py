@@ -29,14 +29,13 @@ from shared.contract import (
 )
 from shared.errors import ApiError
 from shared.nats.connection import Connection
-from shared.process.settings import BadSetting, Env
+from shared.process.settings import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 INTAKE_GROUP: Final = "intake"
 NO_LIMIT: Final = -1
-MIN_RETENTION: Final = 120.0  # seconds: repetitions are known by their id for so long
 _NS: Final = 1_000_000_000
 _NOT_FOUND: Final = 404
 
@@ -61,38 +60,6 @@ class Leases:
 
 
 LEASES: Final = Leases()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retention:
-    """How long the past can be read back, in seconds; 0 for ever."""
-
-    deltas: float = 86_400
-    audio: float = 86_400
-    dead_letters: float = 14 * 86_400
-    conversations: float = 0
-    speech: float = 7 * 86_400
-
-    @classmethod
-    def from_env(cls, env: Env) -> Retention:
-        default = cls()
-
-        def seconds(name: str, value: float) -> float:
-            # JetStream counts nanoseconds in 63 bits.
-            kept = env.number(f"RETENTION_{name}", value, maximum=9e9)
-            if 0 < kept < MIN_RETENTION:
-                raise BadSetting(
-                    f"RETENTION_{name}: {kept:g} is neither 0 nor at least {MIN_RETENTION:g}"
-                )
-            return kept
-
-        return cls(
-            deltas=seconds("DELTAS", default.deltas),
-            audio=seconds("AUDIO", default.audio),
-            dead_letters=seconds("DEAD_LETTERS", default.dead_letters),
-            conversations=seconds("CONVERSATIONS", default.conversations),
-            speech=seconds("SPEECH", default.speech),
-        )
 
 
 class _Asset(Protocol):

@@ -29,9 +29,9 @@ from prometheus_client import make_asgi_app
 from shared import asyncapi
 from shared.errors import NatsError
 from shared.nats.connection import Connection, connect_options, tls_context
-from shared.nats.provision import Mismatch, Retention, provision
+from shared.nats.provision import Mismatch, provision
 from shared.process import logs, tracing
-from shared.process.settings import BadSetting, NatsSettings, ProcessSettings
+from shared.process.settings import BadSetting, NatsSettings, ProcessSettings, Retention
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

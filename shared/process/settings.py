@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_MIN_RETENTION = 120.0  # seconds: repetitions are known by their id for so long
 _NATS_SCHEMES = ("nats", "tls", "ws", "wss")
 
 
@@ -186,4 +187,36 @@ class ProcessSettings:
             log_format=env.choice("LOG_FORMAT", "json", ("json", "text")),
             shutdown_grace=env.seconds("SHUTDOWN_GRACE", 100.0, minimum=0),
             otlp_endpoint=env.optional("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long the past can be read back, in seconds; 0 for ever."""
+
+    deltas: float = 86_400
+    audio: float = 86_400
+    dead_letters: float = 14 * 86_400
+    conversations: float = 0
+    speech: float = 7 * 86_400
+
+    @classmethod
+    def from_env(cls, env: Env) -> Retention:
+        default = cls()
+
+        def seconds(name: str, value: float) -> float:
+            # JetStream counts nanoseconds in 63 bits.
+            kept = env.number(f"RETENTION_{name}", value, maximum=9e9)
+            if 0 < kept < _MIN_RETENTION:
+                raise BadSetting(
+                    f"RETENTION_{name}: {kept:g} is neither 0 nor at least {_MIN_RETENTION:g}"
+                )
+            return kept
+
+        return cls(
+            deltas=seconds("DELTAS", default.deltas),
+            audio=seconds("AUDIO", default.audio),
+            dead_letters=seconds("DEAD_LETTERS", default.dead_letters),
+            conversations=seconds("CONVERSATIONS", default.conversations),
+            speech=seconds("SPEECH", default.speech),
         )

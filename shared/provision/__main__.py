@@ -13,8 +13,8 @@ import nats.errors
 
 from shared.errors import NatsError
 from shared.nats.connection import Connection, connect_options, login_options
-from shared.nats.provision import Mismatch, Retention, apply, verify
-from shared.process.settings import BadSetting, Env, NatsSettings
+from shared.nats.provision import Mismatch, apply, verify
+from shared.process.settings import BadSetting, Env, NatsSettings, Retention
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

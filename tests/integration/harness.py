@@ -14,10 +14,10 @@ import nats.js.errors
 from shared.contract import MSG_ID
 from shared.errors import Superseded
 from shared.nats.connection import Connection, connect_options
-from shared.nats.provision import LEASES, Leases, Retention, verify
+from shared.nats.provision import LEASES, Leases, verify
 from shared.nats.publish import PublishWindow
 from shared.nats.read import StoredMessage
-from shared.process.settings import Env, NatsSettings
+from shared.process.settings import Env, NatsSettings, Retention
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

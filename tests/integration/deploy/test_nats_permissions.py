@@ -22,7 +22,8 @@ from local.nats_server import NatsServer, binary
 from local.process import ROOT
 from local.service import Service
 from shared.nats.connection import Connection
-from shared.nats.provision import Retention, apply
+from shared.nats.provision import apply
+from shared.process.settings import Retention
 from tests.system import System
 
 if TYPE_CHECKING:

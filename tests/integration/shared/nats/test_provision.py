@@ -17,7 +17,6 @@ from shared.nats.connection import Connection
 from shared.nats.provision import (
     Leases,
     Mismatch,
-    Retention,
     apply,
     consumer,
     consumers,
@@ -27,6 +26,7 @@ from shared.nats.provision import (
     verify,
 )
 from shared.nats.publish import publish
+from shared.process.settings import Retention
 from tests.integration.harness import connected
 
 pytestmark = pytest.mark.timeout(30)

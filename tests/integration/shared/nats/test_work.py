@@ -14,9 +14,10 @@ from shared.contract import CHAT_REQUESTS_STREAM, CHAT_WORKERS
 from shared.errors import Failure, NatsError, Superseded
 from shared.nats.connection import Connection
 from shared.nats.lease import Delivery
-from shared.nats.provision import Leases, Retention, consumer, verify
+from shared.nats.provision import Leases, consumer, verify
 from shared.nats.publish import publish
 from shared.nats.work import MAX_DELIVERIES, Work
+from shared.process.settings import Retention
 from shared.retry import Backoff
 from tests.integration.harness import connected, held, provisioned, soon
 from tests.integration.shared.nats.puller import LEASE

@@ -10,13 +10,12 @@ from shared.nats.provision import (
     Consumer,
     Leases,
     Mismatch,
-    Retention,
     Stream,
     consumers,
     differences,
     streams,
 )
-from shared.process.settings import BadSetting, Env
+from shared.process.settings import BadSetting, Env, Retention
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
