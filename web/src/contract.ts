@@ -7,6 +7,9 @@ export const TTS_REQUEST = "tts.request";
 export const TTS_AUDIO = "tts.audio";
 export const HISTORY_GET = "chat.history.get";
 export const HISTORY_DELETE = "chat.history.delete";
+export const CHAT_ASK = "chat.ask";
+export const CHAT_REPLAY = "chat.replay";
+export const TTS_LINK = "tts.link";
 export const CHAT_DEAD = "chat.dead";
 export const TTS_DEAD = "tts.dead";
 export const CHAT_REQUESTS_STREAM = "CHAT_REQUESTS";
@@ -27,6 +30,8 @@ export const H_ATTEMPT = "Parley-Attempt";
 export const H_SEQ = "Parley-Seq";
 export const H_PIECE = "Parley-Piece";
 export const H_TYPE = "Parley-Type";
+export const H_SEQUENCE = "Parley-Sequence";
+export const H_NEXT = "Parley-Next";
 export const H_ERROR_CODE = "Parley-Error-Code";
 export const H_ERROR = "Parley-Error";
 export const H_SUBJECT = "Parley-Subject";
@@ -71,7 +76,8 @@ export type FinishReason =
 
 export type Finish =
   | "complete"
-  | "cancelled";
+  | "cancelled"
+  | "truncated";
 
 export type Status =
   | "complete"
@@ -92,6 +98,10 @@ export type Code =
   | "deadline_exceeded"
   | "internal";
 
+export type Replayed =
+  | "delta"
+  | "audio";
+
 export type Kind =
   | "started"
   | "piece"
@@ -99,6 +109,11 @@ export type Kind =
   | "piece_done"
   | "stored"
   | "failed";
+
+export type AskState =
+  | "queued"
+  | "running"
+  | "ended";
 
 export interface PromptMessage {
   role: Role;
@@ -131,12 +146,13 @@ export interface ChatRequest {
   seed?: number | null;
   reasoning_effort?: string | null;
   on_busy?: OnBusy;
+  heard_ms?: number | null;
   speech?: Speech | boolean | null;
   metadata?: Record<string, string>;
 }
 
 export interface CancelRequest {
-  conversation_id: string;
+  conversation_id?: string;
   turn_id?: string | null;
   heard_ms?: number | null;
 }
@@ -150,7 +166,23 @@ export interface SpeechRequest {
 }
 
 export interface HistoryRequest {
-  conversation_id: string;
+  conversation_id?: string;
+  limit?: number;
+  before?: string | null;
+}
+
+export interface DeleteRequest {
+  conversation_id?: string;
+}
+
+export interface ReplayRequest {
+  what: Replayed;
+  from?: number;
+  turn_id?: string | null;
+}
+
+export interface LinkRequest {
+  turn_id: string;
 }
 
 export interface Error {
@@ -160,8 +192,8 @@ export interface Error {
 }
 
 export interface Usage {
-  prompt_tokens: number;
-  completion_tokens: number;
+  prompt_tokens: number | null;
+  completion_tokens: number | null;
 }
 
 export interface DeltaEvent {
@@ -182,6 +214,7 @@ export interface Started {
   metadata: Record<string, string>;
   speech: Speech | boolean;
   created_at: string;
+  warnings?: string[];
 }
 
 export interface Text {
@@ -283,6 +316,7 @@ export interface Stored {
   characters: number;
   finish: Finish;
   cost_usd?: number | null;
+  captions_url?: string | null;
 }
 
 export interface AudioFailed {
@@ -312,11 +346,27 @@ export interface History {
   conversation_id: string;
   messages: Message[];
   turn: TurnUnderWay | null;
+  before?: string | null;
 }
 
 export interface Deleted {
   conversation_id: string;
   deleted?: boolean;
+}
+
+export interface Asked {
+  conversation_id: string;
+  turn_id: string;
+  state: AskState;
+}
+
+export interface Link {
+  url: string;
+  captions_url: string | null;
+  content_type: string;
+  bytes: number;
+  duration_ms: number;
+  expires_at: string;
 }
 
 export interface Refusal {

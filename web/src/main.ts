@@ -171,17 +171,27 @@ class App {
     this.silence();
     if (stops) return;
     let voice = talk.voice(turnId);
-    if (!voice?.ended || !(await this.playObject(turnId, voice))) {
-      voice = await talk.recall(turnId);
-      if (talk !== this.talk || this.sounding !== null) return;
-      if (!voice.ended || !(await this.playObject(turnId, voice))) this.playChunks(turnId, voice);
-    }
+    if (!voice?.ended) voice = await talk.recall(turnId);
+    if (talk !== this.talk || this.sounding !== null) return;
+    const played = !this.isUnderWay(turnId, voice) && (await this.playObject(turnId, voice));
+    if (!played && talk === this.talk && this.sounding === null) this.playChunks(turnId, voice);
     this.draw();
   }
 
+  /** More of this voice may come: there is no object yet. */
+  private isUnderWay(turnId: string, voice: Voice): boolean {
+    if (voice.ended) return false;
+    return voice.samples > 0 || !this.talk.conversation.get(turnId)?.ended;
+  }
+
+  /** The stored voice, which is kept for longer than its events and than the link in them. */
   private async playObject(turnId: string, voice: Voice): Promise<boolean> {
-    const url = voice.stored?.url;
-    if (!url || (validUntil(url) ?? Infinity) < Date.now()) return false;
+    if (voice.error || voice.stored?.key === null) return false;
+    const known = voice.stored?.url ?? null;
+    const fresh = known !== null && (validUntil(known) ?? Infinity) > Date.now();
+    const { talk } = this;
+    const url = fresh ? known : await talk.link(turnId);
+    if (url === null || talk !== this.talk || this.sounding !== null) return false;
     const claimed: Sounding = { turnId, how: "object" };
     this.sounding = claimed;
     try {

@@ -12,10 +12,11 @@ import {
   H_TURN,
   H_TYPE,
   HISTORY_GET,
+  TTS_LINK,
   TTS_AUDIO,
   TTS_AUDIO_STREAM,
 } from "./contract.ts";
-import type { ChatRequest, Delta, History, Kind, Refusal, Speech } from "./contract.ts";
+import type { ChatRequest, Delta, History, HistoryRequest, Kind, Link, Message, Refusal, Speech } from "./contract.ts";
 import { Conversation } from "./conversation.ts";
 import type { Turn } from "./conversation.ts";
 import { Voice, samples } from "./voice.ts";
@@ -44,6 +45,7 @@ export class Talk {
   private readonly looks = new Map<string, number>();
   private readonly ends: (() => void)[] = [];
   private closed = false;
+  private kept: Message[] = []; // all of the history that is known, oldest first
   private syncing: Promise<void> | null = null;
   private syncAgain = false;
   private heardAt = Date.now();
@@ -167,8 +169,7 @@ export class Talk {
     const { conversation, bus } = this;
     await bus.settle();
     const unknown = conversation.turns.filter((turn) => turn.question === null);
-    const found = await bus.request<History | Refusal>(HISTORY_GET, { conversation_id: conversation.id });
-    if ("error" in found) throw new Error(found.error.message);
+    const found = await this.history();
     conversation.history(found);
     this.loading = false;
     // It is in the history before the first event is published, unless it is never kept.
@@ -188,6 +189,46 @@ export class Talk {
       const looks = (this.looks.get(turn.id) ?? 0) + 1;
       this.looks.set(turn.id, looks);
       if (looks >= LOST_AFTER) conversation.lost(turn);
+    }
+  }
+
+  /** The whole history: the newest page, and older ones as far as they are not known. */
+  private async history(): Promise<History> {
+    const newest = await this.page({});
+    let { messages, before } = newest;
+    for (;;) {
+      const first = messages[0]?.id;
+      const known = this.kept.findIndex((message) => message.id === first);
+      if (before && known >= 0) {
+        messages = [...this.kept.slice(0, known), ...messages];
+        break;
+      }
+      if (!before || this.closed) break;
+      const older = await this.page({ before });
+      if (!older.messages.length) break;
+      messages = [...older.messages, ...messages];
+      before = older.before;
+    }
+    this.kept = messages;
+    return { ...newest, messages };
+  }
+
+  private async page(which: HistoryRequest): Promise<History> {
+    const subject = `${HISTORY_GET}.${this.conversation.id}`;
+    const found = await this.bus.request<History | Refusal>(subject, which);
+    if ("error" in found) throw new Error(found.error.message);
+    return found;
+  }
+
+  /** Where the stored voice of a turn can be had just now; null where there is none. */
+  async link(turnId: string): Promise<string | null> {
+    try {
+      const subject = `${TTS_LINK}.${this.conversation.id}`;
+      const found = await this.bus.request<Link | Refusal>(subject, { turn_id: turnId });
+      return "error" in found ? null : found.url;
+    } catch (error) {
+      console.info("talk.no_link", String(error));
+      return null;
     }
   }
 
