@@ -16,7 +16,7 @@ MINIO=${MINIO:-${XDG_CACHE_HOME:-$HOME/.cache}/parley/bin/minio}
 BUNDLE=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
 SUITE=${SUITE:-trixie}  # its Python is 3.13, as in the image that it stands in for
 
-for tool in podman debootstrap runc; do
+for tool in podman buildah debootstrap runc; do
   command -v "$tool" >/dev/null || [ -x "/usr/sbin/$tool" ] || { echo "make images-offline needs $tool: apt-get install podman buildah runc debootstrap"; exit 1; }
 done
 [ "$(id -u)" = 0 ] || { echo "make images-offline needs root: debootstrap and podman without subordinate ids"; exit 1; }

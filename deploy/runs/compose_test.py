@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "parley-compose-test"
 SERVICES = ("nats", "store", "emulator", "chat", "tts")
 READY_SECONDS = 180.0
+UP_SECONDS = 300.0  # to make and start all containers
+COMMAND_SECONDS = 60.0  # any other command of the container tool
 PORTS = {"NATS_PORT": "24222", "NATS_WEBSOCKET_PORT": "29222", "STORE_PORT": "29000"}
 STANDINS = {
     "NATS_IMAGE": "localhost/parley-standin-nats:1",
@@ -48,27 +51,62 @@ def environment() -> dict[str, str]:
 ENVIRON = environment()
 
 
-def run(*command: str, check: bool = True, quiet: bool = True) -> str:
-    ended = subprocess.run(
-        command, cwd=ROOT, env=ENVIRON, capture_output=quiet, text=True, check=False
-    )
+def missing_tools() -> list[str]:
+    """What compose.yaml cannot do without, and is not there; a missing one makes podman hang."""
+    # `init: true` has podman run catatonit in each container; it looks for it in these places.
+    places = "/usr/libexec/podman:/usr/lib/podman:/usr/libexec:/usr/local/libexec/podman:/usr/sbin"
+    path = f"{ENVIRON.get('PATH', '')}:{places}"
+    tools = [COMPOSE[0], CONTAINER]
+    if CONTAINER == "podman":
+        tools += ["runc", "conmon", "catatonit"]
+    return [tool for tool in tools if shutil.which(tool, path=path) is None]
+
+
+def run(*command: str, check: bool = True, seconds: float = COMMAND_SECONDS) -> str:
+    try:
+        ended = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=ENVIRON,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired as exc:
+        said = b"".join(part for part in (exc.stdout, exc.stderr) if isinstance(part, bytes))
+        text = said.decode(errors="replace")[-3000:]
+        raise SystemExit(f"{shlex.join(command)}: not done in {seconds:g} s\n{text}") from None
+    text = ended.stdout + ended.stderr
     if check and ended.returncode:
-        raise SystemExit(f"{shlex.join(command)}: {ended.returncode}\n{ended.stdout}{ended.stderr}")
-    return (ended.stdout or "") + (ended.stderr or "") if quiet else ""
+        raise SystemExit(f"{shlex.join(command)}: {ended.returncode}\n{text}")
+    return text
 
 
 def compose(*arguments: str, check: bool = True) -> str:
-    return run(*COMPOSE, "-p", PROJECT, "--profile", "offline", *arguments, check=check)
+    command = (*COMPOSE, "-p", PROJECT, "--profile", "offline", *arguments)
+    return run(*command, check=check, seconds=UP_SECONDS)
+
+
+def expect_containers(*services: str) -> None:
+    """podman-compose goes on when a container could not be made, and answers 0."""
+    known = {service: containers_of(service) for service in services}
+    if lost := [service for service, found in known.items() if len(found) != 1]:
+        raise SystemExit(f"not made: {', '.join(lost)}")
+
+
+def containers_of(service: str) -> list[str]:
+    label = "io.podman.compose.service" if CONTAINER == "podman" else "com.docker.compose.service"
+    project = label.replace(".service", ".project")
+    return run(
+        *(CONTAINER, "ps", "--all", "--quiet"),
+        *("--filter", f"label={label}={service}", "--filter", f"label={project}={PROJECT}"),
+    ).split()
 
 
 def name_of(service: str) -> str:
     """The container of a service, whatever the tool has called it."""
-    label = "io.podman.compose.service" if CONTAINER == "podman" else "com.docker.compose.service"
-    project = label.replace(".service", ".project")
-    found = run(
-        *(CONTAINER, "ps", "--all", "--quiet"),
-        *("--filter", f"label={label}={service}", "--filter", f"label={project}={PROJECT}"),
-    ).split()
+    found = containers_of(service)
     if len(found) != 1:
         raise SystemExit(f"{service}: {len(found)} containers")
     return found[0]
@@ -108,7 +146,12 @@ async def rehearse() -> None:
     password = (ROOT / "deploy/secrets/local/nats_client").read_text(encoding="utf-8").strip()
     began = time.monotonic()
     say("up: " + " ".join([*COMPOSE, "--profile offline up"]))
-    compose("up", "--detach", "--no-build")
+    told = compose("up", "--detach", "--no-build")
+    try:
+        expect_containers(*SERVICES)
+    except SystemExit:
+        say(told[-3000:])  # the tool's own error
+        raise
     await asyncio.to_thread(wait_until_healthy, *SERVICES)
     say(f"all healthy after {time.monotonic() - began:.0f} s")
     async with turns.client(f"ws://127.0.0.1:{PORTS['NATS_WEBSOCKET_PORT']}", password) as browser:
@@ -127,6 +170,9 @@ async def rehearse() -> None:
 
 
 def main() -> int:
+    if missing := missing_tools():
+        words = "apt-get install podman runc conmon catatonit; podman-compose is in .venv"
+        raise SystemExit(f"make compose-test needs {', '.join(missing)}: {words}")
     compose("down", "--volumes", check=False)
     try:
         asyncio.run(rehearse())

@@ -19,9 +19,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import nats
-from shared.nats_bus import Bus, BusError
 
 from local.voices import spoken_texts
+from shared.errors import NatsError
+from shared.nats.connection import Connection
+from shared.nats.publish import publish
+from shared.nats.read import read_back
 from tests.e2e.whole import letters
 from tests.system import Turn
 
@@ -52,8 +55,10 @@ class Asked:
 class Client:
     """The trusted client of a deployment."""
 
-    def __init__(self, bus: Bus, link: Callable[[str], urllib.request.Request]) -> None:
-        self.bus, self._link = bus, link
+    def __init__(
+        self, connection: Connection, link: Callable[[str], urllib.request.Request]
+    ) -> None:
+        self.connection, self._link = connection, link
 
     async def ask(self, content: str, conversation_id: str | None = None) -> Asked:
         asked = Asked(conversation_id or f"c{uuid.uuid4().hex[:10]}", f"t{uuid.uuid4().hex[:10]}")
@@ -62,8 +67,11 @@ class Client:
             "turn_id": asked.turn_id,
             "content": content,
         }
-        await self.bus.publish(
-            "chat.request", json.dumps(body).encode(), {"Nats-Msg-Id": asked.turn_id}
+        await publish(
+            self.connection,
+            "chat.request",
+            json.dumps(body).encode(),
+            {"Nats-Msg-Id": asked.turn_id},
         )
         return asked
 
@@ -71,11 +79,11 @@ class Client:
         """What the streams hold of the turn."""
         turn = Turn()
         c, t = asked.conversation_id, asked.turn_id
-        async for message in self.bus.read_back("CHAT_DELTAS", f"chat.delta.{c}", 1):
+        async for message in read_back(self.connection, "CHAT_DELTAS", f"chat.delta.{c}", 1):
             event = json.loads(message.data)
             if event["turn_id"] == t:
                 turn.deltas.append(event)
-        async for message in self.bus.read_back("TTS_AUDIO", f"tts.audio.{c}", 1):
+        async for message in read_back(self.connection, "TTS_AUDIO", f"tts.audio.{c}", 1):
             if message.headers.get("Parley-Turn") == t:
                 turn.audio.append((dict(message.headers), message.data))
         return turn
@@ -87,7 +95,7 @@ class Client:
         until = time.monotonic() + seconds
         turn = Turn()
         while time.monotonic() < until:
-            with contextlib.suppress(BusError):
+            with contextlib.suppress(NatsError):
                 turn = await self.look(asked)
                 if condition(turn):
                     return turn
@@ -159,16 +167,16 @@ async def client(
     link: Callable[[str], urllib.request.Request] = urllib.request.Request,
 ) -> AsyncIterator[Client]:
     """Connected as the user `client`; `link` makes of a link the request that reaches it."""
-    holder: list[Bus] = []
+    connections: list[Connection] = []
 
     async def on_reconnect() -> None:
-        for bus in holder:
-            await bus.reconnected()
+        for connection in connections:
+            await connection.reconnected()
 
     async def on_error(_exc: Exception) -> None: ...  # it goes away on purpose, and comes back
 
     async with asyncio.timeout(CONNECT_SECONDS):
-        connection = await nats.connect(
+        nc = await nats.connect(
             url,
             user="client",
             password=password,
@@ -177,10 +185,10 @@ async def client(
             reconnected_cb=on_reconnect,
             error_cb=on_error,
         )
-    bus = Bus(connection)
-    holder.append(bus)
-    await bus.start()
+    connection = Connection(nc)
+    connections.append(connection)
+    await connection.start()
     try:
-        yield Client(bus, link)
+        yield Client(connection, link)
     finally:
-        await connection.close()
+        await nc.close()
