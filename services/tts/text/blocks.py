@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from typing import ClassVar
 
-from services.tts.text.characters import INDENT, MARKER
+from services.tts.text.characters import INDENT
+from services.tts.text.lookahead import MARKER
 from services.tts.text.modes import Mode
 from services.tts.text.runs import Line, RunWriter
 

@@ -37,5 +37,3 @@ UNSPACED = (
 )
 WIDE = re.compile(f"[{UNSPACED}\uac00-\ud7a3\u3001-\u303f\uff01-\uff60]")
 OPENING = "\"'“„‚«»‹›([¿¡「『（《"
-
-MARKER = 64  # the longest run of one sign that is looked at: ***, ~~~, ......

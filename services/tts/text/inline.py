@@ -11,10 +11,10 @@ from services.tts.text.characters import (
     DROPPED,
     JOINERS,
     KEYCAPS,
-    MARKER,
     SPACES,
     WORD,
 )
+from services.tts.text.lookahead import MARKER
 from services.tts.text.modes import Mode, Rule
 from services.tts.text.runs import RunWriter
 

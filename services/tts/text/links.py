@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from services.tts.text.characters import INDENT, MARKER, WORD
-from services.tts.text.lookahead import Lookahead
+from services.tts.text.characters import INDENT, WORD
+from services.tts.text.lookahead import MARKER, Lookahead
 from services.tts.text.modes import Mode, Rule
 from services.tts.text.runs import RunWriter
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import re
 
+MARKER = 64  # how far ahead to look for the end of a run of one sign: ***, ~~~, ......
+
 
 class More(Exception):
     """What has arrived does not tell; ask again when more is there."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from services.tts.text.characters import INDENT, JOINERS, KEYCAPS, MARKER, PICTURE, SILENT
+from services.tts.text.characters import INDENT, JOINERS, KEYCAPS, PICTURE, SILENT
+from services.tts.text.lookahead import MARKER
 from services.tts.text.modes import Rule
 from services.tts.text.runs import RunWriter
 

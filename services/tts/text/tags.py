@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 import re
 
-from services.tts.text.characters import INDENT, MARKER, WORD
+from services.tts.text.characters import INDENT, WORD
 from services.tts.text.links import HOST_NAME
-from services.tts.text.lookahead import Lookahead
+from services.tts.text.lookahead import MARKER, Lookahead
 from services.tts.text.modes import Rule
 from services.tts.text.runs import RunWriter
 
