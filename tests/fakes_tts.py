@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,13 +34,33 @@ from shared.errors import Cancelled, Conflict, NatsError, StorageUnavailable, Su
 from shared.nats.documents import Held, amend
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from services.tts.ports import Recording
     from services.tts.text.segments import Piece
     from shared.contract import Delta, Word
 
 BUCKET = "parley-audio"
+
+
+@dataclass
+class Queued:
+    """A Message that keeps what became of it."""
+
+    data: bytes = b'{"turn_id": "t"}'
+    subject: str = "tts.request.c"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    sequence: int = 7
+    deliveries: int = 1
+    unique: str = "7.1"
+    taken_at: datetime = datetime(2026, 1, 2, tzinfo=UTC)
+    settled: list[str] = field(default_factory=list)
+
+    async def ack(self) -> None:
+        self.settled.append("ack")
+
+    async def nak(self, delay: float = 0.0) -> None:
+        self.settled.append(f"nak {delay:g}")
 
 
 @dataclass

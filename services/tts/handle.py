@@ -54,13 +54,7 @@ async def handle(message: Message, speaking: Speaking, deps: Dependencies) -> No
         Superseded: somebody else deals with it.
         NatsError: it has to be delivered again.
     """
-    found = understand(
-        message.subject,
-        message.data,
-        message.headers,
-        message.sequence,
-        max_characters=deps.rules.max_characters,
-    )
+    found = understand(message, max_characters=deps.rules.max_characters)
     if isinstance(found, Refused):
         await refuse(
             message,

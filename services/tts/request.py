@@ -15,6 +15,8 @@ from shared.refuse import Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from shared.refuse import Message
+
 _decode = msgspec.json.Decoder(SpeechRequest).decode
 
 
@@ -25,19 +27,12 @@ class _Ids(msgspec.Struct):
 _decode_ids = msgspec.json.Decoder(_Ids).decode
 
 
-def understand(
-    subject: str,
-    data: bytes,
-    headers: Mapping[str, str],
-    sequence: int,
-    *,
-    max_characters: int,
-) -> SpeechRequest | Refused:
-    """The request with both ids set."""
-    named = conversation_of(subject)
-    turn_id = _turn_id(data, headers, sequence)
+def understand(message: Message, *, max_characters: int) -> SpeechRequest | Refused:
+    """The request with both ids set, or why it cannot be done."""
+    named = conversation_of(message.subject)
+    turn_id = _turn_id(message.data, message.headers, message.sequence)
     try:
-        request = _understand(named, data, max_characters)
+        request = _understand(named, message.data, max_characters)
     except InvalidRequest as exc:
         return Refused(exc, named if is_id(named) else None, turn_id)
     return replace(request, conversation_id=named, turn_id=request.turn_id or turn_id)

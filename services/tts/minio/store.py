@@ -53,14 +53,14 @@ class MinioStore:
         self._erased_at_once = erased_at_once
         self._coders = ThreadPoolExecutor(os.cpu_count() or 1, "encode")
 
-    async def prepare(self) -> None:
-        """Returns when the bucket is there: made, if it was missing."""
+    async def prepare(self, pause: float = PREPARE_SECONDS) -> None:
+        """Returns when the bucket is there: made, if it was missing; tries again without end."""
         while True:
             try:
                 await self.ensure_bucket()
             except StorageUnavailable as exc:
                 log.warning("store.unavailable", extra={"reason": str(exc)})
-                await asyncio.sleep(PREPARE_SECONDS)
+                await asyncio.sleep(pause)
             else:
                 return
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,10 +29,10 @@ from shared.contract import (
 )
 from shared.errors import Failure, Internal, NatsError, StorageUnavailable, Superseded
 from shared.process.cancel import CancelToken
-from tests.fakes_tts import MemoryRecords, NoTime, ScriptedText
+from tests.fakes_tts import MemoryRecords, NoTime, Queued, ScriptedText
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from services.tts.ports import TurnText
     from shared.refuse import Message
@@ -55,26 +54,6 @@ STORED = Stored(
     finish=Finish.COMPLETE,
 )
 TOLD = AudioFailed("c", "t", 1, error=Error(Code.PROVIDER_AUTH, "refused", retryable=False))
-
-
-@dataclass
-class Letter:
-    """A Message that keeps what became of it."""
-
-    data: bytes = b'{"turn_id": "t"}'
-    subject: str = "tts.request.c"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    sequence: int = 7
-    deliveries: int = 1
-    unique: str = "7.1"
-    taken_at: datetime = datetime(2026, 1, 2, tzinfo=UTC)
-    settled: list[str] = field(default_factory=list)
-
-    async def ack(self) -> None:
-        self.settled.append("ack")
-
-    async def nak(self, delay: float = 0.0) -> None:
-        self.settled.append(f"nak {delay:g}")
 
 
 class Office:
@@ -181,12 +160,12 @@ async def handled(
     end: Stored | AudioFailed | Exception | None = None,
     body: object = None,
     **changes: object,
-) -> tuple[Letter, Speech]:
-    letter, speech = Letter(**changes), Speech(office, end, seconds=2.0)  # type: ignore[arg-type]
+) -> tuple[Queued, Speech]:
+    message, speech = Queued(**changes), Speech(office, end, seconds=2.0)  # type: ignore[arg-type]
     if body is not None:
-        letter.data = json.dumps(body).encode()
-    await handle(letter, speech, office.deps)
-    return letter, speech
+        message.data = json.dumps(body).encode()
+    await handle(message, speech, office.deps)
+    return message, speech
 
 
 # ---------------------------------------------------------------- what is spoken
@@ -195,11 +174,11 @@ async def handled(
 @pytest.mark.parametrize("end", [STORED, TOLD])
 async def test_a_voice_that_has_ended_is_acked_and_reported(end: Stored | AudioFailed) -> None:
     office = Office()
-    letter, speech = await handled(office, end)
-    assert letter.settled == ["ack"]
+    message, speech = await handled(office, end)
+    assert message.settled == ["ack"]
     assert office.happened == [("followed", "c", "t", 1), ("ended", end, 2.0)]
     assert [(job.turn_id, job.execution) for job in speech.jobs] == [("t", "w1")]
-    assert speech.jobs[0].taken_at == letter.taken_at
+    assert speech.jobs[0].taken_at == message.taken_at
 
 
 async def test_a_turn_is_followed_from_where_its_request_says() -> None:
@@ -217,22 +196,22 @@ async def test_a_text_that_came_with_its_request_is_not_followed() -> None:
 
 async def test_a_voice_that_had_ended_before_is_acked_and_counted_once() -> None:
     office = Office()
-    letter, _ = await handled(office, None)
-    assert letter.settled == ["ack"]
+    message, _ = await handled(office, None)
+    assert message.settled == ["ack"]
     assert [each[0] for each in office.happened] == ["followed"]
 
 
 async def test_a_voice_waits_for_a_slot_and_gives_it_back() -> None:
     office = Office()
     await office.free.acquire()
-    letter, speech = Letter(), Speech(office, STORED)
-    waiting = asyncio.create_task(handle(letter, speech, office.deps))
+    message, speech = Queued(), Speech(office, STORED)
+    waiting = asyncio.create_task(handle(message, speech, office.deps))
     await asyncio.sleep(0)
     assert speech.jobs == []
     office.free.release()
     async with asyncio.timeout(5):
         await waiting
-    assert letter.settled == ["ack"]
+    assert message.settled == ["ack"]
     assert not office.free.locked()
 
 
@@ -247,15 +226,15 @@ async def test_a_voice_can_be_stopped_for_as_long_as_it_is_spoken() -> None:
         assert token.heard_ms == 250
         return STORED
 
-    letter = Letter()
-    task = asyncio.create_task(handle(letter, speaking, office.deps))
+    message = Queued()
+    task = asyncio.create_task(handle(message, speaking, office.deps))
     async with asyncio.timeout(5):
         await begun.wait()
         assert office.held.running == 1
         office.held.cancel(CancelRequest("c", heard_ms=250))
         over.set()
         await task
-    assert letter.settled == ["ack"]
+    assert message.settled == ["ack"]
     assert office.held.running == 0
 
 
@@ -264,50 +243,50 @@ async def test_a_voice_can_be_stopped_for_as_long_as_it_is_spoken() -> None:
 
 async def test_what_cannot_be_understood_ends_as_failed_and_as_a_dead_letter() -> None:
     office = Office()
-    letter, speech = await handled(office, body={"turn_id": "t", "text": "x" * 101})
+    message, speech = await handled(office, body={"turn_id": "t", "text": "x" * 101})
     assert office.happened == [
         ("refused", Code.TOO_LARGE),
         ("failed", "c", "t", Code.TOO_LARGE),
-        ("dead letter", letter.data, Code.TOO_LARGE),
+        ("dead letter", message.data, Code.TOO_LARGE),
     ]
-    assert letter.settled == ["ack"]
+    assert message.settled == ["ack"]
     assert speech.jobs == []
 
 
 async def test_a_bad_copy_of_a_good_request_does_not_end_its_voice() -> None:
     office = Office()
     await office.records_of("c", "t").amend(lambda r: record.begin(r, execution="w", since=""))
-    letter, _ = await handled(office, body={"turn_id": "t", "speech": {"speed": 99}})
+    message, _ = await handled(office, body={"turn_id": "t", "speech": {"speed": 99}})
     assert [each[0] for each in office.happened] == ["refused", "dead letter"]
-    assert letter.settled == ["ack"]
+    assert message.settled == ["ack"]
 
 
 async def test_where_the_conversation_is_unknown_there_is_nobody_to_tell() -> None:
     office = Office()
-    letter, _ = await handled(office, subject="tts.request.a b")
+    message, _ = await handled(office, subject="tts.request.a b")
     assert [each[0] for each in office.happened] == ["refused", "dead letter"]
-    assert letter.settled == ["ack"]
+    assert message.settled == ["ack"]
 
 
 async def test_a_refusal_takes_no_slot() -> None:
     office = Office()
     await office.free.acquire()
-    letter, _ = await handled(office, data=b"[")
-    assert letter.settled == ["ack"]
+    message, _ = await handled(office, data=b"[")
+    assert message.settled == ["ack"]
 
 
 @pytest.mark.parametrize("reason", [Internal("begun too often"), StorageUnavailable("away")])
 async def test_a_voice_that_is_given_up_becomes_a_dead_letter(reason: Failure) -> None:
     office = Office()
-    letter, _ = await handled(office, GivenUp(reason))
-    assert office.happened[1:] == [("dead letter", letter.data, reason.code)]
-    assert letter.settled == ["ack"]
+    message, _ = await handled(office, GivenUp(reason))
+    assert office.happened[1:] == [("dead letter", message.data, reason.code)]
+    assert message.settled == ["ack"]
 
 
 async def test_while_the_store_is_away_the_message_is_handed_back_for_later() -> None:
     office = Office()
-    letter, _ = await handled(office, StorageUnavailable("HTTP 503"))
-    assert letter.settled == ["nak 3"]
+    message, _ = await handled(office, StorageUnavailable("HTTP 503"))
+    assert message.settled == ["nak 3"]
     assert office.happened[1:] == [("handed back", "t", Code.STORAGE_UNAVAILABLE)]
 
 
@@ -316,33 +295,33 @@ async def test_what_else_goes_wrong_leaves_the_message_to_be_delivered_again(
     error: Exception,
 ) -> None:
     office = Office()
-    letter = Letter()
+    message = Queued()
     with pytest.raises(type(error)):
-        await handle(letter, Speech(office, error), office.deps)
-    assert letter.settled == []
+        await handle(message, Speech(office, error), office.deps)
+    assert message.settled == []
     assert office.held.running == 0
     assert not office.free.locked()
     assert office.happened == [("followed", "c", "t", 1)]
 
 
 @pytest.mark.parametrize(
-    "letter", [Letter(data=b"["), Letter(data=b"[", subject="tts.request.a b")]
+    "message", [Queued(data=b"["), Queued(data=b"[", subject="tts.request.a b")]
 )
-async def test_while_nats_is_away_nothing_is_refused_for_good(letter: Letter) -> None:
+async def test_while_nats_is_away_nothing_is_refused_for_good(message: Queued) -> None:
     office = Office()
     office.away = True
     with pytest.raises(NatsError):
-        await handle(letter, Speech(office), office.deps)
-    assert letter.settled == []
+        await handle(message, Speech(office), office.deps)
+    assert message.settled == []
 
 
 async def test_while_nats_is_away_nothing_is_given_up_for_good() -> None:
     office = Office()
     office.away = True
-    letter = Letter()
+    message = Queued()
     with pytest.raises(NatsError):
-        await handle(letter, Speech(office, GivenUp(Internal("x"))), office.deps)
-    assert letter.settled == []
+        await handle(message, Speech(office, GivenUp(Internal("x"))), office.deps)
+    assert message.settled == []
 
 
 # ---------------------------------------------------------------- a cancel that nobody heard

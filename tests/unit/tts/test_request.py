@@ -7,6 +7,7 @@ import pytest
 from services.tts.request import understand
 from shared.contract import H_TURN, MSG_ID, AudioFormat, Code, Speech, SpeechRequest
 from shared.refuse import Refused
+from tests.fakes_tts import Queued
 
 LIMIT = 100
 
@@ -15,7 +16,7 @@ def read(
     body: object, *, subject: str = "tts.request.c1", headers: dict[str, str] | None = None
 ) -> SpeechRequest | Refused:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return understand(subject, data, headers or {}, 7, max_characters=LIMIT)
+    return understand(Queued(data, subject, headers or {}), max_characters=LIMIT)
 
 
 def accepted(body: object, headers: dict[str, str] | None = None) -> SpeechRequest:

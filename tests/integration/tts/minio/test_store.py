@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import json
 import os
-import socket
 import threading
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import av
@@ -23,36 +19,19 @@ from local.object_store import kinds, object_store
 from local.s3_server import S3Server
 from services.tts.audio import pcm
 from services.tts.audio.spool import Spool
-from services.tts.config import MinioSettings
 from services.tts.minio.store import MinioStore
 from services.tts.ports import Label
 from shared.contract import CONTENT_TYPES, AudioFormat
 from shared.errors import StorageUnavailable
+from tests.integration.tts.minio.s3 import BUCKET, answering, settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from local.s3_server import Kind
 
-BUCKET = "parley-audio"
 AUDIO = bytes(range(256)) * 200
 CAPTIONS = "WEBVTT\n\n1\n00:00:00.000 --> 00:00:01.000\nGrüße, 世界\n"
-
-
-def settings(endpoint: str, **changes: object) -> MinioSettings:
-    whole = MinioSettings(
-        endpoint=endpoint,
-        public_endpoint=None,
-        access_key=S3Server.access_key,
-        secret_key=S3Server.secret_key,
-        bucket=BUCKET,
-        secure=False,
-        public_secure=False,
-        region="us-east-1",
-        presign=60,
-        patience=2,
-    )
-    return replace(whole, **changes)  # type: ignore[arg-type]  # each test knows its fields
 
 
 def label(
@@ -205,13 +184,6 @@ async def test_a_bucket_that_went_missing_is_made_by_the_next_voice(server: S3Se
     assert answer.data == AUDIO
 
 
-async def test_a_link_points_to_the_public_address_and_needs_no_network() -> None:
-    with answering(lambda _: (200, b"")) as endpoint:
-        store = MinioStore(settings(endpoint, public_endpoint="voices.example:8443"))
-        kept = await store.put(recording(), CAPTIONS, label())
-    assert str(kept.url).startswith(f"http://voices.example:8443/{BUCKET}/c1/t1/2.wav?X-Amz-")
-
-
 # ---------------------------------------------------------------- a store that does not work
 
 
@@ -256,103 +228,9 @@ async def test_a_frozen_store_holds_nobody_for_long(server: S3Server, store: Min
     assert (await asyncio.to_thread(get, str(kept.url))).status == 200
 
 
-async def test_nobody_listening_is_named() -> None:
-    with answering(lambda _: (200, b"")) as endpoint:
-        pass
-    store = MinioStore(settings(endpoint, patience=0.3))
-    with pytest.raises(StorageUnavailable, match="NewConnectionError; is there a store at MINIO"):
-        await store.put(recording(), CAPTIONS, label())
-
-
-def refusal(code: str) -> bytes:
-    return f"<Error><Code>{code}</Code><Message>AKIA-secret</Message></Error>".encode()
-
-
-@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"])
-async def test_a_refused_key_is_reported_without_being_shown(code: str) -> None:
-    with answering(lambda _: (403, refusal(code))) as endpoint:
-        store = MinioStore(settings(endpoint, patience=60))
-        with pytest.raises(StorageUnavailable) as caught:
-            await store.put(recording(), CAPTIONS, label())
-    text = str(caught.value)
-    assert text.startswith(f"storing the voice: {code}; check MINIO_ACCESS_KEY")
-    assert "secret" not in text
-    assert S3Server.access_key not in text
-
-
-@pytest.mark.parametrize(
-    "failing",
-    [(503, refusal("SlowDown")), (502, b"<html>"), (500, b""), (409, refusal("Operation"))],
-)
-async def test_what_passes_is_tried_again(failing: tuple[int, bytes]) -> None:
-    answers = [failing, failing, (200, b""), (200, b"")]
+async def test_a_store_that_is_away_at_the_start_is_waited_for() -> None:
+    answers = [(503, b""), (503, b""), (200, b"")]
     with answering(lambda _: answers.pop(0)) as endpoint:
-        kept = await MinioStore(settings(endpoint)).put(recording(), CAPTIONS, label())
-    assert kept.bytes == len(AUDIO) + 44
+        async with asyncio.timeout(5):
+            await MinioStore(settings(endpoint, patience=0)).prepare(pause=0.01)
     assert answers == []
-
-
-@pytest.mark.parametrize("body", [b"<Code>", b"<Code>\xff</Code>", b"no XML at all"])
-async def test_a_stranger_at_the_address_is_a_store_that_is_not_there(body: bytes) -> None:
-    with answering(lambda _: (400, body)) as endpoint:
-        store = MinioStore(settings(endpoint, patience=0.05))
-        with pytest.raises(StorageUnavailable):
-            await store.put(recording(), CAPTIONS, label())
-        with pytest.raises(StorageUnavailable):
-            await store.erase("c1")
-
-
-async def test_an_upload_may_take_longer_than_a_connect() -> None:
-    audio = bytes(10_000_000)
-    with answering(lambda _: (200, b""), bytes_per_second=15_000_000) as endpoint:
-        store = MinioStore(settings(endpoint), connect_seconds=0.2)
-        kept = await store.put(recording(audio), CAPTIONS, label())
-    assert kept.bytes == len(audio) + 44
-
-
-async def test_an_impossible_bucket_is_no_crash() -> None:
-    store = MinioStore(settings("127.0.0.1:1", bucket="A"))
-    with pytest.raises(StorageUnavailable, match="check MINIO_BUCKET"):
-        await store.ensure_bucket()
-
-
-def test_settings_never_show_their_secrets() -> None:
-    assert S3Server.secret_key not in json.dumps(repr(settings("127.0.0.1:9000")))
-
-
-@contextmanager
-def answering(answer, bytes_per_second: int = 0):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """A server that takes every PUT in and answers as it is told."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def respond(self) -> None:
-            left = int(self.headers.get("Content-Length", 0))
-            pace = bytes_per_second // 50
-            while left > 0:
-                left -= len(self.rfile.read(min(left, pace or left)))
-                if pace:
-                    threading.Event().wait(0.02)
-            status, body = answer(self.path)
-            self.send_response(status)
-            self.send_header("Content-Type", "application/xml")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_PUT = do_POST = do_HEAD = respond  # noqa: N815
-
-        def log_message(self, *args: object) -> None:
-            """Quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        # What the kernel takes in for a slow reader would hide that it is slow.
-        httpd.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-        thread = threading.Thread(target=httpd.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"127.0.0.1:{httpd.server_address[1]}"
-        finally:
-            httpd.shutdown()
-            thread.join()

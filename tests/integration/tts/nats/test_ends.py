@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,35 +12,17 @@ from local.nats_server import NatsServer
 from services.tts.nats.ends import NatsEnds
 from shared.contract import AudioFailed, Code, Error
 from shared.nats.connection import Connection
+from tests.fakes_tts import Queued
 from tests.integration.harness import connected, held, provisioned
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
 
 pytestmark = pytest.mark.timeout(30)
 
 TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 FAILED = AudioFailed("c", "t", 1, error=Error(Code.INVALID_REQUEST, "why", retryable=False))
-
-
-@dataclass
-class Letter:
-    """As much of a Message as is looked at."""
-
-    unique: str = "7.1"
-    headers: Mapping[str, str] = field(default_factory=lambda: {"traceparent": TRACE, "x": "y"})
-    subject: str = "tts.request.c"
-    data: bytes = b""
-    sequence: int = 7
-    deliveries: int = 1
-    taken_at: datetime = datetime(2026, 1, 2, tzinfo=UTC)
-
-    async def ack(self) -> None:
-        raise AssertionError
-
-    async def nak(self, delay: float = 0.0) -> None:
-        raise AssertionError(delay)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -59,7 +39,7 @@ async def connection(server: NatsServer) -> AsyncIterator[Connection]:
 
 
 async def test_a_listener_is_told_with_the_headers_of_an_end(connection: Connection) -> None:
-    await NatsEnds(connection).failed(Letter(), FAILED)
+    await NatsEnds(connection).failed(Queued(headers={"traceparent": TRACE, "x": "y"}), FAILED)
     (message,) = await held(connection, "TTS_AUDIO")
     assert message.subject == "tts.audio.c"
     assert msgspec.json.decode(message.data, type=AudioFailed) == FAILED
@@ -72,5 +52,5 @@ async def test_a_listener_is_told_with_the_headers_of_an_end(connection: Connect
 
 async def test_it_is_told_once_for_each_message(connection: Connection) -> None:
     for unique in ("7.1", "7.1", "8.1"):
-        await NatsEnds(connection).failed(Letter(unique), FAILED)
+        await NatsEnds(connection).failed(Queued(unique=unique), FAILED)
     assert len(await held(connection, "TTS_AUDIO")) == 2
