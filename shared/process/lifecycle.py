@@ -1,4 +1,4 @@
-"""The life of a service: start, probes, signals, drain.
+"""The life of a service: start, signals, drain.
 
 Stopping has an order: not ready, no new work, finish what is in hand, hand back the rest, close.
 """
@@ -9,14 +9,11 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import nats.errors
-import uvicorn
-from faststream.asgi import AsgiFastStream, AsgiResponse
-from faststream.asgi import get as http_get
+from faststream.asgi import AsgiFastStream
 from faststream.nats import NatsBroker
 from faststream.nats.security import (
     NatsCredentials,
@@ -24,20 +21,18 @@ from faststream.nats.security import (
     NatsSecurity,
     NatsUserPassword,
 )
-from prometheus_client import make_asgi_app
 
-from shared import asyncapi
 from shared.errors import NatsError
 from shared.nats.connection import Connection, connect_options, tls_context
 from shared.nats.provision import Mismatch, provision
 from shared.process import logs, tracing
+from shared.process.http import HttpServer, Probes
 from shared.process.settings import BadSetting, NatsSettings, ProcessSettings, Retention
+from shared.retry import NATS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from faststream.asgi.types import Scope
-    from nats.aio.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -66,55 +61,6 @@ class Worker(Protocol):
         ...
 
 
-class _Probes:
-    """/livez, /readyz, /metrics, /asyncapi."""
-
-    def __init__(self) -> None:
-        self.ready = False
-        self.client: Client | None = None
-
-    async def _why_not(self) -> str:
-        if not self.ready or self.client is None:
-            return "starting or stopping"
-        try:
-            # Asks the server: what the client believes of its connection may be wrong.
-            async with asyncio.timeout(2):
-                await self.client.flush()
-        except (TimeoutError, OSError, nats.errors.Error):
-            return "NATS does not answer"
-        return ""
-
-    def routes(self) -> list[tuple[str, Any]]:
-        @http_get
-        async def livez(_scope: Scope) -> AsgiResponse:
-            return AsgiResponse(b"ok\n", 200)
-
-        @http_get
-        async def readyz(_scope: Scope) -> AsgiResponse:
-            why = await self._why_not()
-            return AsgiResponse((why or "ok").encode() + b"\n", 503 if why else 200)
-
-        @http_get
-        async def document(_scope: Scope) -> AsgiResponse:
-            headers = {"Content-Type": "application/json"}
-            return AsgiResponse(asyncapi.document(), 200, headers=headers)
-
-        return [
-            ("/livez", livez),
-            ("/readyz", readyz),
-            ("/asyncapi", document),
-            ("/metrics", make_asgi_app()),
-        ]
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals alone: SIGTERM begins a drain during which the probes must still answer."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
-
-
 def _security(settings: NatsSettings) -> NatsSecurity:
     tls = tls_context(settings)
     if settings.creds:
@@ -124,17 +70,6 @@ def _security(settings: NatsSettings) -> NatsSecurity:
     if settings.user and settings.password:
         return NatsUserPassword(settings.user, settings.password, ssl_context=tls)
     return NatsSecurity(ssl_context=tls)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as exc:
-        listener.close()
-        raise BadSetting(f"HTTP_PORT: cannot listen on {host}:{port}: {exc.strerror}") from None
-    return listener
 
 
 async def _unless_stopped(work: Awaitable[Any], stop: asyncio.Event) -> bool:
@@ -159,12 +94,12 @@ async def _provision(
     connection: Connection, settings: NatsSettings, retention: Retention, service: str
 ) -> None:
     """Tries again while JetStream is not there yet; Mismatch ends it."""
-    while True:
+    for pause in NATS.pauses():
         try:
             await provision(connection, settings.replicas, retention, service)
         except NatsError as exc:
             log.warning("process.provision_retried", extra={"reason": str(exc)})
-            await asyncio.sleep(1)
+            await asyncio.sleep(pause)
         else:
             return
 
@@ -199,7 +134,7 @@ class _Process:
         self._name, self._worker, self._settings = name, worker, settings
         self._nats, self._retention = nats_settings, retention
         self._stop, self._closed = asyncio.Event(), asyncio.Event()
-        self._probes = _Probes()
+        self._probes = Probes()
         self._connection: Connection | None = None
         self._broker = NatsBroker(
             **connect_options(nats_settings, f"parley-{name}"),
@@ -233,14 +168,9 @@ class _Process:
     async def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-        listener = _listen(self._settings.http_host, self._settings.http_port)
-        config = uvicorn.Config(
-            self._app, lifespan="off", log_config=None, access_log=False, ws="none"
-        )
-        server = _Server(config)
-        http = asyncio.create_task(server.serve(sockets=[listener]))
-        port = listener.getsockname()[1]
-        log.info("process.started", extra={"service": self._name, "http_port": port})
+        server = HttpServer(self._app, self._settings.http_host, self._settings.http_port)
+        server.start()
+        log.info("process.started", extra={"service": self._name, "http_port": server.port})
         try:
             return await self._live()
         finally:
@@ -248,10 +178,7 @@ class _Process:
             with contextlib.suppress(Exception):  # going down anyhow; each step has its deadline
                 async with asyncio.timeout(10):
                     await self._app.stop()
-            server.should_exit = True
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(5):
-                    await http
+            await server.stop()
             await asyncio.to_thread(tracing.stop)
             log.info("process.stopped", extra={"service": self._name})
 

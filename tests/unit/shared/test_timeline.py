@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
-
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.timeline import Timeline
 
 
-def given(*events: tuple[int, int]) -> list[tuple[int, int]]:
+def given_out(*events: tuple[int, int]) -> list[tuple[int, int]]:
     """What a timeline gives out for events (attempt, seq) in this order."""
     timeline: Timeline[tuple[int, int]] = Timeline()
     return [
@@ -18,7 +17,7 @@ def given(*events: tuple[int, int]) -> list[tuple[int, int]]:
 
 
 def test_what_comes_in_order_is_given_out_at_once() -> None:
-    assert given((1, 0), (1, 1), (1, 2)) == [(1, 0), (1, 1), (1, 2)]
+    assert given_out((1, 0), (1, 1), (1, 2)) == [(1, 0), (1, 1), (1, 2)]
 
 
 def test_what_comes_early_waits_for_what_is_missing() -> None:
@@ -32,19 +31,19 @@ def test_what_comes_early_waits_for_what_is_missing() -> None:
 
 
 def test_a_repeat_is_dropped() -> None:
-    assert given((1, 0), (1, 0), (1, 1), (1, 0), (1, 1)) == [(1, 0), (1, 1)]
+    assert given_out((1, 0), (1, 0), (1, 1), (1, 0), (1, 1)) == [(1, 0), (1, 1)]
 
 
 def test_a_repeat_of_what_waits_is_given_out_once() -> None:
-    assert given((1, 1), (1, 1), (1, 0)) == [(1, 0), (1, 1)]
+    assert given_out((1, 1), (1, 1), (1, 0)) == [(1, 0), (1, 1)]
 
 
 def test_a_higher_attempt_starts_over() -> None:
-    assert given((1, 0), (1, 1), (2, 0), (2, 1)) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert given_out((1, 0), (1, 1), (2, 0), (2, 1)) == [(1, 0), (1, 1), (2, 0), (2, 1)]
 
 
 def test_a_lower_attempt_is_a_leftover() -> None:
-    assert given((2, 0), (1, 0), (1, 1), (2, 1)) == [(2, 0), (2, 1)]
+    assert given_out((2, 0), (1, 0), (1, 1), (2, 1)) == [(2, 0), (2, 1)]
 
 
 def test_a_higher_attempt_forgets_what_waited_of_the_lower() -> None:
@@ -67,28 +66,25 @@ def test_a_higher_attempt_that_comes_early_is_a_gap() -> None:
 
 
 def test_attempts_may_be_skipped() -> None:
-    assert given((1, 0), (5, 0), (4, 0), (5, 1)) == [(1, 0), (5, 0), (5, 1)]
+    assert given_out((1, 0), (5, 0), (4, 0), (5, 1)) == [(1, 0), (5, 0), (5, 1)]
 
 
-@pytest.mark.parametrize("seed", range(50))
-def test_any_order_with_any_repeats_gives_the_same(seed: int) -> None:
-    dice = random.Random(seed)
-    count = dice.randrange(1, 40)
-    events = [(1, seq) for seq in range(count)]
-    shuffled = [*events, *dice.choices(events, k=count)]
-    dice.shuffle(shuffled)
+@given(st.data())
+def test_any_order_with_any_repeats_gives_the_same(data: st.DataObject) -> None:
+    events = [(1, seq) for seq in range(data.draw(st.integers(1, 40)))]
+    repeats = data.draw(st.lists(st.sampled_from(events), max_size=40))
+    shuffled = data.draw(st.permutations([*events, *repeats]))
 
-    assert given(*shuffled) == events
+    assert given_out(*shuffled) == events
 
 
-@pytest.mark.parametrize("seed", range(50))
-def test_any_order_of_several_attempts_ends_with_the_whole_of_the_last(seed: int) -> None:
-    dice = random.Random(seed)
-    lengths = {attempt: dice.randrange(1, 15) for attempt in (1, 2, 3)}
-    events = [(attempt, seq) for attempt, count in lengths.items() for seq in range(count)]
-    dice.shuffle(events)
-    got = given(*events)
+@given(st.data())
+def test_any_order_of_several_attempts_ends_with_the_whole_of_the_last(data: st.DataObject) -> None:
+    lengths = data.draw(st.lists(st.integers(1, 15), min_size=1, max_size=4))
+    events = [(attempt, seq) for attempt, length in enumerate(lengths) for seq in range(length)]
+    got = given_out(*data.draw(st.permutations(events)))
+    last = len(lengths) - 1
 
-    assert [event for event in got if event[0] == 3] == [(3, seq) for seq in range(lengths[3])]
+    assert [event for event in got if event[0] == last] == [(last, n) for n in range(lengths[last])]
     assert got == sorted(got)
     assert len(set(got)) == len(got)
