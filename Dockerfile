@@ -66,4 +66,4 @@ COPY --from=build-emulator /app/lib /app/lib
 COPY local /app/local
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 \
     CMD ["python3", "/app/healthy.py", "/healthz"]
-ENTRYPOINT ["python3", "-m", "local.together_emulator", "--host", "0.0.0.0", "--port", "8080"]
+ENTRYPOINT ["python3", "-m", "local.together", "--host", "0.0.0.0", "--port", "8080"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from local import scripts
 from local.process import NotStarted, Process, python_path
+from local.together.script import script as checked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _ASK_SECONDS = 30.0
 
 
 class EmulatorProcess(Process):
-    """`python -m local.together_emulator`; it keeps its port when it is started again.
+    """`python -m local.together`; it keeps its port when it is started again.
 
     It begins with `script` each time; what `change` and `add_fault` said is lost with the process.
     """
@@ -32,7 +32,7 @@ class EmulatorProcess(Process):
         port: int = 0,
         log: str | Path | None = None,
     ) -> None:
-        scripts.script(dict(script or {}))  # a mistake is better named here than in a log
+        checked(dict(script or {}))  # a mistake is better named here than in a log
         super().__init__("emulator", log=log)
         self._script = dict(script or {})
         self._port = port
@@ -60,7 +60,7 @@ class EmulatorProcess(Process):
     def _command(self) -> Sequence[str]:
         file = self.folder / "script.json"
         file.write_text(json.dumps(self._script), encoding="utf-8")
-        command = [sys.executable, "-m", "local.together_emulator"]
+        command = [sys.executable, "-m", "local.together"]
         return [*command, "--port", str(self._port), "--script", str(file)]
 
     def _environ(self) -> Mapping[str, str]:

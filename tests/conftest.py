@@ -1,9 +1,10 @@
-"""Fixtures that start real servers; nothing else."""
+"""Fixtures that start real servers, and how Hypothesis looks for examples."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.system import System
@@ -11,6 +12,10 @@ from tests.system import System
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+# The same examples in each run, and no clock: a machine that is busy fails nobody.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("steady")
 
 
 @pytest.fixture

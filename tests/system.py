@@ -23,7 +23,7 @@ import nats.js.errors
 from local.nats_server import NatsServer
 from local.object_store import object_store, preferred_kind
 from local.service import Service
-from local.together_emulator import Emulator
+from local.together.emulator import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

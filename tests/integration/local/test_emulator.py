@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from local.together_emulator import Emulator
+from local.together.emulator import Emulator
 from local.voices import computable, spoken_texts
 
 if TYPE_CHECKING:

@@ -111,7 +111,7 @@ async def test_the_command_prints_the_environment_and_ends_cleanly(
 async def test_a_wrong_script_ends_the_emulator_with_one_line(tmp_path: Path) -> None:
     file = tmp_path / "script.json"
     file.write_text('{"speech": {"done": "maybe"}}')
-    words = ("-m", "local.together_emulator", "--script", str(file))
+    words = ("-m", "local.together", "--script", str(file))
     async with asyncio.timeout(20), command(*words) as process:
         _, errors = await process.communicate()
     assert process.returncode == 2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.together_emulator import Emulator
+from local.together.emulator import Emulator
 from services.chat.ports import Finished, Said, Thought
 from services.chat.prompt import Prompt
 from services.chat.together.chat import TogetherChat

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local import voices
-from local.together_emulator import Emulator
+from local.together.emulator import Emulator
 from services.tts.ports import SpokenWord, VoiceParams
 from services.tts.together.connection import Endpoint
 from services.tts.together.counts import Happened
@@ -572,8 +572,7 @@ async def test_a_socket_that_died_at_rest_is_found_before_it_is_used() -> None:
         voice,
     ):
         await spoken(voice, ("Yes.",))
-        for socket in emulator._speech._sockets:
-            socket._die()
+        emulator.play_dead()
         assert await spoken(voice) == samples(TEXTS, emulator)
         assert counts[Happened.DEAD] == 1
         assert counts[Happened.MOVED] == 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from local import voices
-from local.emulated_chat import error_body
+from local.together.http import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,15 +21,6 @@ _ENDED = re.compile(r"(?:[.!?…]+[\"')\]”’]*\s+|[。！？]+\s*)$")
 _FORMATS = {"pcm", "wav"}  # what the emulator can make
 # Kokoro and Orpheus answer 24 kHz whatever is asked for.
 _HONOUR_RATE = ("cartesia/", "minimax/")
-
-
-class Refused(Exception):
-    """A request that the provider answers with an error."""
-
-    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.error = error_body(status, code, message, param)["error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

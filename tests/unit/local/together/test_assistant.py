@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from local.assistant import reply
+from local.together.assistant import reply
 
 
 def talk(*said: str) -> str:

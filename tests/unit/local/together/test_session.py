@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from local.emulated_session import Refused, Session, cut, delta_bytes, sentences, wav_header
+from local.together.http import Refused
+from local.together.session import Session, cut, delta_bytes, sentences, wav_header
 
 
 def test_the_defaults_are_those_of_the_documents() -> None:
@@ -73,3 +76,16 @@ def test_deltas_and_headers() -> None:
     assert delta_bytes(Session(), 100, odd=False) == 4800
     assert delta_bytes(Session(), 100, odd=True) == 4799
     assert len(wav_header(24_000)) == 44
+
+
+@given(
+    st.text(st.sampled_from("ab .!?\n。…\"') ")),
+    st.sampled_from(["sentence", "immediate", "never"]),
+    st.integers(1, 30),
+)
+def test_what_is_cut_off_and_what_is_left_are_the_buffer(
+    buffer: str, segment: str, limit: int
+) -> None:
+    spoken, rest = cut(Session(segment=segment, max_partial_length=limit), buffer)
+    assert "".join(text for text, _ in spoken) + rest == buffer
+    assert all(text for text, _ in spoken)

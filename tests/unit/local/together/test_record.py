@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from local.record import ChatCall, Record
+from local.together.record import ChatCall, Record
 
 
 def call(record: Record, text: str) -> ChatCall:
