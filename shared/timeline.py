@@ -13,7 +13,7 @@ class Timeline(Generic[T]):
     """Fed in any order and any number of times, gives each event once, in the order of `seq`.
 
     A higher attempt starts over at 0; what carries a lower one than the highest seen is a leftover
-    of a replaced worker.
+    of a superseded worker.
     """
 
     attempt: int = 0

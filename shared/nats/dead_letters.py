@@ -70,10 +70,10 @@ async def dead_letter(
 ) -> None:
     """Stores a dead letter on `to`; `unique` makes a repetition harmless."""
     marks = headers_of(headers, subject, error, deliveries)
-    most = connection.client.max_payload - _ROOM
-    if len(data) > most:
+    kept_bytes = connection.client.max_payload - _ROOM
+    if len(data) > kept_bytes:
         marks[H_ORIGINAL_BYTES] = str(len(data))
-        data = data[:most]
+        data = data[:kept_bytes]
     marks[MSG_ID] = unique or uuid.uuid4().hex
     await publish(connection, to, data, marks)
 

@@ -1,4 +1,4 @@
-"""Places where a test can have this process die or freeze, between any two steps of a turn.
+"""Points at which a test can have this process die or freeze, between any two steps of a turn.
 
 `PARLEY_FAILPOINTS="chat.committed=kill,tts.chunk:3=stop"`: the third time that `tts.chunk` is
 reached the process stops itself as SIGSTOP does. Nothing is armed unless a test says so.
@@ -44,8 +44,8 @@ _armed: dict[str, tuple[int, signal.Signals]] = {}
 def arm(environ: Mapping[str, str]) -> None:
     """Raises BadSetting for a point or an end that there is not."""
     for entry in filter(None, environ.get("PARLEY_FAILPOINTS", "").split(",")):
-        place, _, end = entry.partition("=")
-        name, _, count = place.partition(":")
+        point, _, end = entry.partition("=")
+        name, _, count = point.partition(":")
         if name not in POINTS or end not in _SIGNALS or not (count or "1").isdigit():
             raise BadSetting(f"PARLEY_FAILPOINTS: {entry!r} is not point[:n]=kill or =stop")
         _armed[name] = (int(count or "1"), _SIGNALS[end])

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-import pytest_asyncio
 
 from local.nats_server import NatsServer
 from services.chat.nats.cancels import NatsCancels
@@ -15,23 +14,9 @@ from shared.nats.connection import Connection, settle
 from tests.integration.harness import connected, soon
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from nats.aio.msg import Msg
 
 pytestmark = pytest.mark.timeout(30)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        yield connection
 
 
 async def test_every_replica_hears_a_cancel(server: NatsServer, connection: Connection) -> None:

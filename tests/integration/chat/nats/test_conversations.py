@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-import pytest_asyncio
 from msgspec.structs import replace
 
 from local.nats_server import NatsServer
@@ -17,28 +15,11 @@ from shared.contract import Message, Role
 from shared.errors import Conflict
 from shared.nats.connection import Connection
 from shared.nats.documents import Bucket, Held
-from tests.integration.harness import Wire, connected, held, provisioned, soon
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
+from tests.integration.harness import Wire, connected, held, soon
 
 pytestmark = pytest.mark.timeout(30)
 
 BUCKET = "KV_conversations"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        await provisioned(connection)
-        yield connection
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-import pytest_asyncio
 
 from local.nats_server import NatsServer
 from services.chat.nats.deltas import KEEPS_UP, NatsDeltas
@@ -29,26 +28,11 @@ from shared.retry import wait_until
 from tests.integration.harness import Lease, connected, held, provisioned
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from shared.contract import Delta
 
 pytestmark = pytest.mark.timeout(30)
 
 WORDS = [f"word{n} " for n in range(200)]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        await provisioned(connection)
-        yield connection
 
 
 def deltas_of(connection: Connection, lease: Lease | None = None, turn_id: str = "t") -> NatsDeltas:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 import pytest
-import pytest_asyncio
 
-from local.nats_server import NatsServer
 from services.chat.nats.ends import NatsEnds
 from services.chat.turn import Turn
 from shared.contract import AudioFailed, Speech, SpeechRequest
@@ -16,10 +12,7 @@ from shared.errors import Busy
 from shared.nats.connection import Connection
 from shared.nats.follow import decode_delta
 from tests.fakes import Queued
-from tests.integration.harness import connected, held, provisioned
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from tests.integration.harness import held
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -27,19 +20,6 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 MESSAGE = Queued(headers={"traceparent": TRACE, "X-Mine": "stays with me"})
 FAILED = Turn("c", "t").failed(Busy("a turn is under way").as_error())
 VOICE_FAILED = AudioFailed("c", "t", 1, error=FAILED.error)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        await provisioned(connection)
-        yield connection
 
 
 async def test_the_end_of_the_text_is_stored_with_its_ids_and_its_trace(

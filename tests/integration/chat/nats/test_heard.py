@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
-from local.nats_server import NatsServer
 from services.chat.heard import heard_text
 from services.chat.nats.heard import NatsHeard
 from shared.contract import (
@@ -30,29 +27,11 @@ from shared.contract import (
 )
 from shared.nats.connection import Connection
 from shared.nats.publish import publish
-from tests.integration.harness import connected, provisioned
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
 
 pytestmark = pytest.mark.timeout(30)
 
 TEXT = "First comes this. Then that follows. And the rest."
 PIECES = ((0, 17), (17, 36), (36, 50))
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        await provisioned(connection)
-        yield connection
 
 
 class Voice:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
-import pytest_asyncio
 from msgspec.structs import replace
 
-from local.nats_server import NatsServer
 from services.chat.conversation import Conversation
 from services.chat.nats.conversations import NatsConversations
 from services.chat.nats.history import NatsHistory
@@ -16,10 +12,7 @@ from shared.contract import Message, Role, Started, Text, encode
 from shared.nats.connection import Connection
 from shared.nats.documents import Bucket, Held
 from shared.nats.publish import publish
-from tests.integration.harness import connected, held, provisioned
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from tests.integration.harness import held
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -31,19 +24,6 @@ TALK = Conversation(
     ],
     ended=["t"],
 )
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        await provisioned(connection)
-        yield connection
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-import pytest_asyncio
 
 from local.nats_server import NatsServer
 from services.chat.nats.queue import NatsQueue, NatsQueuePosition
@@ -17,7 +16,7 @@ from shared.errors import Cancelled, Superseded
 from shared.nats.connection import Connection, settle
 from shared.nats.publish import publish
 from shared.process.cancel import CancelToken
-from tests.integration.harness import connected, provisioned, soon
+from tests.integration.harness import connected, soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,19 +25,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(30)
 
 END = b'{"type":"done","turn_id":"t0"}'
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        await provisioned(connection)
-        yield connection
 
 
 @pytest.fixture

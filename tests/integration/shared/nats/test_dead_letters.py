@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,10 +11,6 @@ from shared.errors import InvalidRequest, TooLarge
 from shared.nats.connection import Connection
 from shared.nats.dead_letters import dead_letter
 from tests.integration.harness import held
-
-if TYPE_CHECKING:
-    pass
-
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,9 +13,6 @@ from shared.nats.lease import LeaseFence, keep_leases
 from shared.nats.publish import publish
 from tests.integration.harness import held, soon
 from tests.integration.shared.nats.puller import LEASE, pulling, queue
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,9 +11,6 @@ from shared.nats.connection import Connection
 from shared.nats.publish import publish
 from tests.integration.harness import Wire, connected, held, soon
 from tests.integration.shared.nats.puller import LEASE, PINNED, Puller, pulling, queue
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 import pytest
-import pytest_asyncio
 
-from local.nats_server import NatsServer
 from services.tts.nats.audio import MAX_CHUNK, NatsAudio
 from services.tts.ports import VoiceParams
 from services.tts.text.segments import Piece
 from shared.contract import PCM_CONTENT_TYPE, AudioFailed, Code, Error, Word
 from shared.errors import Superseded
 from shared.nats.connection import Connection
-from tests.integration.harness import Lease, connected, held, provisioned
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
+from tests.integration.harness import Lease, held
 
 pytestmark = pytest.mark.timeout(30)
 
 PARAMS = VoiceParams(model="m", voice="v")
 LONG_AGO = "2020-01-01T00:00:00Z"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        await provisioned(connection)
-        yield connection
 
 
 def voice_of(connection: Connection, turn_id: str = "t", lease: Lease | None = None) -> NatsAudio:

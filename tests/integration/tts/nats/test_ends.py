@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 import pytest
-import pytest_asyncio
 
-from local.nats_server import NatsServer
 from services.tts.nats.ends import NatsEnds
 from shared.contract import AudioFailed, Code, Error
 from shared.nats.connection import Connection
 from tests.fakes_tts import Queued
-from tests.integration.harness import connected, held, provisioned
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
+from tests.integration.harness import held
 
 pytestmark = pytest.mark.timeout(30)
 
 TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 FAILED = AudioFailed("c", "t", 1, error=Error(Code.INVALID_REQUEST, "why", retryable=False))
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        await provisioned(connection)
-        yield connection
 
 
 async def test_a_listener_is_told_with_the_headers_of_an_end(connection: Connection) -> None:

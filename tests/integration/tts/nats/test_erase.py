@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
 from local.nats_server import NatsServer
 from services.tts import record
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(30)
 
 TURNS = [("c", "t"), ("c", "u"), ("c2", "t")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
 
 
 @pytest.fixture

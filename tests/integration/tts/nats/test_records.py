@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
 from local.nats_server import NatsServer
 from services.tts import record
@@ -16,26 +15,13 @@ from shared.contract import AudioFailed, Code, Error
 from shared.errors import Superseded
 from shared.nats.connection import Connection
 from shared.nats.documents import Bucket, Held
-from tests.integration.harness import Wire, connected, provisioned, soon
+from tests.integration.harness import Wire, connected, soon
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
 
 pytestmark = pytest.mark.timeout(30)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        await provisioned(connection)
-        yield connection
 
 
 def saved(found: SpeechRecord) -> Callable[[SpeechRecord], SpeechRecord]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
-import pytest_asyncio
 from msgspec.structs import replace
 
-from local.nats_server import NatsServer
 from services.tts.nats.text import NatsText
 from shared.contract import (
     Code,
@@ -25,11 +21,6 @@ from shared.contract import (
 from shared.errors import DeadlineExceeded
 from shared.nats.connection import Connection
 from shared.nats.publish import publish
-from tests.integration.harness import connected, provisioned
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -50,19 +41,6 @@ DONE = Done(
     metadata={},
 )
 FAILED = Failed("c", "t", 1, 2, error=Error(Code.INTERNAL, "why", retryable=False))
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[NatsServer]:
-    async with NatsServer(websocket=False) as running:
-        yield running
-
-
-@pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    async with connected(server.url) as connection:
-        await provisioned(connection)
-        yield connection
 
 
 async def told(connection: Connection, *events: Delta) -> None:
