@@ -28,9 +28,9 @@ def script(
     *,
     max_chars: int = 250,
     code_blocks: Literal["skip", "announce"] = "skip",
-    most: int = 50_000,
+    max_characters: int = 50_000,
 ) -> Script:
-    return Script(max_chars=max_chars, code_blocks=code_blocks, max_characters=most)
+    return Script(max_chars=max_chars, code_blocks=code_blocks, max_characters=max_characters)
 
 
 def started(attempt: int = 1) -> Started:
@@ -131,7 +131,7 @@ def test_a_failed_text_tells_why() -> None:
 
 
 def test_beyond_the_limit_of_characters_nothing_is_said() -> None:
-    each = script(most=12)
+    each = script(max_characters=12)
     found = [*each.say("One two "), *each.say("three four "), *each.say("five."), *each.finish()]
     assert said(found) == ["One two thre"]
     assert each.text == "One two thre"
