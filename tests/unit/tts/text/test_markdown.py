@@ -151,7 +151,7 @@ def test_ranges_ascend_and_lie_in_the_text(parts: list[str]) -> None:
 @unhurried
 @given(shown_texts)
 def test_spaces_are_single_and_breaks_stand_alone(text: str) -> None:
-    said = text_of(said_of(re.sub(r"[`\\&‼⁉]", "", text)))  # code is verbatim, as is what is escaped
+    said = text_of(said_of(re.sub(r"[`\\&‼⁉]", "", text)))  # said verbatim
     assert not said.startswith((" ", "\n"))
     for double in ("  ", "\n\n", "\n ", "!!", "??", "……", "\r", "\t", "\u200b", "👍", "\ufe0f"):
         assert double not in said
