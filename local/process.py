@@ -223,8 +223,13 @@ class Process(ABC):
             self._process.send_signal(number)
 
     def freeze(self) -> None:
-        """SIGSTOP: it looks alive, its connections stay open, and it does nothing."""
+        """SIGSTOP: it looks alive, its connections stay open, and it does nothing.
+
+        Returns when it has stopped: on a busy machine it runs on for a while after the signal.
+        """
         self.signal(signal.SIGSTOP)
+        if self.running:
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)
