@@ -55,6 +55,11 @@ class Breaker:
         self.state = State.CLOSED
         self._failures = self._probes = 0
 
+    def left(self, now: float) -> None:
+        """A try ended before it could tell: another one may probe."""
+        if self.state is State.PROBING:
+            self.state, self._next = State.OPEN, now
+
     def failed(self, now: float) -> None:
         """Nobody is there."""
         self._failures += 1

@@ -9,6 +9,7 @@
      │    ├── ProviderError
      │    │    ├── ProviderAuth         provider_auth                  no   key, spending limit
      │    │    ├── ProviderRefused      provider_refused               no   the request itself
+     │    │    │    └── ContextTooLong  provider_refused               no   more than it can read
      │    │    ├── ProviderRateLimited  provider_rate_limited          yes  429: our rate
      │    │    ├── ProviderOverloaded   provider_overloaded            yes  5xx: their capacity
      │    │    ├── ProviderStalled      provider_stalled               yes  nothing in time
@@ -86,6 +87,10 @@ class ProviderAuth(ProviderError):
 
 class ProviderRefused(ProviderError):
     code = Code.PROVIDER_REFUSED
+
+
+class ContextTooLong(ProviderRefused):
+    """Messages and answer are more than the model can read: fewer messages may do."""
 
 
 class ProviderRateLimited(ProviderError):

@@ -41,7 +41,7 @@ class Backoff:
         return uniform(0, self.ceiling(failures))
 
 
-PROVIDER: Final = Backoff(first=0.25, longest=8.0)
+PROVIDER: Final = Backoff(first=0.25, longest=2.0)
 NATS: Final = Backoff(first=0.05, longest=1.0)  # a server that restarts is back within seconds
 LOOKS: Final = Backoff(first=0.05, longest=0.25)  # at what another process is about to do
 

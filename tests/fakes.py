@@ -41,7 +41,7 @@ STOP = Finished(FinishReason.STOP, Usage(7, 3))
 
 
 # What a scripted model does: says words, thinks, ends, breaks, or lets the test step in.
-Step: TypeAlias = "str | Thought | Finished | Exception | Callable[[], None]"
+Step: TypeAlias = "str | Thought | Usage | Finished | Exception | Callable[[], None]"
 
 
 class ScriptedModel:
@@ -51,18 +51,20 @@ class ScriptedModel:
         self._scripts = list(scripts)
         self.prompts: list[Prompt] = []
         self.untils: list[float] = []
+        self.patience: list[float] = []
         self.closed = 0
 
     async def answer(
-        self, prompt: Prompt, *, until: float
-    ) -> AsyncIterator[Said | Thought | Finished]:
+        self, prompt: Prompt, *, until: float, patient_until: float = 0.0
+    ) -> AsyncIterator[Said | Thought | Usage | Finished]:
         self.prompts.append(prompt)
         self.untils.append(until)
+        self.patience.append(patient_until)
         try:
             for step in self._scripts.pop(0):
                 if isinstance(step, str):
                     yield Said(step)
-                elif isinstance(step, Thought | Finished):
+                elif isinstance(step, Thought | Usage | Finished):
                     yield step
                 elif isinstance(step, Exception):
                     raise step
@@ -132,6 +134,18 @@ class MemoryConversations:
         self.saves += 1
         self.journal.append("save")
         return revision + 1
+
+
+class MemoryPages:
+    """Pages by their number; keeps which ones were asked for."""
+
+    def __init__(self, *pages: Sequence[Message]) -> None:
+        self._pages = pages
+        self.asked: list[int] = []
+
+    async def page(self, conversation_id: str, number: int) -> Sequence[Message]:
+        self.asked.append(number)
+        return self._pages[number - 1] if number <= len(self._pages) else []
 
 
 class MemoryHistory:

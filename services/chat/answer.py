@@ -16,8 +16,10 @@ from services.chat import conversation
 from services.chat.conversation import Begin
 from services.chat.heard import heard_text
 from services.chat.ports import Finished, Said
-from services.chat.prompt import prompt_for
-from services.chat.turn import Turn
+from services.chat.prompt import Asking
+from services.chat.spent import Spent
+from services.chat.tries import Tries
+from services.chat.turn import Turn, seconds_since
 from shared.contract import (
     ChatRequest,
     Done,
@@ -30,22 +32,22 @@ from shared.contract import (
 from shared.errors import (
     Busy,
     Cancelled,
+    ContextTooLong,
     DeadlineExceeded,
     Failure,
     Internal,
     ProviderBroken,
     ProviderError,
-    ProviderRefused,
 )
 from shared.process.failpoints import failpoint
-from shared.retry import PROVIDER, worth_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from services.chat.conversation import Conversation, TurnRecord
-    from services.chat.ports import Clock, Conversations, Heard, Model, Publish
-    from services.chat.prompt import Context
+    from services.chat.ports import Clock, Conversations, Heard, Model, Pages, Publish
+    from services.chat.prompt import Context, Prompt
     from shared.nats.documents import Held
 
 
@@ -59,6 +61,7 @@ class Rules:
     turns_per_minute: int  # of one conversation; 0 for any number
     turn_timeout: float
     tries: int  # of the model's request, before or after its first word
+    patience: float  # seconds for which a provider that is away is tried however often
     executions: int  # workers that may begin one turn before it is given up
     output_chars: int
 
@@ -71,12 +74,14 @@ class Job:
     turn_id: str
     request: ChatRequest
     execution: str
+    taken_at: datetime  # when the stream took the request; of another machine's clock
     speech: Speech | None  # how it is spoken; None where it is not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
     conversations: Conversations
+    pages: Pages
     model: Model
     publish: Publish
     heard: Heard
@@ -107,8 +112,13 @@ class _Answer:
         self.held: Held[Conversation] | None = None
         self.began = needs.clock.monotonic()
         self.until = self.began + rules.turn_timeout
+        self.asked = self.began - seconds_since(job.taken_at, needs.clock.utc())
         self.first_token_ms: int | None = None
         self.delta_sequence = 1
+        self.context = rules.context
+        self.prompt: Prompt | None = None  # as it was asked last
+        self.outdated = False  # what was published is of an earlier try than the one under way
+        self.spent = Spent(needs.price)
 
     async def run(self) -> Done | Failed | None:
         match await self._begin():
@@ -168,43 +178,49 @@ class _Answer:
         try:
             make = await self._until_said(self.job.request.model or self.rules.model)
         except Cancelled:
-            make = self._done(FinishReason.CANCELLED, Usage(0, 0))
+            make = self._done(FinishReason.CANCELLED)
         except Failure as exc:
             make = self._failed(exc)
         return await self._end(make)
 
     async def _until_said(self, model: str) -> Callable[[], Done | Failed]:
         """Tries until the model has said all of it. Raises Cancelled, Failure."""
-        number = 1
+        clock, rules = self.needs.clock, self.rules
         await self._start(model)
+        tries = Tries(
+            model,
+            fallback=rules.fallback_model,
+            limit=rules.tries,
+            patience=rules.patience,
+            now=self.began,
+            until=self.until,
+        )
         while True:
             try:
-                finished = await self._speak(model)
-                return self._done(finished.reason, finished.usage, model)
+                return self._done(await self._speak(tries.model, tries.patient_until))
             except ProviderError as exc:
-                number += 1
-                next_model = self._next_model(model, exc, number)
-                if next_model is None:
+                if isinstance(exc, ContextTooLong) and self._asks_less():
+                    continue
+                said = not self.turn.silent and not self.outdated
+                before = tries.model
+                then = tries.after(exc, said=said, now=clock.monotonic(), uniform=clock.uniform)
+                if then is None:
                     raise
-                said, changed = not self.turn.silent, next_model != model
-                model, number = next_model, 1 if changed else number
-                if not changed:
-                    uniform = self.needs.clock.uniform
-                    pause = PROVIDER.scattered(number - 1, exc.wait, uniform=uniform)
-                    await self.needs.clock.pause(pause)
-            if said or changed:
-                await self._restart(model)
+                if then.model != before:
+                    self.context, self.prompt = rules.context, None
+                self.outdated = self.outdated or said or then.model != before
+                if then.pause:
+                    await clock.pause(then.pause)
 
-    def _next_model(self, model: str, exc: ProviderError, number: int) -> str | None:
-        """The model for try `number`; None when nothing is left to try."""
-        left = self.until - self.needs.clock.monotonic()
-        # A request that this model refuses another one may take; a key is refused by all.
-        if left <= 0 or not (exc.retryable or isinstance(exc, ProviderRefused)):
-            return None
-        if exc.retryable and number <= self.rules.tries and worth_waiting(exc.wait, left):
-            return model
-        fallback = self.rules.fallback_model
-        return None if fallback == model else fallback
+    def _asks_less(self) -> bool:
+        """Half of what was too much is asked from now on; False where nothing can be left away."""
+        assert self.prompt is not None, "nobody refuses what was never asked"
+        halved = self.context.halved(self.prompt)
+        if halved is None:
+            return False
+        self.context, self.prompt = halved, None
+        self.outdated = self.outdated or not self.turn.silent
+        return True
 
     async def _start(self, model: str) -> None:
         self.turn = Turn(self.job.conversation_id, self.job.turn_id, self.record.attempt)
@@ -221,7 +237,8 @@ class _Answer:
         failpoint("chat.voice_asked")
 
     async def _restart(self, model: str) -> None:
-        """The next attempt: listeners forget what this one has said."""
+        """The next attempt, which has something to say: listeners forget what this one has said."""
+        self.outdated = False
         await self.needs.publish.drained(self.turn)
         await self._change(
             lambda document: conversation.next_attempt(
@@ -242,44 +259,57 @@ class _Answer:
             )
         )
 
-    async def _speak(self, model: str) -> Finished:
-        request, clock, turn = self.job.request, self.needs.clock, self.turn
-        prompt = prompt_for(self.document, request, model=model, context=self.rules.context)
+    async def _asked(self, model: str) -> Prompt:
+        """What the model is asked; pages are read as long as their messages may fit."""
+        if self.prompt is None or self.prompt.model != model:
+            asking = Asking(self.document, self.job.request, self.context)
+            while (number := asking.next_page) is not None:
+                asking.page(await self.needs.pages.page(self.job.conversation_id, number))
+            self.prompt = asking.prompt(model)
+        return self.prompt
+
+    async def _speak(self, model: str, patient_until: float) -> FinishReason:
+        prompt = await self._asked(model)
+        self.spent.begin(model)
         length = 0
-        async for part in self.needs.model.answer(prompt, until=self.until):
+        parts = self.needs.model.answer(prompt, until=self.until, patient_until=patient_until)
+        async for part in parts:
+            if isinstance(part, Usage):
+                self.spent.told(part)
+                continue
+            if self.outdated:
+                await self._restart(model)
             if isinstance(part, Finished):
-                return part
+                self.spent.told(part.usage)
+                return part.reason
             if isinstance(part, Said):
                 if self.first_token_ms is None:
-                    self.first_token_ms = round((clock.monotonic() - self.began) * 1000)
-                turn.say(part.text)
+                    self.first_token_ms = self._ms_since_asked()
+                self.turn.say(part.text)
                 length += len(part.text)
             else:
-                turn.think(part.text)
-            await self.needs.publish.text(turn)
+                self.turn.think(part.text)
+            await self.needs.publish.text(self.turn)
             failpoint("chat.text")
             if length > self.rules.output_chars:
-                return Finished(FinishReason.LENGTH, Usage(0, 0))
+                return FinishReason.LENGTH
         raise ProviderBroken("the answer ended without an end")
+
+    def _ms_since_asked(self) -> int:
+        return round((self.needs.clock.monotonic() - self.asked) * 1000)
 
     # ------------------------------------------------------------ the end
 
-    def _done(
-        self, reason: FinishReason, usage: Usage, model: str = ""
-    ) -> Callable[[], Done | Failed]:
-        # Where the provider did not tell the tokens, nobody knows what they cost.
-        given, made = usage.prompt_tokens, usage.completion_tokens
-        cost = self.needs.price(model, given or 0, made or 0) if given or made else None
-
+    def _done(self, reason: FinishReason) -> Callable[[], Done | Failed]:
         def done() -> Done:
             end = self.turn.done(
                 finish_reason=reason,
-                usage=usage,
+                usage=self.spent.usage,
                 first_token_ms=self.first_token_ms,
-                duration_ms=round((self.needs.clock.monotonic() - self.began) * 1000),
+                duration_ms=self._ms_since_asked(),
                 metadata=self.job.request.metadata,
             )
-            return replace(end, cost_usd=cost)
+            return replace(end, cost_usd=self.spent.cost)
 
         return done
 

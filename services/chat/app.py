@@ -104,6 +104,7 @@ class ChatWorker:
             turns_per_minute=config.turns_per_minute,
             turn_timeout=config.turn_timeout,
             tries=config.tries,
+            patience=config.first_token_timeout,
             executions=EXECUTIONS,
             output_chars=config.max_output_tokens * 16,
         )
@@ -213,12 +214,14 @@ class ChatWorker:
             turn_id=str(request.turn_id),
             request=request,
             execution=uuid.uuid4().hex,
+            taken_at=delivery.taken_at,
             speech=speech_of(request, default=self.admission.speech),
         )
         with span("chat.turn", delivery.headers) as traced:
             deltas = self._deltas(delivery, job, traced)
             needs = answer.Dependencies(
                 conversations=self.conversations,
+                pages=self.conversations,
                 model=self.model.model_for(stop),
                 publish=deltas,
                 heard=self.heard,

@@ -13,7 +13,7 @@ from services.chat import conversation
 from services.chat.answer import GivenUp
 from services.chat.queue import Move, next_move
 from services.chat.request import speech_of, understand
-from services.chat.turn import Turn
+from services.chat.turn import Turn, seconds_since
 from shared.contract import AudioFailed, CancelRequest, SpeechRequest
 from shared.errors import Busy, Cancelled
 from shared.refuse import Refused, refuse
@@ -183,7 +183,8 @@ class _Handling:
     def _end_of_text(self, why: Busy | Cancelled) -> Done | Failed:
         turn = Turn(self.conversation_id, self.turn_id)
         if isinstance(why, Cancelled):
-            return turn.stopped(self.request.metadata)
+            waited = seconds_since(self.message.taken_at, self.needs.clock.utc())
+            return turn.stopped(self.request.metadata, duration_ms=round(waited * 1000))
         return turn.failed(why.as_error())
 
     def _end_of_voice(

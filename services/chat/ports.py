@@ -46,7 +46,7 @@ class Thought:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The model's own end of its answer."""
+    """The model's own end of its answer, with all the usage that was told."""
 
     reason: FinishReason
     usage: Usage
@@ -55,8 +55,14 @@ class Finished:
 class Model(Protocol):
     """A chat model, bound to one turn: it is stopped when the turn is."""
 
-    def answer(self, prompt: Prompt, *, until: float) -> AsyncIterator[Said | Thought | Finished]:
-        """The answer as it is made, `Finished` last; `until` is on the clock of `Clock.monotonic`.
+    def answer(
+        self, prompt: Prompt, *, until: float, patient_until: float = 0.0
+    ) -> AsyncIterator[Said | Thought | Usage | Finished]:
+        """The answer as it is made, `Finished` last.
+
+        `Usage` is what the provider has told of this answer so far. Both times are on the clock of
+        `Clock.monotonic`: `until` is the end of the turn; while the provider is known to be away,
+        it is not asked before `patient_until`.
 
         Raises:
             ProviderError: with what was said so far already given out.
@@ -91,6 +97,14 @@ class Conversations(Protocol):
         Raises:
             NatsError: lost too often, or not saved in time.
         """
+        ...
+
+
+class Pages(Protocol):
+    """The messages that a document has handed on to pages."""
+
+    async def page(self, conversation_id: str, number: int) -> Sequence[Message]:
+        """Oldest first; none where there is no such page. Raises NatsError."""
         ...
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from services.chat.request import messages_of
+from services.chat.tokens import PER_MESSAGE, tokens
 from shared.contract import HistoryMode, PromptMessage, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from services.chat.conversation import Conversation
     from shared.contract import ChatRequest, Message
 
-CHARS_PER_TOKEN: Final = 4  # a rough rule; the provider counts in its own way
+LEAST_ANSWER: Final = 256  # tokens; who has no room for these has no room for an answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,58 +41,110 @@ class Context:
     max_messages: int
     max_tokens: int  # of an answer
 
+    def halved(self, prompt: Prompt) -> Context | None:
+        """Half of what was asked there; None where that would be nothing any more.
 
-def prompt_for(
-    document: Conversation, request: ChatRequest, *, model: str, context: Context
-) -> Prompt:
-    """The system prompt, the newest messages that fit, and the request's own.
+        Messages are what is left away first; where there is one left, less room for the answer.
+        """
+        fixed = sum(message.role is Role.SYSTEM for message in prompt.messages) + 1
+        if len(prompt.messages) > fixed:
+            asked = sum(_size(message.content) for message in prompt.messages)
+            return replace(self, max_context_tokens=asked // 2)
+        answer = prompt.max_tokens or self.max_tokens
+        if answer > LEAST_ANSWER:
+            return replace(self, max_tokens=max(answer // 2, LEAST_ANSWER))
+        return None
 
-    The request's own messages are always in, whatever their size.
+
+class Asking:
+    """Collects what the model is asked: the request's own messages, then what was said before.
+
+    In are the system prompt and the user's words, whatever their size, and in front of these the
+    newest messages, one stretch without holes, for as long as they fit.
     """
-    return Prompt(
-        model=model,
-        messages=_messages(document, request, context),
-        temperature=request.temperature,
-        top_p=request.top_p,
-        max_tokens=min(request.max_tokens or context.max_tokens, context.max_tokens),
-        stop=request.stop,
-        seed=request.seed,
-        reasoning_effort=request.reasoning_effort,
-    )
+
+    def __init__(self, document: Conversation, request: ChatRequest, context: Context) -> None:
+        self._request, self._context = request, context
+        self._turn_id = document.turn.turn_id if document.turn else None
+        own = messages_of(request)
+        first = next(n for n, m in enumerate(own) if n == len(own) - 1 or m.role is not Role.SYSTEM)
+        system = _system(document, request, context)
+        self._head = [PromptMessage(Role.SYSTEM, system)] if system else []
+        self._own_head = own[:first]
+        self._newest: list[PromptMessage] = []  # the last one first
+        head = [*self._head, *self._own_head, own[-1]]
+        self._tokens = context.max_context_tokens - sum(_size(m.content) for m in head)
+        self._count = context.max_messages - len(self._own_head) - 1
+        self._full = False  # a message did not fit: no older one is wanted
+        self._has_past = request.history is not HistoryMode.NONE
+        self._pages = document.pages if self._has_past else 0  # that were not looked at
+        self._take(reversed(own[first:-1]))
+        self._kept_own = len(self._newest)
+        self._last = own[-1]
+        self._before(document.messages)
+
+    @property
+    def next_page(self) -> int | None:
+        """The page whose messages may still fit; the newest one has the highest number."""
+        room = self._tokens > 0 and self._count > 0 and not self._full
+        return self._pages if self._pages and room else None
+
+    def _before(self, messages: Sequence[Message]) -> None:
+        if self._has_past and not self._full:
+            self._take(
+                PromptMessage(m.role, m.content)
+                for m in reversed(messages)
+                if m.turn_id != self._turn_id
+            )
+
+    def page(self, messages: Sequence[Message]) -> None:
+        """`next_page`, in front of all that is here."""
+        self._pages -= 1
+        self._before(messages)
+
+    def _take(self, newest_first: Iterable[PromptMessage]) -> None:
+        for message in newest_first:
+            self._tokens -= _size(message.content)
+            self._count -= 1
+            if self._tokens < 0 or self._count < 0:
+                self._full = True
+                return
+            self._newest.append(message)
+
+    def prompt(self, model: str) -> Prompt:
+        request, context = self._request, self._context
+        return Prompt(
+            model=model,
+            messages=self._messages(),
+            temperature=request.temperature,
+            top_p=request.top_p,
+            max_tokens=min(request.max_tokens or context.max_tokens, context.max_tokens),
+            stop=request.stop,
+            seed=request.seed,
+            reasoning_effort=request.reasoning_effort,
+        )
+
+    def _messages(self) -> list[PromptMessage]:
+        newest = list(self._newest)
+        # An answer whose question was left away: models expect the user to begin. A greeting that
+        # opens the conversation has none.
+        cut = self._full or self._pages > 0
+        while cut and newest and newest[-1].role is Role.ASSISTANT:
+            newest.pop()
+        own = min(self._kept_own, len(newest))
+        past, own_messages = newest[own:][::-1], newest[:own][::-1]
+        return [*self._head, *past, *self._own_head, *own_messages, self._last]
 
 
-def _messages(
-    document: Conversation, request: ChatRequest, context: Context
-) -> list[PromptMessage]:
-    system = request.system or document.system or context.system
-    own = messages_of(request)
-    size = len(system) + sum(len(message.content) for message in own)
-    past = _newest(
-        _before(document, request),
-        characters=context.max_context_tokens * CHARS_PER_TOKEN - size,
-        count=context.max_messages - len(own),
-    )
-    head = [PromptMessage(Role.SYSTEM, system)] if system else []
-    return [*head, *past, *own]
-
-
-def _before(document: Conversation, request: ChatRequest) -> Sequence[Message]:
-    """What was said before the turn under way."""
+def _system(document: Conversation, request: ChatRequest, context: Context) -> str:
+    """An empty one is none, and hides those behind it."""
     if request.history is HistoryMode.NONE:
-        return ()
-    turn_id = document.turn.turn_id if document.turn else None
-    return [message for message in document.messages if message.turn_id != turn_id]
+        return request.system or ""
+    for given in (request.system, document.system):
+        if given is not None:
+            return given
+    return context.system
 
 
-def _newest(past: Sequence[Message], *, characters: int, count: int) -> list[PromptMessage]:
-    """One stretch without holes, in its order, that a user's message begins."""
-    kept: list[PromptMessage] = []
-    for message in reversed(past):
-        characters -= len(message.content)
-        if characters < 0 or len(kept) >= count:
-            break
-        kept.append(PromptMessage(message.role, message.content))
-    # An answer without its question would stand first: models expect the user to begin.
-    while kept and kept[-1].role is Role.ASSISTANT:
-        kept.pop()
-    return kept[::-1]
+def _size(text: str) -> int:
+    return tokens(text) + PER_MESSAGE

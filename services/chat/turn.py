@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from shared.contract import (
@@ -18,6 +19,14 @@ from shared.contract import (
 
 if TYPE_CHECKING:
     from shared.contract import Error
+
+
+def seconds_since(taken_at: datetime, now: str) -> float:
+    """How long ago the stream took a request; `now` is RFC 3339.
+
+    The clocks are those of two machines: nobody has waited for less than nothing.
+    """
+    return max(0.0, (datetime.fromisoformat(now) - taken_at).total_seconds())
 
 
 class State(enum.Enum):
@@ -129,8 +138,8 @@ class Turn:
             metadata=metadata,
         )
 
-    def stopped(self, metadata: dict[str, str]) -> Done:
-        """Stopped by the user before it began."""
+    def stopped(self, metadata: dict[str, str], *, duration_ms: int) -> Done:
+        """Stopped by the user before it began: no model was asked, so none told its usage."""
         seq = self._number(Step.REFUSE)
         return Done(
             self.conversation_id,
@@ -139,9 +148,9 @@ class Turn:
             seq,
             finish_reason=FinishReason.CANCELLED,
             text="",
-            usage=Usage(0, 0),
+            usage=Usage(None, None),
             first_token_ms=None,
-            duration_ms=0,
+            duration_ms=duration_ms,
             metadata=metadata,
         )
 

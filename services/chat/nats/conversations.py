@@ -76,10 +76,14 @@ class NatsConversations:
     async def messages(self, conversation_id: str, document: Conversation) -> list[Message]:
         """All of the conversation's messages, those on pages first."""
         found: list[Message] = []
-        for page in range(1, document.pages + 1):
-            data = (await self._bucket.get(f"{conversation_id}.{page}")).value
-            found += [] if data is None else _decode_page(data)
+        for number in range(1, document.pages + 1):
+            found += await self.page(conversation_id, number)
         return found + document.messages
+
+    async def page(self, conversation_id: str, number: int) -> list[Message]:
+        """Implements Pages."""
+        data = (await self._bucket.get(f"{conversation_id}.{number}")).value
+        return [] if data is None else _decode_page(data)
 
     async def erase(self, conversation_id: str) -> None:
         """Removes document and pages."""

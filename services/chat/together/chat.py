@@ -1,7 +1,7 @@
 """Model over the provider's streamed chat completions.
 
-The SDK makes the request (auth, base URL, connection pool); the lines of the stream are decoded by
-sse.py, since a validated object for each token costs more than all the rest of its way.
+The SDK makes the request (auth, connection pool); the lines of the stream are decoded by sse.py,
+since a validated object for each token costs more than all the rest of its way.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import httpx
 import together
 
 from services.chat.ports import Finished, Said, Thought
+from services.chat.together.endpoint import Endpoint, UsageAsked
+from services.chat.together.refusal import knows_no_stream_options, refused
 from services.chat.together.sse import ChatStream
 from shared.errors import (
     Cancelled,
@@ -23,17 +25,22 @@ from shared.errors import (
     ProviderBroken,
     ProviderOverloaded,
     ProviderStalled,
-    from_status,
 )
+from shared.process.gate import Gates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping
 
     from services.chat.prompt import Prompt
+    from shared.contract import Usage
     from shared.errors import ProviderError
     from shared.process.cancel import CancelToken
+    from shared.process.gate import Gate
 
 CONNECTIONS: Final = 256
+URL_HEADER: Final = "Parley-Url"  # never leaves the process
+NOT_HERE: Final = frozenset({404, 405})
+SERVER_ERROR: Final = 500  # this status and those above: nobody is there who could answer
 
 
 class TogetherChat:
@@ -49,10 +56,12 @@ class TogetherChat:
         token_timeout: float,
     ) -> None:
         self.first_token_timeout, self.token_timeout = first_token_timeout, token_timeout
-        # The SDK adds /v1 by itself to a base URL; the setting has it, as the endpoint is written.
+        self.gates = Gates()
+        self.endpoint = Endpoint(base_url)
+        self.usage = UsageAsked(self.endpoint)
         self._client = together.AsyncTogether(
             api_key=api_key,
-            base_url=base_url.rstrip("/").removesuffix("/v1"),
+            base_url=base_url,
             max_retries=0,  # the turn retries: it knows what was said, and for how long it may
             timeout=httpx.Timeout(None, connect=connect_timeout, pool=connect_timeout),
             http_client=together.DefaultAsyncHttpxClient(
@@ -60,7 +69,8 @@ class TogetherChat:
                     max_connections=CONNECTIONS,
                     max_keepalive_connections=CONNECTIONS,
                     keepalive_expiry=30,
-                )
+                ),
+                event_hooks={"request": [_direct]},
             ),
         )
         # The SDK imports its resources when they are first used: 0.3 s off the first turn.
@@ -72,7 +82,7 @@ class TogetherChat:
     async def close(self) -> None:
         await self._client.close()
 
-    def request(self, prompt: Prompt) -> Any:
+    def request(self, prompt: Prompt, url: str, *, ask_usage: bool) -> Any:
         """An async context manager: the response, its body not yet read."""
         optional = {
             "temperature": prompt.temperature,
@@ -83,11 +93,17 @@ class TogetherChat:
             "reasoning_effort": prompt.reasoning_effort,
         }
         given: dict[str, Any] = {k: v for k, v in optional.items() if v is not None}
+        if ask_usage:
+            given["extra_body"] = {"stream_options": {"include_usage": True}}
         messages: list[Any] = [
             {"role": m.role.value, "content": m.content} for m in prompt.messages
         ]
         return self._client.chat.completions.with_streaming_response.create(
-            model=prompt.model, messages=messages, stream=True, **given
+            model=prompt.model,
+            messages=messages,
+            stream=True,
+            extra_headers={URL_HEADER: url},
+            **given,
         )
 
 
@@ -114,15 +130,16 @@ class TurnModel:
             raise ProviderBroken(f"the stream broke: {type(exc).__name__}") from exc
 
     async def answer(
-        self, prompt: Prompt, *, until: float
-    ) -> AsyncIterator[Said | Thought | Finished]:
+        self, prompt: Prompt, *, until: float, patient_until: float = 0.0
+    ) -> AsyncIterator[Said | Thought | Usage | Finished]:
         if self._stop.cancelled:
             raise Cancelled
         if time.monotonic() >= until:
             raise DeadlineExceeded("the turn took too long")
-        first = min(until, time.monotonic() + self._chat.first_token_timeout)
-        manager = self._chat.request(prompt)
-        response = await self._open(manager, until)
+        gate = self._chat.gates.of(prompt.model)
+        await self._stop.guard(gate.enter(min(patient_until, until)))
+        first = time.monotonic() + self._chat.first_token_timeout
+        manager, response = await self._open(prompt, gate, until)
         stream = ChatStream()
         try:
             body = response.http_response.aiter_bytes()
@@ -137,6 +154,8 @@ class TurnModel:
                     said = True
                     yield part
             for last in stream.finish():
+                if isinstance(last, Finished):
+                    self._chat.usage.finished(last.usage)
                 yield last
         finally:
             # Closing tells the provider to stop; it must not hang on a dead connection.
@@ -144,30 +163,77 @@ class TurnModel:
                 async with asyncio.timeout(1):
                     await manager.__aexit__(None, None, None)
 
-    async def _open(self, manager: Any, until: float) -> Any:
+    async def _open(self, prompt: Prompt, gate: Gate, until: float) -> tuple[Any, Any]:
+        """The response and its context manager; asked again in the form that the endpoint takes."""
+        chat = self._chat
+        urls, ask_usage, refused_to_tell = list(chat.endpoint.urls), chat.usage.wanted, False
+        while True:
+            manager = chat.request(prompt, urls[0], ask_usage=ask_usage)
+            try:
+                response = await self._ask(manager, gate, until)
+            except together.APIStatusError as exc:
+                if exc.status_code in NOT_HERE and len(urls) > 1:
+                    del urls[0]
+                elif (
+                    ask_usage
+                    and not chat.usage.taken
+                    and knows_no_stream_options(exc.status_code, str(exc.body))
+                ):
+                    ask_usage, refused_to_tell = False, True
+                else:
+                    raise _translate(exc) from exc
+            else:
+                chat.endpoint.settle(urls[0])
+                chat.usage.answered(asked=ask_usage, refused=refused_to_tell)
+                return manager, response
+
+    async def _ask(self, manager: Any, gate: Gate, until: float) -> Any:
         try:
-            return await self._within(
+            response = await self._within(
                 manager.__aenter__(), self._chat.first_token_timeout, until, "an answer"
             )
         except together.APIStatusError as exc:
-            raise _translate(exc) from exc
+            if exc.status_code >= SERVER_ERROR:
+                gate.failed()
+            else:
+                gate.succeeded()
+            raise
         except together.APITimeoutError as exc:
+            gate.failed()
             raise ProviderOverloaded("the provider did not take the connection in time") from exc
         except together.APIConnectionError as exc:
+            gate.failed()
             cause = exc.__cause__ or exc
             raise ProviderOverloaded(f"no connection: {type(cause).__name__}") from exc
         except together.TogetherError as exc:
             raise ProviderBroken(type(exc).__name__) from exc
+        except BaseException:  # stopped, or too late: that says nothing of the endpoint
+            gate.left()
+            raise
+        gate.succeeded()
+        return response
+
+
+async def _direct(request: httpx.Request) -> None:
+    """The SDK adds /v1 to a base URL by itself; the setting is used as it is written."""
+    request.url = httpx.URL(request.headers.pop(URL_HEADER))
 
 
 def _translate(exc: together.APIStatusError) -> ProviderError:
-    message = f"the provider answered {exc.status_code}"
+    message, kind = f"the provider answered {exc.status_code}", ""
     body = exc.body
     if isinstance(body, dict):
         inner = body.get("error", body)
-        if isinstance(inner, dict) and isinstance(inner.get("message"), str):
-            message += f": {inner['message'][:300]}"
-    return from_status(exc.status_code, message, wait=asked_wait(exc.response.headers))
+        if isinstance(inner, str):
+            inner = {"message": inner}
+        if isinstance(inner, dict):
+            kind = f"{inner.get('type', '')} {inner.get('code', '')}"
+            said = inner.get("message") or inner.get("detail")
+            message += f": {said[:300]}" if isinstance(said, str) else ""
+    elif isinstance(body, str) and body:
+        message += f": {body[:300]}"
+    wait = asked_wait(exc.response.headers)
+    return refused(exc.status_code, message, kind, wait=wait)
 
 
 def asked_wait(headers: Mapping[str, str]) -> float | None:

@@ -9,8 +9,10 @@ import msgspec
 from msgspec import Struct
 
 from services.chat.ports import Finished, Said, Thought
+from services.chat.thinking import Thinking
+from services.chat.together.refusal import refused
 from shared.contract import FinishReason, Usage
-from shared.errors import ProviderBroken, ProviderError, from_status
+from shared.errors import ProviderBroken, ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,14 +32,17 @@ class _Choice(Struct):
 
 
 class _Usage(Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class _Chunk(Struct):
-    """Only what is used: the rest (seeds beyond 2^53, token ids) is not even decoded."""
+    """Only what is used: the rest (seeds beyond 2^53, token ids) is not even decoded.
 
-    choices: list[_Choice] = []
+    Each part may be null: endpoints write that where they have nothing to say.
+    """
+
+    choices: list[_Choice | None] | None = None
     usage: _Usage | None = None
     error: Any = None
 
@@ -92,7 +97,8 @@ class ChatStream:
         self._rest = b""
         self._state = State.SILENT
         self._reason = FinishReason.STOP
-        self._usage = Usage(0, 0)
+        self._usage = Usage(None, None)
+        self._thinking = Thinking()
 
     @property
     def over(self) -> bool:
@@ -102,7 +108,7 @@ class ChatStream:
     def _step(self, step: Step) -> None:
         self._state = NEXT[self._state, step]
 
-    def feed(self, data: bytes) -> Iterator[Said | Thought]:
+    def feed(self, data: bytes) -> Iterator[Said | Thought | Usage]:
         """Raises ProviderError for an error inside the stream, or a chunk that is broken."""
         if b"\n" not in data:
             self._rest += data
@@ -113,7 +119,7 @@ class ChatStream:
         if len(self._rest) > MAX_LINE:
             raise ProviderBroken("a line of the stream is too long")
 
-    def _line(self, line: bytes) -> Iterator[Said | Thought]:
+    def _line(self, line: bytes) -> Iterator[Said | Thought | Usage]:
         if self.over:
             return
         if not line.startswith(b"data:"):
@@ -126,29 +132,43 @@ class ChatStream:
         elif body.startswith(b"{"):  # anything else is no chunk: no words are lost with it
             yield from self._chunk(body)
 
-    def _chunk(self, body: bytes) -> Iterator[Said | Thought]:
+    def _chunk(self, body: bytes) -> Iterator[Said | Thought | Usage]:
         try:
             chunk = _decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             raise ProviderBroken("a chunk of the answer cannot be read") from exc
         if chunk.error:
             raise _error_in_stream(chunk.error)
-        if chunk.usage is not None:
-            self._usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
-        for choice in chunk.choices[:1]:
-            delta = choice.delta
-            if delta is not None:
-                thought = delta.reasoning or delta.reasoning_content
-                if thought:
-                    yield Thought(thought)
-                if delta.content:
-                    self._step(Step.WORD)
-                    yield Said(delta.content)
+        choice = chunk.choices[0] if chunk.choices else None
+        if choice is not None:
+            if choice.delta is not None:
+                yield from self._delta(choice.delta)
             if choice.finish_reason:
                 self._step(Step.FINISH)
                 self._reason = _REASONS.get(choice.finish_reason, FinishReason.STOP)
+        if chunk.usage is not None:
+            yield from self._told(chunk.usage)
 
-    def finish(self) -> Iterator[Said | Thought | Finished]:
+    def _delta(self, delta: _Delta) -> Iterator[Said | Thought]:
+        thought = delta.reasoning or delta.reasoning_content
+        if thought:
+            yield Thought(thought)
+        if delta.content:
+            self._step(Step.WORD)
+            yield from self._thinking.feed(delta.content)
+
+    def _told(self, usage: _Usage) -> Iterator[Usage]:
+        """What is told later counts for all that was told before; null takes nothing back."""
+        before = self._usage
+        given, made = usage.prompt_tokens, usage.completion_tokens
+        self._usage = Usage(
+            before.prompt_tokens if given is None else given,
+            before.completion_tokens if made is None else made,
+        )
+        if self._usage != before:
+            yield self._usage
+
+    def finish(self) -> Iterator[Said | Thought | Usage | Finished]:
         """To be called at the end of the body: what its last line still says, then the end.
 
         Raises ProviderBroken when the answer was cut off.
@@ -156,21 +176,28 @@ class ChatStream:
         yield from self._line(self._rest)  # a last line without its newline
         if self._state in _BROKEN:
             raise ProviderBroken(_BROKEN[self._state])
+        yield from self._thinking.finish()
         yield Finished(self._reason, self._usage)
+
+
+# What an error's type and code mean; the first of these that is among them decides.
+_STATUS_BY_WORDS: Final = {
+    **{str(status): status for status in (429, 503, 401, 400, 402, 403, 404)},
+    "context_length": 400,
+    "limit": 429,
+    "overloaded": 503,
+    "unavailable": 503,
+    "server_error": 503,
+    "invalid": 400,
+}
 
 
 def _error_in_stream(error: object) -> ProviderError:
     if not isinstance(error, dict):
         return ProviderBroken("the stream ended with an error")
-    message = str(error.get("message", "the stream ended with an error"))[:300]
+    message = str(error.get("message") or "the stream ended with an error")[:300]
     kind = f"{error.get('type', '')} {error.get('code', '')}"
-    for status in (429, 503, 401, 400, 402, 403, 404):
-        if str(status) in kind:
-            return from_status(status, message)
-    if "limit" in kind:
-        return from_status(429, message)
-    if "overloaded" in kind or "unavailable" in kind or "server_error" in kind:
-        return from_status(503, message)
-    if "invalid" in kind:
-        return from_status(400, message)
+    for words, status in _STATUS_BY_WORDS.items():
+        if words in kind:
+            return refused(status, message, kind)
     return ProviderBroken(message)

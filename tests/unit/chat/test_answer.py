@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,8 +12,8 @@ from msgspec import structs
 from services.chat import conversation
 from services.chat.answer import Dependencies, GivenUp, Job, Rules, answer
 from services.chat.conversation import Conversation
-from services.chat.ports import Finished, Thought
-from services.chat.prompt import Context
+from services.chat.ports import Finished, Said, Thought
+from services.chat.prompt import Context, Prompt
 from services.chat.request import speech_of
 from shared.contract import (
     ChatRequest,
@@ -21,6 +22,7 @@ from shared.contract import (
     Failed,
     FinishReason,
     HistoryMode,
+    Message,
     PromptMessage,
     Reasoning,
     Role,
@@ -32,6 +34,7 @@ from shared.contract import (
 )
 from shared.errors import (
     Cancelled,
+    ContextTooLong,
     DeadlineExceeded,
     Internal,
     NatsError,
@@ -46,10 +49,18 @@ from shared.errors import (
     Superseded,
 )
 from shared.nats.documents import AMEND_TRIES
-from tests.fakes import STOP, Clock, MemoryConversations, Published, ScriptedModel, SteadyVoice
+from tests.fakes import (
+    STOP,
+    Clock,
+    MemoryConversations,
+    MemoryPages,
+    Published,
+    ScriptedModel,
+    SteadyVoice,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from tests.fakes import Step
 
@@ -60,9 +71,11 @@ RULES = Rules(
     turns_per_minute=0,
     turn_timeout=90,
     tries=3,
+    patience=0,
     executions=5,
     output_chars=1_000,
 )
+TALK = (Role.USER, Role.ASSISTANT)
 WORDS: list[Step] = ["The ", "sea ", "breathes.", STOP]
 
 
@@ -78,6 +91,8 @@ class Bench:
     spoken: SteadyVoice = field(default_factory=SteadyVoice)
     heard_ms: int | None = None
     executions: int = 0
+    taken_at: datetime = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+    pages: MemoryPages = field(default_factory=MemoryPages)
 
     def __post_init__(self) -> None:
         self.conversations = MemoryConversations(self.journal)
@@ -97,10 +112,12 @@ class Bench:
             turn_id=turn_id,
             request=asked,
             execution=f"e{self.executions}",
+            taken_at=self.taken_at,
             speech=speech_of(asked, default=voice),
         )
         needs = Dependencies(
             conversations=self.conversations,
+            pages=self.pages,
             model=self.model,
             publish=self.published,
             heard=self.spoken,
@@ -247,6 +264,22 @@ async def test_the_time_of_the_first_word_and_of_the_whole_are_told() -> None:
     assert (end.first_token_ms, end.duration_ms) == (500, 750)
 
 
+async def test_times_count_from_the_request_s_time_in_the_stream() -> None:
+    bench = Bench([WORDS])
+    bench.taken_at -= timedelta(seconds=7)
+    end = done(await bench.run())
+
+    assert (end.first_token_ms, end.duration_ms) == (7_000, 7_000)
+
+
+async def test_times_are_never_negative_whatever_the_clocks_say() -> None:
+    bench = Bench([WORDS])
+    bench.taken_at += timedelta(seconds=7)
+    end = done(await bench.run())
+
+    assert (end.first_token_ms, end.duration_ms) == (0, 0)
+
+
 async def test_an_empty_completion_is_done_and_adds_no_message() -> None:
     bench = Bench([[STOP]])
     end = done(await bench.run())
@@ -322,7 +355,7 @@ async def test_a_turn_without_history_leaves_none() -> None:
     await bench.run("t1")
     await bench.run("t2", content="Psst", history=HistoryMode.NONE)
 
-    assert [message.content for message in bench.model.prompts[1].messages] == ["Be kind.", "Psst"]
+    assert [message.content for message in bench.model.prompts[1].messages] == ["Psst"]
     assert bench.history == [("user", "What is a tide?"), ("assistant", "The sea breathes.")]
 
 
@@ -449,6 +482,188 @@ async def test_a_failed_turn_leaves_its_question_and_no_answer() -> None:
     ]
 
 
+# ---------------------------------------------------------------- away for a while
+
+
+PATIENT = replace(RULES, patience=15)
+
+
+class Away:
+    """A model that is away until a moment of the clock, however often it is asked."""
+
+    def __init__(self, clock: Clock, until: float, *first: Sequence[Step]) -> None:
+        self.clock, self.back = clock, until
+        self.first = list(first)
+        self.prompts: list[Prompt] = []
+        self.patience: list[float] = []
+        self.error: ProviderError = ProviderOverloaded("nobody is there")
+
+    async def answer(
+        self, prompt: Prompt, *, until: float, patient_until: float = 0.0
+    ) -> AsyncIterator[Said | Thought | Usage | Finished]:
+        self.prompts.append(prompt)
+        self.patience.append(patient_until)
+        if not self.first and self.clock.seconds < self.back:
+            raise self.error
+        for step in self.first.pop(0) if self.first else WORDS:
+            if isinstance(step, Exception):
+                raise step
+            yield Said(step) if isinstance(step, str) else step  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("error", [ProviderOverloaded("no connection"), ProviderRateLimited("x")])
+@pytest.mark.parametrize("first", [[], [["The ", ProviderBroken("cut")]]], ids=["before", "mid"])
+async def test_a_provider_that_is_away_for_ten_seconds_costs_no_turn(
+    error: ProviderError, first: list[list[Step]]
+) -> None:
+    bench = Bench(rules=PATIENT)
+    away = Away(bench.clock, 1010.0, *first)
+    away.error = error
+    bench.model = away  # type: ignore[assignment]
+    end = done(await bench.run())
+
+    assert end.text == bench.published.read == "The sea breathes."
+    assert end.attempt == 1 + len(first)
+    assert max(bench.clock.pauses) == 1.0  # half of two seconds: the clock's dice
+    assert len(away.prompts) < 20
+
+
+async def test_a_provider_that_stays_away_is_given_up_at_the_first_token_s_deadline() -> None:
+    bench = Bench(rules=PATIENT)
+    bench.model = Away(bench.clock, 9999.0)  # type: ignore[assignment]
+    end = failed(await bench.run())
+
+    assert end.error.code is Code.PROVIDER_OVERLOADED
+    assert 15 <= bench.clock.seconds - 1000 < 17.5
+
+
+async def test_after_words_were_heard_there_is_the_same_patience_again() -> None:
+    bench = Bench(rules=PATIENT)
+
+    def wait() -> None:
+        bench.clock.seconds += 20
+
+    bench.model = ScriptedModel(["The ", wait, ProviderBroken("cut")], WORDS)
+    done(await bench.run())
+
+    assert bench.model.patience == [1015.0, 1035.0]
+
+
+async def test_what_was_said_stays_until_the_next_attempt_has_something_to_say() -> None:
+    bench = Bench(rules=PATIENT)
+    seen: list[tuple[int, str]] = []
+    bench.clock.on_pause = lambda: seen.append(
+        (bench.published.events[-1].attempt, bench.published.read)
+    )
+    bench.model = Away(  # type: ignore[assignment]
+        bench.clock, 1010.0, ["The ", ProviderBroken("cut")]
+    )
+    done(await bench.run())
+
+    assert len(seen) > 3
+    assert set(seen) == {(1, "The ")}
+    assert [e.attempt for e in bench.published.events if isinstance(e, Started)] == [1, 2]
+
+
+async def test_what_was_said_stays_where_the_next_attempt_never_comes() -> None:
+    bench = Bench([["The ", ProviderBroken("cut")], *[[ProviderOverloaded()]] * 3])
+    end = failed(await bench.run())
+
+    assert (end.attempt, end.seq) == (1, 2)
+    assert bench.published.read == "The "
+
+
+async def test_with_a_fallback_nobody_waits_for_the_first_model_to_come_back() -> None:
+    rules = replace(PATIENT, fallback_model="second/model")
+    bench = Bench([[ProviderOverloaded()]] * 3 + [WORDS], rules=rules)
+    done(await bench.run())
+
+    assert [p.model for p in bench.model.prompts] == ["first/model"] * 3 + ["second/model"]
+
+
+# ---------------------------------------------------------------- more than the model can read
+
+
+async def test_what_is_too_long_for_the_model_is_asked_again_with_half() -> None:
+    said: list[list[Step]] = [["x" * 400, STOP] for _ in range(4)]
+    too_long = ContextTooLong("maximum context length is 100 tokens")
+    bench = Bench([*said, [too_long], [too_long], WORDS])
+    for number in range(4):
+        await bench.run(f"h{number}", content="Go on.")
+    end = done(await bench.run("t9"))
+    sizes = [len(prompt.messages) for prompt in bench.model.prompts[4:]]
+
+    assert end.text == "The sea breathes."
+    assert sizes == [10, 4, 2]
+    assert bench.clock.pauses == []
+    assert end.attempt == 1
+
+
+async def test_a_conversation_is_never_stuck_by_what_is_too_long() -> None:
+    too_long = ContextTooLong("too long")
+    bench = Bench([WORDS, *[[too_long]] * 20])
+    await bench.run("t1")
+    end = failed(await bench.run("t2"))
+
+    assert end.error.code is Code.PROVIDER_REFUSED
+    assert [m.role for m in bench.model.prompts[-1].messages] == [Role.SYSTEM, Role.USER]
+    assert len(bench.model.prompts) < 10
+
+    bench.model = ScriptedModel(WORDS)
+    assert done(await bench.run("t3")).text == "The sea breathes."
+
+
+async def test_the_answer_s_room_shrinks_where_there_is_one_message_left() -> None:
+    context = replace(RULES.context, max_tokens=4_096)
+    bench = Bench(
+        [[ContextTooLong()], [ContextTooLong()], WORDS], rules=replace(RULES, context=context)
+    )
+    done(await bench.run())
+
+    assert [p.max_tokens for p in bench.model.prompts] == [4_096, 2_048, 1_024]
+
+
+async def test_what_is_too_long_for_one_model_the_fallback_may_read() -> None:
+    bench = Bench([[ContextTooLong()], WORDS], rules=replace(RULES, fallback_model="second/model"))
+    done(await bench.run())
+
+    assert [p.model for p in bench.model.prompts] == ["first/model", "second/model"]
+
+
+# ---------------------------------------------------------------- messages on pages
+
+
+async def test_messages_on_pages_are_asked_too_as_far_as_they_fit() -> None:
+    bench = Bench([WORDS, WORDS])
+    await bench.run("t1")
+    pages = [
+        [Message(f"p{n}.{m}", role, f"{n}.{m}", f"p{n}", "") for m, role in enumerate(TALK)]
+        for n in range(1, 4)
+    ]
+    bench.pages = MemoryPages(*pages)
+    bench.conversations.put("c1", structs.replace(bench.document, pages=3))
+    bench.rules = replace(RULES, context=replace(RULES.context, max_messages=6))
+    await bench.run("t2")
+
+    assert [m.content for m in bench.model.prompts[1].messages] == [
+        "Be kind.",
+        "3.0",
+        "3.1",
+        "What is a tide?",
+        "The sea breathes.",
+        "What is a tide?",
+    ]
+    assert bench.pages.asked == [3, 2]
+
+
+async def test_a_small_history_reads_no_page() -> None:
+    bench = Bench([WORDS, WORDS])
+    await bench.run("t1")
+    await bench.run("t2")
+
+    assert bench.pages.asked == []
+
+
 # ---------------------------------------------------------------- another model
 
 
@@ -519,7 +734,7 @@ async def test_the_tokens_cost_what_the_model_that_answered_takes() -> None:
 @pytest.mark.parametrize(
     ("words", "model"),
     [
-        (["Yes.", Finished(FinishReason.STOP, Usage(0, 0))], "first/model"),
+        (["Yes.", Finished(FinishReason.STOP, Usage(None, None))], "first/model"),
         (["Ye", Cancelled()], "first/model"),
         (WORDS, "free/model"),
     ],
@@ -527,6 +742,39 @@ async def test_the_tokens_cost_what_the_model_that_answered_takes() -> None:
 )
 async def test_what_nobody_knows_has_no_cost(words: list[Step], model: str) -> None:
     assert done(await Bench([words]).run(model=model)).cost_usd is None
+
+
+async def test_tokens_of_all_tries_are_added_each_at_its_model_s_price() -> None:
+    scripts: list[list[Step]] = [
+        ["The ", Usage(5, 1), Usage(5, 2), ProviderBroken("cut")],
+        [ProviderOverloaded()],
+        WORDS,
+    ]
+    end = done(await Bench(scripts).run())
+
+    assert end.usage == Usage(12, 5)
+    assert end.cost_usd == pytest.approx(12 + 50)
+
+
+async def test_what_the_provider_did_not_tell_is_not_known() -> None:
+    told = Finished(FinishReason.STOP, Usage(7, None))
+
+    assert done(await Bench([["a", told]]).run()).usage == Usage(7, None)
+
+
+@pytest.mark.parametrize(
+    ("script", "usage"),
+    [
+        (["a", Cancelled()], Usage(None, None)),
+        (["a", Usage(7, 1), Cancelled()], Usage(7, 1)),
+        (["x" * 1001, Usage(7, 1), STOP], Usage(None, None)),
+        ([Usage(7, 1), "x" * 1001, STOP], Usage(7, 1)),
+    ],
+)
+async def test_a_turn_that_is_cut_tells_the_usage_that_was_told_until_then(
+    script: list[Step], usage: Usage
+) -> None:
+    assert done(await Bench([script]).run()).usage == usage
 
 
 async def test_where_the_fallback_fails_too_the_turn_fails() -> None:
@@ -700,7 +948,7 @@ async def test_who_is_replaced_before_the_next_attempt_publishes_nothing_more() 
         await bench.run()
 
     assert bench.seqs == [(1, 0), (1, 1)]
-    assert len(bench.model.prompts) == 1
+    assert len(bench.model.prompts) == 2
 
 
 @pytest.mark.parametrize("events", [0, 1, 2])

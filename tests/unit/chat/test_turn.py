@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
-from services.chat.turn import NEXT, State, Step, Turn
+from services.chat.turn import NEXT, State, Step, Turn, seconds_since
 from shared.contract import Done, Failed, FinishReason, Reasoning, Started, Text, Usage
 from shared.errors import Busy
 
@@ -132,11 +133,12 @@ def test_a_turn_may_fail_after_it_started() -> None:
 
 
 def test_a_turn_stopped_before_it_starts_is_done_and_empty() -> None:
-    stopped = Turn("c1", "t1").stopped({"a": "b"})
+    stopped = Turn("c1", "t1").stopped({"a": "b"}, duration_ms=70)
 
     assert stopped.finish_reason is FinishReason.CANCELLED
     assert (stopped.text, stopped.seq, stopped.metadata) == ("", 0, {"a": "b"})
-    assert stopped.usage == Usage(0, 0)
+    assert stopped.usage == Usage(None, None)
+    assert stopped.duration_ms == 70
 
 
 # ---------------------------------------------------------------- the table
@@ -162,7 +164,7 @@ STEPS: dict[Step, Callable[[Turn], object]] = {
     Step.START: start,
     Step.SAY: say,
     Step.END: end,
-    Step.REFUSE: lambda turn: turn.stopped({}),
+    Step.REFUSE: lambda turn: turn.stopped({}, duration_ms=0),
 }
 
 
@@ -181,3 +183,15 @@ def test_nothing_follows_an_end() -> None:
     assert not [step for (before, step) in NEXT if before is State.ENDED]
     with pytest.raises(KeyError):
         over().failed(ERROR)
+
+
+@pytest.mark.parametrize(
+    ("now", "seconds"),
+    [
+        ("2026-01-02T03:04:05.000Z", 0.0),
+        ("2026-01-02T03:04:07.250Z", 2.25),
+        ("2026-01-02T03:03:00.000Z", 0.0),
+    ],
+)
+def test_nobody_has_waited_for_less_than_nothing(now: str, seconds: float) -> None:
+    assert seconds_since(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), now) == seconds

@@ -97,3 +97,18 @@ def test_ten_seconds_away_cost_few_knocks_however_many_wait(breaker: Breaker) ->
                 breaker.failed(now)
 
     assert knocks <= 10
+
+
+def test_a_probe_that_was_left_is_followed_by_another_at_once(breaker: Breaker) -> None:
+    open_it(breaker)
+    assert breaker.wait(0.25) == 0
+    breaker.left(0.3)
+
+    assert breaker.wait(0.3) == 0
+    assert breaker.wait(0.3) > 0
+
+
+def test_who_leaves_while_all_is_well_changes_nothing(breaker: Breaker) -> None:
+    breaker.left(1.0)
+
+    assert breaker.state is State.CLOSED

@@ -26,10 +26,10 @@ def test_pauses_double_and_stop_at_the_longest() -> None:
     assert list(islice(pauses, 7)) == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
 
 
-def test_the_provider_is_left_alone_for_eight_seconds_at_most() -> None:
+def test_the_provider_is_left_alone_for_two_seconds_at_most() -> None:
     ceilings = [PROVIDER.ceiling(failures) for failures in range(1, 9)]
 
-    assert ceilings == [0.25, 0.5, 1, 2, 4, 8, 8, 8]
+    assert ceilings == [0.25, 0.5, 1, 2, 2, 2, 2, 2]
 
 
 def test_the_pause_scatters_up_to_the_ceiling() -> None:

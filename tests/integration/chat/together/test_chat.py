@@ -13,7 +13,7 @@ from local.together.emulator import Emulator
 from services.chat.ports import Finished, Said, Thought
 from services.chat.prompt import Prompt
 from services.chat.together.chat import TogetherChat
-from shared.contract import FinishReason, PromptMessage, Role
+from shared.contract import FinishReason, PromptMessage, Role, Usage
 from shared.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -36,7 +36,9 @@ pytestmark = pytest.mark.timeout(30)
 KEY = "key-that-nobody-may-see"
 REPLY = "Hello there. How are you today?"
 PROMPT = Prompt(model="meta-llama/Test", messages=[PromptMessage(Role.USER, "Hi!")])
-FIRST, BETWEEN = 0.5, 0.3
+FIRST, BETWEEN = 1.0, 0.3
+# What an endpoint that is not the provider's own is asked for besides.
+ASKED = {"stream_options": {"include_usage": True}}
 
 
 @contextlib.asynccontextmanager
@@ -62,7 +64,7 @@ def client(base_url: str) -> TogetherChat:
     )
 
 
-Part = Said | Thought | Finished
+Part = Said | Thought | Usage | Finished
 
 
 async def answered(
@@ -153,11 +155,12 @@ async def test_the_provider_gets_what_was_asked_and_nothing_else() -> None:
             ),
         )
         first, second = emulator.record.chats
-        assert first.params == {"model": "meta-llama/Test", "stream": True}
+        assert first.params == {"model": "meta-llama/Test", "stream": True, **ASKED}
         assert first.messages == [{"role": "user", "content": "Hi!"}]
         assert second.params == {
             "model": "m",
             "stream": True,
+            **ASKED,
             "temperature": 0.0,
             "top_p": 0.5,
             "max_tokens": 50,
@@ -371,7 +374,7 @@ async def test_a_stop_ends_the_wait_for_the_first_word() -> None:
         await soon(lambda: bool(emulator.record.chats))
         stop.cancel()
         with pytest.raises(Cancelled):
-            await asyncio.wait_for(answering, 0.4)
+            await asyncio.wait_for(answering, 0.8)
         await soon(lambda: emulator.record.chats[0].how == "closed_by_client")
 
 

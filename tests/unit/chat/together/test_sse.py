@@ -22,7 +22,7 @@ from shared.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Part = Said | Thought | Finished
+Part = Said | Thought | Usage | Finished
 DONE = b"data: [DONE]\n\n"
 
 # As a public recording has it: the role in every delta, a seed beyond 2^53, usage on the finish.
@@ -41,6 +41,7 @@ RECORDED = (
 ANSWER: list[Part] = [
     Said("Hello"),
     Said(" wörld 🌊"),
+    Usage(45, 3),
     Finished(FinishReason.STOP, Usage(45, 3)),
 ]
 
@@ -120,7 +121,7 @@ def test_comments_and_fields_of_other_kinds_are_passed_over() -> None:
     ],
 )
 def test_an_answer_ends_for_a_reason(told: str, reason: FinishReason) -> None:
-    assert parts([event("a"), event(finish=told), DONE])[-1] == Finished(reason, Usage(0, 0))
+    assert parts([event("a"), event(finish=told), DONE])[-1] == Finished(reason, Usage(None, None))
 
 
 def test_usage_may_ride_on_the_finish() -> None:
@@ -143,7 +144,7 @@ def test_words_on_the_finish_are_not_lost() -> None:
     assert parts([event("a"), event("b", finish="length")]) == [
         Said("a"),
         Said("b"),
-        Finished(FinishReason.LENGTH, Usage(0, 0)),
+        Finished(FinishReason.LENGTH, Usage(None, None)),
     ]
 
 
@@ -155,15 +156,15 @@ def test_a_last_line_without_its_newline_is_read(cut: int) -> None:
 
 
 def test_the_end_may_be_missing_after_a_finish() -> None:
-    assert parts([event("a", finish="stop")])[-1] == Finished(FinishReason.STOP, Usage(0, 0))
+    assert parts([event("a", finish="stop")])[-1] == Finished(FinishReason.STOP, Usage(None, None))
 
 
 def test_the_finish_may_be_missing_before_the_end() -> None:
-    assert parts([event("a"), DONE]) == [Said("a"), Finished(FinishReason.STOP, Usage(0, 0))]
+    assert parts([event("a"), DONE]) == [Said("a"), Finished(FinishReason.STOP, Usage(None, None))]
 
 
 def test_an_empty_completion_is_an_answer() -> None:
-    assert parts([event(finish="stop"), DONE]) == [Finished(FinishReason.STOP, Usage(0, 0))]
+    assert parts([event(finish="stop"), DONE]) == [Finished(FinishReason.STOP, Usage(None, None))]
 
 
 def test_what_follows_the_end_is_of_no_interest() -> None:
@@ -193,6 +194,71 @@ def test_a_second_choice_is_not_spoken() -> None:
     two = b'data: {"choices":[{"delta":{"content":"a"}},{"delta":{"content":"b"}}]}\n\n'
 
     assert said(parts([two, DONE])) == "a"
+
+
+def test_what_a_model_thinks_in_front_of_its_answer_is_thought_however_it_is_split() -> None:
+    content = "\n<think>\nHm.</think>\n\nYes."
+    whole = "".join(p.text for p in parts([*map(event, content), DONE]) if isinstance(p, Thought))
+
+    assert whole == "\nHm."
+    assert said(parts([*map(event, content), DONE])) == "Yes."
+    assert parts([event(content, finish="stop"), DONE])[:2] == [Thought("\nHm."), Said("Yes.")]
+
+
+def test_what_was_held_back_for_a_tag_is_said_at_the_end() -> None:
+    assert said(parts([event(" <thi", finish="stop"), DONE])) == " <thi"
+
+
+# ---------------------------------------------------------------- null
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"choices": None},
+        {"choices": [None]},
+        {"choices": [{"delta": None, "finish_reason": None}]},
+        {"choices": [{"delta": {"content": None, "reasoning": None, "reasoning_content": None}}]},
+        {"choices": None, "usage": None, "error": None},
+        {"choices": [], "usage": {"prompt_tokens": None, "completion_tokens": None}},
+        {"choices": [{"delta": {"role": None, "tool_calls": None}, "index": None}], "id": None},
+        {},
+    ],
+    ids=str,
+)
+def test_null_where_a_value_belongs_is_read_over(chunk: dict[str, object]) -> None:
+    null = b"data: " + json.dumps(chunk).encode() + b"\n\n"
+    usage = {"prompt_tokens": 5, "completion_tokens": 2}
+    got = parts([null, event("a"), null, event("b", finish="stop", usage=usage), null, DONE, null])
+
+    assert got == [
+        Said("a"),
+        Said("b"),
+        Usage(5, 2),
+        Finished(FinishReason.STOP, Usage(5, 2)),
+    ]
+
+
+def test_usage_that_is_told_in_part_is_known_in_part() -> None:
+    told = {"prompt_tokens": 5, "completion_tokens": None}
+
+    assert parts([event("a", finish="stop", usage=told), DONE])[-1] == Finished(
+        FinishReason.STOP, Usage(5, None)
+    )
+
+
+def test_usage_is_given_out_as_often_as_it_is_told_the_last_one_counts() -> None:
+    first = {"prompt_tokens": 5, "completion_tokens": 1}
+    second = {"prompt_tokens": 5, "completion_tokens": 2}
+    got = parts([event("a", usage=first), event("b", usage=second, finish="stop"), DONE])
+
+    assert got == [
+        Said("a"),
+        Usage(5, 1),
+        Said("b"),
+        Usage(5, 2),
+        Finished(FinishReason.STOP, Usage(5, 2)),
+    ]
 
 
 # ---------------------------------------------------------------- what goes wrong
