@@ -1,14 +1,13 @@
-"""A real nats-server for each file of tests, and a connection to it for each test."""
+"""A real nats-server for each test, and a connection to it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
 from local.nats_server import NatsServer
-from tests.integration.harness import connected, emptied, provisioned
+from tests.integration.harness import connected, provisioned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,8 +15,10 @@ if TYPE_CHECKING:
     from shared.nats.connection import Connection
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture
 async def server() -> AsyncIterator[NatsServer]:
+    """Of its own: it starts within 40 ms, while a stream that is deleted and made again under the
+    same name finds, one time in two hundred on a busy machine, what the old one held."""
     async with NatsServer(websocket=False) as running:
         yield running
 
@@ -26,13 +27,11 @@ async def server() -> AsyncIterator[NatsServer]:
 async def empty(server: NatsServer) -> AsyncIterator[Connection]:
     """Connected to a server without any stream."""
     async with connected(server.url) as connection:
-        await emptied(connection)
         yield connection
 
 
 @pytest.fixture
-async def connection(server: NatsServer) -> AsyncIterator[Connection]:
-    """Connected to a server as the services find it, without a message."""
-    async with connected(server.url) as connection:
-        await provisioned(connection)
-        yield connection
+async def connection(empty: Connection) -> Connection:
+    """Connected to a server as the services find it."""
+    await provisioned(empty)
+    return empty

@@ -63,15 +63,8 @@ async def connected(url: str, **seconds: float) -> AsyncIterator[Connection]:
             await client.close()
 
 
-async def emptied(connection: Connection) -> None:
-    """A server without any stream."""
-    for name in (await connection.api("STREAM.NAMES"))["streams"] or []:
-        await connection.api(f"STREAM.DELETE.{name}")
-
-
 async def provisioned(connection: Connection, leases: Leases = LEASES) -> None:
-    """A server as the services find it, without a message."""
-    await emptied(connection)
+    """Streams, buckets and consumers as the services find them."""
     await verify(connection, 1, Retention(), leases)
 
 

@@ -239,8 +239,9 @@ async def test_another_replica_takes_over_in_order(
     assert await forwarded(connection) == {f"c{n}": in_order(f"c{n}", 300) for n in range(5)}
 
 
-async def test_who_leaves_is_followed_at_once(connection: Connection, server: NatsServer) -> None:
+async def test_who_leaves_is_followed_at_once(empty: Connection, server: NatsServer) -> None:
     """Long before a lease runs out, of a request or of the pin."""
+    connection = empty
     await provisioned(connection, Leases(intake=20.0))
     async with connected(server.url) as other:
         first = Replica(other, 20.0)
