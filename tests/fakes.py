@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -177,15 +178,33 @@ class MemoryHistory:
 
 
 class SteadyVoice:
-    """Heard: a voice that says a character in a millisecond; keeps what it was asked."""
+    """Heard: a voice that says a character in a millisecond, or none; keeps what it was asked."""
 
-    def __init__(self, characters: int = 1_000) -> None:
+    def __init__(self, characters: int | None = 1_000) -> None:
         self.asked: list[tuple[str, str, str]] = []
         self._characters = characters
 
-    async def pieces(self, conversation_id: str, turn_id: str, since: str) -> list[SpokenPiece]:
+    async def pieces(
+        self, conversation_id: str, turn_id: str, since: str
+    ) -> list[SpokenPiece] | None:
         self.asked.append((conversation_id, turn_id, since))
+        if self._characters is None:
+            return None
         return [SpokenPiece(n, n + 1, SAMPLE_RATE // 1000, True) for n in range(self._characters)]
+
+
+class ListedVoices:
+    """Voices: the turns that the test lists."""
+
+    def __init__(self) -> None:
+        self.spoken: list[str] = []
+        self.stopped: str | None = None
+
+    async def under_way(self, conversation_id: str) -> list[str]:
+        return self.spoken
+
+    async def just_stopped(self, conversation_id: str) -> str | None:
+        return self.stopped
 
 
 # ---------------------------------------------------------------- what is told
@@ -248,6 +267,11 @@ class Published:
 
     async def end(self, event: Done | Failed) -> None:
         self._keep(event)
+
+    async def said(self, turn_id: str, since: int) -> str:
+        self.asked_since.append(since)
+        own = [e for e in self._stored if e.turn_id == turn_id]
+        return "".join(e.text for e in own if isinstance(e, Text))
 
     async def ended(self, turn_id: str, since: int) -> bool:
         self.asked_since.append(since)
@@ -364,6 +388,7 @@ class ScriptedQueue:
         self.waits = 0
         self.places = 0  # of those that look or wait now
         self.moved: list[str] = []
+        self.holding: set[tuple[str, str]] = set()  # requests that wait or run
         self.on_wait: Callable[[], object] = lambda: None
 
     @contextlib.asynccontextmanager
@@ -376,6 +401,9 @@ class ScriptedQueue:
             yield self
         finally:
             self.places -= 1
+
+    async def holds(self, conversation_id: str, turn_id: str) -> bool:
+        return (conversation_id, turn_id) in self.holding
 
     def ended(self, conversation_id: str) -> None:
         self.moved.append(conversation_id)
@@ -396,11 +424,16 @@ class ScriptedQueue:
 
 
 class Places:
-    """Slots, or a limit: how many are inside now, and how many ever were."""
+    """Slots, or a limit: how many are inside now, and how many ever were.
+
+    With `full` nobody gets in; `on_wait` lets the test step in while somebody waits.
+    """
 
     def __init__(self) -> None:
         self.inside = 0
         self.taken = 0
+        self.full = False
+        self.on_wait: Callable[[], object] = lambda: None
 
     @contextlib.asynccontextmanager
     async def slot(self, message: QueuedMessage) -> AsyncIterator[None]:
@@ -408,6 +441,9 @@ class Places:
             yield
 
     async def __aenter__(self) -> None:
+        if self.full:
+            asyncio.get_running_loop().call_soon(self.on_wait)
+            await asyncio.Event().wait()
         self.inside += 1
         self.taken += 1
 

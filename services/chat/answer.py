@@ -8,7 +8,7 @@ later reads the document and knows what is left to do.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from msgspec.structs import replace
 
@@ -42,7 +42,7 @@ from shared.errors import (
 from shared.process.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from services.chat.conversation import Conversation, TurnRecord
@@ -101,6 +101,7 @@ async def answer(job: Job, rules: Rules, needs: Dependencies) -> Done | Failed |
         Superseded: another worker has the turn; nothing more was published.
         GivenUp: it was begun too often; its failure was published.
         Busy: too many turns of the conversation within a minute; nothing was published.
+        Cancelled: it was stopped before it began; nothing was published.
     """
     return await _Answer(job, rules, needs).run()
 
@@ -119,6 +120,7 @@ class _Answer:
         self.prompt: Prompt | None = None  # as it was asked last
         self.outdated = False  # what was published is of an earlier try than the one under way
         self.spent = Spent(needs.price)
+        self.created_at = ""
 
     async def run(self) -> Done | Failed | None:
         match await self._begin():
@@ -126,11 +128,15 @@ class _Answer:
                 return await self._finish_what_was_committed()
             case Begin.TOO_MANY:
                 raise Busy(f"{self.rules.turns_per_minute} turns of this conversation in a minute")
+            case Begin.DROPPED:
+                raise Cancelled
+            case Begin.STOPPED:
+                return await self._attempts(self._say_again())
             case Begin.GIVEN_UP:
                 error = GivenUp(f"begun {self.rules.executions} times and never finished")
                 await self._give_up(error)
                 raise error
-        return await self._attempts()
+        return await self._attempts(self._until_said(self._first_model))
 
     # ------------------------------------------------------------ the document
 
@@ -174,14 +180,31 @@ class _Answer:
 
     # ------------------------------------------------------------ attempts
 
-    async def _attempts(self) -> Done | Failed:
+    @property
+    def _first_model(self) -> str:
+        return self.job.request.model or self.rules.model
+
+    async def _attempts(self, saying: Awaitable[Callable[[], Done | Failed]]) -> Done | Failed:
         try:
-            make = await self._until_said(self.job.request.model or self.rules.model)
+            make = await saying
         except Cancelled:
             make = self._done(FinishReason.CANCELLED)
         except Failure as exc:
             make = self._failed(exc)
         return await self._end(make)
+
+    async def _say_again(self) -> NoReturn:
+        """What a listener knows of a turn that was stopped while nobody held it. Raises Cancelled.
+
+        An attempt of its own has to say it: the one that was under way may still be spoken of.
+        """
+        publish = self.needs.publish
+        said = await publish.said(self.job.turn_id, self.document.delta_sequence)
+        await self._start(self._first_model)
+        if said:
+            self.turn.say(said)
+            await publish.text(self.turn)
+        raise Cancelled
 
     async def _until_said(self, model: str) -> Callable[[], Done | Failed]:
         """Tries until the model has said all of it. Raises Cancelled, Failure."""
@@ -224,6 +247,7 @@ class _Answer:
 
     async def _start(self, model: str) -> None:
         self.turn = Turn(self.job.conversation_id, self.job.turn_id, self.record.attempt)
+        self.created_at = self.record.created_at
         self.delta_sequence = await self.needs.publish.started(
             self.turn.started(
                 model=model,
@@ -323,9 +347,20 @@ class _Answer:
         await self.needs.publish.drained(self.turn)
         failpoint("chat.drained")
         end = make()
-        kept = await self._kept(end)
-        await self._change(
-            lambda document: conversation.commit(
+        await self._commit(end)
+        failpoint("chat.committed")
+        await self.needs.publish.end(end)
+        failpoint("chat.ended")
+        return end
+
+    async def _commit(self, end: Done | Failed) -> None:
+        """Asks once more what was heard where a stop came after the text was all said."""
+        kept, heard_ms = await self._kept(end), self._heard_ms
+
+        def commit(document: Conversation) -> Conversation:
+            nonlocal heard_ms
+            heard_ms = document.stops.get(end.turn_id, heard_ms)
+            return conversation.commit(
                 document,
                 end,
                 said=kept,
@@ -333,23 +368,29 @@ class _Answer:
                 now=self.needs.clock.utc(),
                 delta_sequence=self.delta_sequence,
             )
-        )
-        failpoint("chat.committed")
-        await self.needs.publish.end(end)
-        failpoint("chat.ended")
-        return end
+
+        asked = heard_ms
+        await self._change(commit)
+        if heard_ms is not None and heard_ms != asked:
+            text = await self._heard(end.turn_id, heard_ms, kept)
+            await self._change(lambda document: conversation.heard(document, end.turn_id, text))
 
     async def _kept(self, end: Done | Failed) -> str:
         """What the history keeps of the answer: all of it, or what the listener heard."""
-        heard_ms = self.needs.heard_ms()
         if isinstance(end, Failed):
             return ""
-        if end.finish_reason is not FinishReason.CANCELLED or heard_ms is None:
+        if end.finish_reason is not FinishReason.CANCELLED or self._heard_ms is None:
             return end.text
-        pieces = await self.needs.heard.pieces(
-            self.job.conversation_id, self.job.turn_id, self.record.created_at
-        )
-        return heard_text(pieces, heard_ms, end.text)
+        return await self._heard(end.turn_id, self._heard_ms, end.text)
+
+    @property
+    def _heard_ms(self) -> int | None:
+        told = self.needs.heard_ms()
+        return self.document.stops.get(self.job.turn_id) if told is None else told
+
+    async def _heard(self, turn_id: str, heard_ms: int, text: str) -> str:
+        pieces = await self.needs.heard.pieces(self.job.conversation_id, turn_id, self.created_at)
+        return text if pieces is None else heard_text(pieces, heard_ms, text)
 
     async def _finish_what_was_committed(self) -> Done | Failed | None:
         """Another worker committed the turn and may have died before it said so."""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from faststream.nats import NatsBroker, NatsMessage
 
-from services.chat import answer, conversation, erase, handle
-from services.chat.cancel import cut_to_heard
+from services.chat import answer, cancel, conversation, erase, handle
 from services.chat.held_turns import HeldTurns
 from services.chat.nats.cancels import NatsCancels
 from services.chat.nats.conversations import NatsConversations
@@ -22,6 +21,7 @@ from services.chat.nats.heard import NatsHeard
 from services.chat.nats.history import NatsHistory
 from services.chat.nats.intake import NatsIntake
 from services.chat.nats.queue import NatsQueue
+from services.chat.nats.voices import NatsVoices
 from services.chat.prompt import Context
 from services.chat.request import speech_of
 from services.chat.show import show
@@ -137,7 +137,7 @@ class ChatWorker:
         # One replica answers, refuses, and amends the history of a turn that has ended.
         @broker.subscriber(CHAT_CANCEL, queue="chat", no_reply=True, decoder=as_bytes)
         async def on_cancel_once(body: bytes, message: NatsMessage) -> None:
-            await self._reply(message, self._cut(body))
+            await self._reply(message, self._cancel(body))
 
     async def _reply(self, message: NatsMessage, work: Awaitable[object]) -> None:
         await answer_with(self.connection, message.raw_message, work, to=CHAT_DEAD)
@@ -163,8 +163,16 @@ class ChatWorker:
             handle=self._handle,
             dead_letters=dead_letters,
         )
+        queue = NatsQueue(connection)
+        self.cancelling = cancel.Dependencies(
+            conversations=self.conversations,
+            queue=queue,
+            voices=NatsVoices(connection),
+            heard=self.heard,
+        )
         self.handling = handle.Dependencies(
-            queue=NatsQueue(connection),
+            conversations=self.conversations,
+            queue=queue,
             slots=self.work,
             held=self.held,
             cancels=self.cancels,
@@ -261,9 +269,9 @@ class ChatWorker:
         await erase.erase(conversation_id, needs)
         return Deleted(conversation_id)
 
-    async def _cut(self, body: bytes) -> CancelRequest:
+    async def _cancel(self, body: bytes) -> CancelRequest:
         request = decode_request(body, CancelRequest)
-        await cut_to_heard(request, conversations=self.conversations, heard=self.heard)
+        await cancel.cancel(request, self.cancelling)
         return request
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MINUTE: Final = 60  # seconds
+STOPS_KEPT: Final = 100  # of turns that nobody holds
 ENDED_KEPT: Final = 500  # ids of ended turns that are remembered, so that none is answered twice
 PAGE_BYTES: Final = 256 * 1024  # a document above this moves its oldest messages to a page
 
@@ -42,6 +43,10 @@ class Begin(enum.Enum):
 
     RUN = "run"  # it may run, as the attempt that the document now names
     ENDED = "ended"  # it was committed before: only its end may be missing outside
+    STOPPED = (
+        "stopped"  # it was under way and stopped while nobody held it; it is ours, to be ended
+    )
+    DROPPED = "dropped"  # it was stopped before it ever began
     GIVEN_UP = "given up"  # it was begun too often
     TOO_MANY = "too many"  # turns of this conversation within a minute
 
@@ -58,7 +63,10 @@ class TurnRecord(Struct, frozen=True):
 
 
 class Conversation(Struct, frozen=True):
-    """The document. `delta_sequence`: a stream sequence at or before the turn's first event."""
+    """The document. `delta_sequence`: a stream sequence at or before the turn's first event.
+
+    `stops`: turns that are stopped by who takes them up, and how much of each was heard (ms).
+    """
 
     version: int = 1
     system: str | None = None
@@ -69,6 +77,7 @@ class Conversation(Struct, frozen=True):
     delta_sequence: int = 1
     pages: int = 0
     begun: list[int] = field(default_factory=list)  # when, within the last minute; epoch seconds
+    stops: dict[str, int | None] = field(default_factory=dict)
 
 
 _decoder = msgspec.json.Decoder(Conversation)
@@ -97,15 +106,9 @@ def begin(
         return Begin.ENDED, document
     under_way = document.turn
     if under_way is not None and under_way.turn_id == turn_id:
-        if under_way.executions >= give_up_after:
-            return Begin.GIVEN_UP, document
-        turn = replace(
-            under_way,
-            attempt=under_way.attempt + 1,
-            executions=under_way.executions + 1,
-            execution=execution,
-        )
-        return Begin.RUN, replace(document, turn=turn)
+        return _begin_again(document, under_way, execution, give_up_after)
+    if turn_id in document.stops:
+        return Begin.DROPPED, document
     second = int(datetime.fromisoformat(now).timestamp())
     begun = [at for at in document.begun if second - at < MINUTE]
     if 0 < max_per_minute <= len(begun):
@@ -131,6 +134,19 @@ def begin(
     )
 
 
+def _begin_again(
+    document: Conversation, turn: TurnRecord, execution: str, give_up_after: int
+) -> tuple[Begin, Conversation]:
+    if turn.turn_id in document.stops:
+        return Begin.STOPPED, taken_over(document, turn, execution)
+    if turn.executions >= give_up_after:
+        return Begin.GIVEN_UP, document
+    again = replace(
+        turn, attempt=turn.attempt + 1, executions=turn.executions + 1, execution=execution
+    )
+    return Begin.RUN, replace(document, turn=again)
+
+
 def owned(document: Conversation, turn_id: str, execution: str) -> TurnRecord:
     """The turn's record; raises Superseded when this execution does not own it any more."""
     turn = document.turn
@@ -154,6 +170,29 @@ def taken_over(document: Conversation, turn: TurnRecord, execution: str) -> Conv
     return replace(document, turn=replace(turn, attempt=turn.attempt + 1, execution=execution))
 
 
+def stopped(document: Conversation, turn_id: str, heard_ms: int | None) -> Conversation:
+    """Whoever takes the turn up ends it. The very same document where it has ended, or was told."""
+    if turn_id in document.ended or turn_id in document.stops:
+        return document
+    stops = {**document.stops, turn_id: heard_ms}
+    return replace(document, stops=dict(list(stops.items())[-STOPS_KEPT:]))
+
+
+def dropped(document: Conversation, turn_id: str) -> Conversation:
+    """The turn was stopped before it began, and is never answered."""
+    if turn_id in document.ended:
+        return document
+    return _ended(document, turn_id)
+
+
+def _ended(document: Conversation, turn_id: str) -> Conversation:
+    return replace(
+        document,
+        ended=[*document.ended, turn_id][-ENDED_KEPT:],
+        stops={name: ms for name, ms in document.stops.items() if name != turn_id},
+    )
+
+
 def commit(
     document: Conversation,
     end: Done | Failed,
@@ -175,10 +214,9 @@ def commit(
         answer = Message(f"{end.turn_id}.a", Role.ASSISTANT, said, end.turn_id, now, status)
         messages = [*messages, answer]
     return replace(
-        document,
+        _ended(document, end.turn_id),
         messages=messages,
         turn=None,
-        ended=[*document.ended, end.turn_id][-ENDED_KEPT:],
         last_end=end,
         delta_sequence=delta_sequence,
     )
@@ -190,12 +228,10 @@ def knows(document: Conversation, turn_id: str) -> bool:
     return under_way or turn_id in document.ended
 
 
-def answer_meant(document: Conversation, turn_id: str | None) -> Message | None:
-    """The answer that a cancel means: of that turn, else the last one; None while the turn runs."""
-    if document.turn is not None and turn_id in {None, document.turn.turn_id}:
-        return None
+def answer_of(document: Conversation, turn_id: str) -> Message | None:
+    """What the history keeps of the answer of a turn that has ended; None where it keeps none."""
     for message in reversed(document.messages):
-        if message.role is Role.ASSISTANT and turn_id in {None, message.turn_id}:
+        if message.role is Role.ASSISTANT and message.turn_id == turn_id:
             return message
     return None
 

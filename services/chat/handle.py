@@ -6,6 +6,7 @@ raises leaves the message to be delivered again: nothing that was done by then i
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
+    conversations: Conversations
     queue: Queue
     slots: Slots
     held: HeldTurns
@@ -116,7 +118,11 @@ class _Handling:
         waiting = self.needs.queue.position(self.conversation_id, self.message.sequence, stop)
         try:
             async with waiting as position:
-                is_first = await self._wait(position)
+                try:
+                    is_first = await self._wait(position)
+                except Cancelled:
+                    await position.older(1)  # a worker that was frozen may have lost it
+                    raise
         except (Busy, Cancelled) as exc:
             async with self.needs.ending:
                 await self._end_unstarted(exc)
@@ -124,7 +130,9 @@ class _Handling:
         if not is_first:
             await self.message.ack()
             return
-        async with self.needs.slots.slot(self.message):
+        async with AsyncExitStack() as slot:
+            with suppress(Cancelled):  # who is stopped needs no slot to end
+                await stop.guard(slot.enter_async_context(self.needs.slots.slot(self.message)))
             with self.needs.held.run(self.conversation_id, self.turn_id):
                 await self._answer(stop)
 
@@ -161,7 +169,7 @@ class _Handling:
         end = None
         try:
             end = await self.answer(self.request, stop)
-        except Busy as exc:
+        except (Busy, Cancelled) as exc:
             await self._end_unstarted(exc)
             return
         except GivenUp as exc:
@@ -177,6 +185,10 @@ class _Handling:
         voice = self._end_of_voice(why, sequence)
         if voice is not None:
             await self.needs.ends.voice(self.message, voice)
+        if isinstance(why, Cancelled):  # for good; who was refused may ask again
+            await self.needs.conversations.amend(
+                self.conversation_id, lambda document: conversation.dropped(document, self.turn_id)
+            )
         await self.message.ack()
         self.needs.count_ended(end, 0.0)
 

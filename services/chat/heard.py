@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +40,13 @@ class Sound:
     samples: int
 
 
+class Mark(enum.Enum):
+    """What an event says of a voice that tells nothing of a piece."""
+
+    STARTED = "started"
+    ENDED = "ended"
+
+
 class SpokenVoice:
     """The voice of a turn, from its events in their order."""
 
@@ -46,18 +54,25 @@ class SpokenVoice:
         self._pieces: dict[int, SpokenPiece] = {}
         self._attempts: dict[int, int] = {}  # in which each piece was announced last
         self._highest = 0
+        self._under_way = False
 
     @property
-    def pieces(self) -> list[SpokenPiece]:
-        """In the order of the text."""
+    def pieces(self) -> list[SpokenPiece] | None:
+        """In the order of the text; None where there is no voice, or its beginning is gone."""
+        if not self._pieces:
+            return [] if self._under_way else None
+        if 0 not in self._pieces:
+            return None
         return [self._pieces[index] for index in sorted(self._pieces)]
 
-    def add(self, attempt: int, event: Piece | Sound | PieceDone | None) -> None:
-        """`event` is None for what tells nothing of a piece; its attempt counts all the same."""
+    def add(self, attempt: int, event: Piece | Sound | PieceDone | Mark | None) -> None:
+        """`event` is None for what tells nothing of the voice; its attempt counts all the same."""
         if attempt < self._highest:
             return  # a leftover of a worker that was superseded
         self._highest = attempt
         match event:
+            case Mark():
+                self._under_way = event is Mark.STARTED
             case Piece():
                 self._pieces[event.index] = SpokenPiece(*event.chars)
                 self._attempts[event.index] = attempt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -11,48 +11,55 @@ if TYPE_CHECKING:
     from shared.contract import CancelRequest
     from shared.process.cancel import CancelToken
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 
 class HeldTurns:
     """The turns held here, waiting or running, each with its own stop; `new` makes one."""
 
     def __init__(self, new: Callable[[], CancelToken]) -> None:
         self._new = new
-        self._held: dict[tuple[str, str], CancelToken] = {}
-        self._running: dict[str, str] = {}  # conversation -> its turn
+        # A repeat of a request is held beside it: whoever stops the turn stops both.
+        self._held: dict[tuple[str, str], list[CancelToken]] = {}
+        self._running: dict[str, list[str]] = {}  # conversation -> its turns
 
     @property
     def running(self) -> int:
-        return len(self._running)
+        return sum(map(len, self._running.values()))
 
     @property
     def waiting(self) -> int:
-        return len(self._held) - len(self._running)
+        return sum(map(len, self._held.values())) - self.running
 
     @contextlib.contextmanager
     def hold(self, conversation_id: str, turn_id: str) -> Iterator[CancelToken]:
         """The turn is here, and may be stopped."""
-        key, stop = (conversation_id, turn_id), self._new()
-        self._held[key] = stop
-        try:
+        stop = self._new()
+        with _listed(self._held, (conversation_id, turn_id), stop):
             yield stop
-        finally:
-            if self._held.get(key) is stop:
-                del self._held[key]
 
     @contextlib.contextmanager
     def run(self, conversation_id: str, turn_id: str) -> Iterator[None]:
         """The turn is the one under way in its conversation."""
-        self._running[conversation_id] = turn_id
-        try:
+        with _listed(self._running, conversation_id, turn_id):
             yield
-        finally:
-            self._running.pop(conversation_id, None)
 
     def cancel(self, request: CancelRequest) -> None:
         """Stops the turn if it is held here; without a turn id, the one under way."""
-        turn_id = request.turn_id or self._running.get(request.conversation_id)
-        if turn_id is None:
-            return
-        stop = self._held.get((request.conversation_id, turn_id))
-        if stop is not None:
-            stop.cancel(request.heard_ms)
+        under_way = self._running.get(request.conversation_id, ())
+        for turn_id in under_way if request.turn_id is None else [request.turn_id]:
+            for stop in self._held.get((request.conversation_id, turn_id), ()):
+                stop.cancel(request.heard_ms)
+
+
+@contextlib.contextmanager
+def _listed(lists: dict[K, list[V]], key: K, value: V) -> Iterator[None]:
+    """`value` is in the list of `key` meanwhile; an empty list is not kept."""
+    lists.setdefault(key, []).append(value)
+    try:
+        yield
+    finally:
+        lists[key].remove(value)
+        if not lists[key]:
+            del lists[key]

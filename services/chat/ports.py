@@ -139,8 +139,25 @@ class Remains(Protocol):
 class Heard(Protocol):
     """What a listener may have heard of a turn's voice."""
 
-    async def pieces(self, conversation_id: str, turn_id: str, since: str) -> Sequence[SpokenPiece]:
-        """The pieces so far, in their order; `since`: a time (RFC 3339) before the first one."""
+    async def pieces(
+        self, conversation_id: str, turn_id: str, since: str
+    ) -> Sequence[SpokenPiece] | None:
+        """The pieces so far, in their order; `since`: a time (RFC 3339) before the first one.
+
+        None where the turn has no voice, or where it is no longer kept.
+        """
+        ...
+
+
+class Voices(Protocol):
+    """The voices of conversations."""
+
+    async def under_way(self, conversation_id: str) -> Sequence[str]:
+        """Their turns, in the order in which they were asked for: those that wait, those spoken."""
+        ...
+
+    async def just_stopped(self, conversation_id: str) -> str | None:
+        """The turn whose voice was stopped a moment ago."""
         ...
 
 
@@ -166,6 +183,10 @@ class Publish(Protocol):
 
     async def end(self, event: Done | Failed) -> None:
         """Publishes the end, once; acked when it returns."""
+        ...
+
+    async def said(self, turn_id: str, since: int) -> str:
+        """The words of the turn's last attempt, as the stream holds them."""
         ...
 
     async def ended(self, turn_id: str, since: int) -> bool:
@@ -229,6 +250,10 @@ class Queue(Protocol):
         self, conversation_id: str, sequence: int, stop: CancelToken
     ) -> AbstractAsyncContextManager[QueuePosition]:
         """Of the request with that sequence, for as long as it waits."""
+        ...
+
+    async def holds(self, conversation_id: str, turn_id: str) -> bool:
+        """Whether a request of that turn waits or runs: in the queue, or on its way to it."""
         ...
 
     def ended(self, conversation_id: str) -> None:

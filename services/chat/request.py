@@ -66,7 +66,7 @@ def speech_of(request: ChatRequest, *, default: bool) -> Speech | None:
     return Speech() if request.speech is None and default else None
 
 
-def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
+def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int, *, prefix: str = "t") -> str:
     """The turn's id: from the body, the header, `Nats-Msg-Id`, else the stream sequence."""
     if data.lstrip()[:1] == b"{":
         try:
@@ -82,20 +82,25 @@ def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
     if unique:
         # Any text makes a good idempotency key; only an id makes a subject or an object's key.
         return unique if is_id(unique) else "m" + hashlib.sha256(unique.encode()).hexdigest()[:20]
-    return f"t{sequence}"
+    return f"{prefix}{sequence}"
 
 
 def _known_ids(message: Message, max_bytes: int) -> tuple[str | None, str]:
     short = message.data if len(message.data) <= max_bytes else b""
     turn_id = turn_id_of(short, message.headers, message.sequence)
-    known = conversation_of(message.subject)
-    if not known and short.lstrip()[:1] == b"{":
-        try:
-            given = _decode_ids(short).conversation_id
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            given = None
-        known = given if isinstance(given, str) else ""
+    known = conversation_of(message.subject) or conversation_id_of(short)
     return (known if is_id(known) else None), turn_id
+
+
+def conversation_id_of(data: bytes) -> str:
+    """As the body says; "" where it says none."""
+    if data.lstrip()[:1] != b"{":
+        return ""
+    try:
+        given = _decode_ids(data).conversation_id
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return ""
+    return given if isinstance(given, str) else ""
 
 
 def _understand(subject: str, data: bytes, max_bytes: int) -> ChatRequest:

@@ -53,6 +53,20 @@ async def cancel(system: System, conversation_id: str, **more: Any) -> float:
     return time.monotonic()
 
 
+async def until_one_request(system: System, conversation_id: str) -> None:
+    """Is left of them; the others were dealt with."""
+    js, subject = system.client.jetstream(), f"chat.request.{conversation_id}"
+
+    async def left() -> dict[str, int]:
+        intake = await js.stream_info("CHAT_REQUESTS", subjects_filter="chat.request")
+        own = await js.stream_info("CHAT_REQUESTS", subjects_filter=subject)
+        return {**(intake.state.subjects or {}), **(own.state.subjects or {})}
+
+    until = time.monotonic() + 10
+    while await left() != {subject: 1}:
+        assert time.monotonic() < until
+
+
 def chunks(turn: Turn) -> int:
     return sum(1 for h, _ in turn.audio if h["Parley-Type"] == "chunk")
 
@@ -163,6 +177,90 @@ async def test_a_cancel_of_what_is_done_or_unknown_harms_nothing(system: System)
     again = await system.answered(conversation_id=conversation, content="Still?")
     assert_whole(again, system)
     assert len([d for d in turn.deltas if d["type"] == "done"]) == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_stop_after_a_turn_without_a_voice_keeps_its_answer(
+    system: System, *, named: bool
+) -> None:
+    system.emulator.change({**FAST, "chat": {**FAST["chat"], "replies": ["Fine."]}})
+    conversation = new()
+    turn_id = await system.ask(conversation_id=conversation, content="How?", speech=False)
+    await system.ears.whole(turn_id, voice=False)
+    body = {"conversation_id": conversation, "heard_ms": 0}
+    more = {"turn_id": turn_id} if named else {}
+    await system.client.request("chat.cancel", json.dumps(body | more).encode(), timeout=5)
+    answer = (await system.history(conversation))["messages"][-1]
+    assert (answer["content"], answer["status"]) == ("Fine.", "complete")
+
+
+async def test_a_stop_after_a_voice_whose_events_are_gone_keeps_the_answer(
+    system: System,
+) -> None:
+    system.emulator.change({**FAST, "chat": {**FAST["chat"], "replies": ["Fine."]}})
+    conversation = new()
+    turn_id = await system.ask(conversation_id=conversation, content="How?")
+    await system.ears.whole(turn_id)
+    js = system.client.jetstream()
+    await js.purge_stream("TTS_AUDIO", subject=f"tts.audio.{conversation}")
+    body = {"conversation_id": conversation, "turn_id": turn_id, "heard_ms": 0}
+    await system.client.request("chat.cancel", json.dumps(body).encode(), timeout=5)
+    assert (await system.history(conversation))["messages"][-1]["content"] == "Fine."
+
+
+async def test_a_stop_without_a_turn_id_means_no_voice_that_has_ended(system: System) -> None:
+    system.emulator.change({**FAST, "chat": {**FAST["chat"], "replies": ["Fine."]}})
+    conversation = new()
+    await system.answered(conversation_id=conversation, content="How?")
+    body = {"conversation_id": conversation, "heard_ms": 0}
+    await system.client.request("chat.cancel", json.dumps(body).encode(), timeout=5)
+    assert (await system.history(conversation))["messages"][-1]["content"] == "Fine."
+
+
+async def test_a_turn_that_is_asked_for_again_while_it_runs_can_be_stopped(
+    system: System,
+) -> None:
+    conversation = new()
+    turn_id = await system.ask(conversation_id=conversation, content="Tell me a story.")
+    turn = system.ears.turn(turn_id)
+    await system.ears.until(lambda: chunks(turn) > 5)
+    for _ in range(6):
+        await system.ask(conversation_id=conversation, turn_id=turn_id, content="Tell me a story.")
+    await until_one_request(system, conversation)
+    await cancel(system, conversation, turn_id=turn_id)
+    await system.ears.whole(turn_id, seconds=10)
+    assert turn.end is not None
+    assert turn.voice_end is not None
+    assert (turn.end["finish_reason"], turn.end["attempt"]) == ("cancelled", 1)
+    assert (turn.voice_end["finish"], turn.voice_end["attempt"]) == ("cancelled", 1)
+
+
+async def test_a_turn_that_is_stopped_while_nobody_holds_it_ends_as_it_was(system: System) -> None:
+    conversation = new()
+    turn_id = await system.ask(conversation_id=conversation, content="Tell me a story.")
+    waiting = await system.ask(conversation_id=conversation, content="Never asked.")
+    turn = system.ears.turn(turn_id)
+    await system.ears.until(lambda: len(turn.deltas) > 20)
+    both = [s for s in system.services if s.name == "chat"]
+    for service in both:  # whoever of the two holds it
+        await service.kill()
+    one = system.add("chat")
+    await one.ready()
+    for name in (turn_id, waiting):
+        body = {"conversation_id": conversation, "turn_id": name}
+        await system.client.request("chat.cancel", json.dumps(body).encode(), timeout=5)
+    await system.ears.whole(turn_id, waiting)
+    system.services[:] = [s for s in system.services if s not in both]
+    assert turn.end is not None
+    assert turn.end["finish_reason"] == "cancelled"
+    assert turn.end["text"]
+    assert LONG.startswith(turn.end["text"])
+    end = system.ears.turn(waiting).end
+    assert end is not None
+    assert (end["finish_reason"], end["text"]) == ("cancelled", "")
+    answers = [m["content"] for m in (await system.history(conversation))["messages"]]
+    assert answers == ["Tell me a story.", turn.end["text"]]
+    await system.add("chat").ready()
 
 
 async def test_an_interruption_stops_the_old_and_starts_the_new(system: System) -> None:

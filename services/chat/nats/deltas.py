@@ -15,6 +15,7 @@ from shared.contract import (
     Failed,
     SpeechRequest,
     Started,
+    Text,
     chat_delta,
     encode,
     tts_request,
@@ -23,9 +24,13 @@ from shared.nats.connection import Connection
 from shared.nats.follow import decode_delta
 from shared.nats.publish import Fence, PublishWindow, publish
 from shared.nats.read import read_back
+from shared.timeline import Timeline
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from services.chat.turn import Turn
+    from shared.contract import Delta
 
 # Publishes un-acked before further text is joined: one or two are on their way while the server
 # keeps up, also at 200 tokens a second over a few milliseconds of network.
@@ -97,12 +102,28 @@ class NatsDeltas:
             self._connection, self._subject, encode(event), {MSG_ID: unique, **self._headers}
         )
 
+    async def said(self, turn_id: str, since: int) -> str:
+        timeline: Timeline[Delta] = Timeline()
+        said: list[str] = []
+        async for event in self._events(turn_id, since):
+            for ready in timeline.add(event.attempt, event.seq, event):
+                if isinstance(ready, Started):
+                    said.clear()
+                elif isinstance(ready, Text):
+                    said.append(ready.text)
+        return "".join(said)
+
     async def ended(self, turn_id: str, since: int) -> bool:
-        async for message in read_back(self._connection, CHAT_DELTAS_STREAM, self._subject, since):
-            event = decode_delta(message.data)
-            if isinstance(event, Done | Failed) and event.turn_id == turn_id:
+        async for event in self._events(turn_id, since):
+            if isinstance(event, Done | Failed):
                 return True
         return False
+
+    async def _events(self, turn_id: str, since: int) -> AsyncIterator[Delta]:
+        async for message in read_back(self._connection, CHAT_DELTAS_STREAM, self._subject, since):
+            event = decode_delta(message.data)
+            if event is not None and event.turn_id == turn_id:
+                yield event
 
     def close(self) -> None:
         """Nothing more is sent, whatever is un-acked."""

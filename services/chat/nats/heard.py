@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from services.chat.heard import Sound, SpokenVoice
+from services.chat.heard import Mark, Sound, SpokenVoice
 from shared.contract import (
     H_ATTEMPT,
     H_PIECE,
@@ -36,7 +36,9 @@ class NatsHeard:
 
     connection: Connection
 
-    async def pieces(self, conversation_id: str, turn_id: str, since: str) -> list[SpokenPiece]:
+    async def pieces(
+        self, conversation_id: str, turn_id: str, since: str
+    ) -> list[SpokenPiece] | None:
         voice = SpokenVoice()
         subject = tts_audio(conversation_id)
         stored = read_back(self.connection, TTS_AUDIO_STREAM, subject, since=since)
@@ -46,8 +48,12 @@ class NatsHeard:
         return voice.pieces
 
 
-def _event(message: StoredMessage) -> Piece | Sound | PieceDone | None:
+def _event(message: StoredMessage) -> Piece | Sound | PieceDone | Mark | None:
     match message.headers.get(H_TYPE):
+        case Kind.STARTED:
+            return Mark.STARTED
+        case Kind.STORED | Kind.FAILED:
+            return Mark.ENDED
         case Kind.PIECE:
             return _decode_piece(message.data)
         case Kind.CHUNK:

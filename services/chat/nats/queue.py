@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 import nats.errors
 
 from services.chat.queue import Older
-from services.chat.request import turn_id_of
-from shared.contract import CHAT_REQUESTS_STREAM, chat_delta, chat_request
+from services.chat.request import conversation_id_of, turn_id_of
+from shared.contract import CHAT_REQUEST, CHAT_REQUESTS_STREAM, chat_delta, chat_request
 from shared.errors import Superseded
 from shared.nats import read
 from shared.nats.connection import Connection
@@ -47,6 +47,17 @@ class NatsQueue:
     def __init__(self, connection: Connection, *, poll_seconds: float = POLL_SECONDS) -> None:
         self._connection, self._poll_seconds = connection, poll_seconds
         self._watched: dict[str, _Watched] = {}
+
+    async def holds(self, conversation_id: str, turn_id: str) -> bool:
+        subject = chat_request(conversation_id)
+        async for message in read_back(self._connection, CHAT_REQUESTS_STREAM, subject):
+            if _older(message).turn_id == turn_id:
+                return True
+        async for message in read_back(self._connection, CHAT_REQUESTS_STREAM, CHAT_REQUEST):
+            named = conversation_id_of(message.data)
+            if (named, _older(message).turn_id) == (conversation_id, turn_id):
+                return True
+        return False
 
     def ended(self, conversation_id: str) -> None:
         watched = self._watched.get(conversation_id)

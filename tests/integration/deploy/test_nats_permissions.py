@@ -83,7 +83,7 @@ PUBLISH: Mapping[str, set[str]] = {
         *(f"$JS.API.STREAM.MSG.GET.{s}" for s in ("CHAT_DELTAS", "KV_conversations")),
         *(f"$JS.API.STREAM.PURGE.{s}" for s in ("CHAT_DELTAS", "KV_conversations")),
         *(f"$JS.API.DIRECT.GET.{s}" for s in ("CHAT_REQUESTS", "CHAT_DELTAS", "TTS_AUDIO")),
-        "$JS.API.DIRECT.GET.KV_speech",
+        *(f"$JS.API.DIRECT.GET.{s}" for s in ("TTS_REQUESTS", "KV_speech")),
     },
     "tts": {
         *("tts.audio.c", "tts.dead", "$KV.speech.c.t"),

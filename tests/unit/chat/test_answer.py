@@ -826,6 +826,57 @@ async def test_a_turn_of_which_nothing_was_heard_leaves_no_answer() -> None:
     assert bench.history == [("user", "What is a tide?")]
 
 
+async def test_a_stopped_turn_without_a_voice_keeps_its_text() -> None:
+    bench = Bench([["The ", "sea ", Cancelled()]], heard_ms=0, spoken=SteadyVoice(None))
+    await bench.run(voice=False)
+
+    assert bench.history[-1] == ("assistant", "The sea ")
+
+
+async def stopped_while_nobody_held_it(heard_ms: int | None = None) -> Bench:
+    bench = Bench([["The ", "sea ", Superseded()]])
+    with pytest.raises(Superseded):
+        await bench.run()
+    bench.published = Published(bench.journal, stored=bench.published.events)
+    bench.conversations.put("c1", conversation.stopped(bench.document, "t1", heard_ms))
+    end = done(await bench.run())
+    assert (end.finish_reason, end.attempt) == (FinishReason.CANCELLED, 2)
+    return bench
+
+
+async def test_a_turn_stopped_while_nobody_held_it_ends_with_what_was_said() -> None:
+    bench = await stopped_while_nobody_held_it()
+
+    assert bench.published.read == "The sea "
+    assert bench.history[-1] == ("assistant", "The sea ")
+    assert len(bench.model.prompts) == 1
+    assert bench.document.stops == {}
+
+
+async def test_a_turn_stopped_while_nobody_held_it_keeps_what_was_heard() -> None:
+    bench = await stopped_while_nobody_held_it(heard_ms=3)
+
+    assert bench.history[-1] == ("assistant", "The")
+
+
+async def test_a_turn_stopped_before_it_began_says_nothing() -> None:
+    bench = Bench()
+    bench.conversations.put("c1", conversation.stopped(conversation.Conversation(), "t1", None))
+    with pytest.raises(Cancelled):
+        await bench.run()
+
+    assert bench.journal == []
+
+
+async def test_a_stop_that_comes_while_the_turn_is_committed_keeps_what_was_heard() -> None:
+    bench = Bench([WORDS])
+    bench.conversations.rivals = [None, lambda document: conversation.stopped(document, "t1", 3)]
+    end = done(await bench.run())
+
+    assert end.text == "The sea breathes."
+    assert bench.history[-1] == ("assistant", "The")
+
+
 async def test_text_that_still_waited_when_the_turn_was_stopped_is_published() -> None:
     bench = Bench([["The ", "sea ", Cancelled()]], lags=True)
     end = done(await bench.run())

@@ -11,14 +11,16 @@ from services.chat import conversation
 from services.chat.conversation import (
     ENDED_KEPT,
     PAGE_BYTES,
+    STOPS_KEPT,
     Begin,
     Conversation,
     TurnRecord,
-    answer_meant,
+    answer_of,
     began_at,
     begin,
     commit,
     decode,
+    dropped,
     encode,
     heard,
     is_over,
@@ -26,6 +28,7 @@ from services.chat.conversation import (
     next_attempt,
     overflow,
     owned,
+    stopped,
     taken_over,
     text_so_far,
 )
@@ -363,20 +366,51 @@ def test_a_turn_without_an_answer_is_left_as_it_is() -> None:
 def test_a_cancel_means_the_last_answer_or_that_of_the_turn_it_names() -> None:
     document = ended(run(ended(run(Conversation()), "t1"), "t2"), "t2", "The moon.")
 
-    for turn_id, content in ((None, "The moon."), ("t2", "The moon."), ("t1", "The sea.")):
-        meant = answer_meant(document, turn_id)
-        assert meant
-        assert meant.content == content
-    assert answer_meant(document, "t9") is None
-    assert answer_meant(Conversation(), None) is None
+    for turn_id, content in (("t2", "The moon."), ("t1", "The sea.")):
+        found = answer_of(document, turn_id)
+        assert found
+        assert found.content == content
+    assert answer_of(document, "t9") is None
 
 
-def test_while_a_turn_runs_a_cancel_means_that_one_unless_it_names_another() -> None:
-    document = run(ended(run(Conversation()), "t1"), "t2")
+# ---------------------------------------------------------------- stops that nobody heard
 
-    assert answer_meant(document, None) is None
-    assert answer_meant(document, "t2") is None
-    assert answer_meant(document, "t1") == document.messages[1]
+
+def test_a_turn_that_was_stopped_while_nobody_held_it_is_ended_by_who_takes_it_up() -> None:
+    document = stopped(run(Conversation()), "t1", 5)
+    found, taken = begin(document, ASK, "t1", execution="e9", now=NOW, give_up_after=1)
+
+    assert found is Begin.STOPPED
+    assert owned(taken, "t1", "e9").attempt == 2
+    assert owned(taken, "t1", "e9").executions == 1
+
+
+def test_a_turn_that_was_stopped_before_it_began_never_does() -> None:
+    document = stopped(Conversation(), "t1", None)
+    found, same = begin(document, ASK, "t1", execution="e9", now=NOW, give_up_after=5)
+
+    assert found is Begin.DROPPED
+    assert same is document
+    assert begin(dropped(document, "t1"), ASK, "t1", execution="e9", now=NOW, give_up_after=5) == (
+        Begin.ENDED,
+        dropped(document, "t1"),
+    )
+
+
+def test_a_stop_is_kept_until_the_turn_has_ended_and_no_longer() -> None:
+    document = stopped(run(Conversation()), "t1", 5)
+
+    assert document.stops == {"t1": 5}
+    assert ended(document).stops == dropped(document, "t1").stops == {}
+    assert stopped(ended(document), "t1", 5).stops == {}
+
+
+def test_so_many_stops_are_kept_and_no_more() -> None:
+    document = Conversation()
+    for number in range(STOPS_KEPT + 1):
+        document = stopped(document, f"t{number}", None)
+
+    assert list(document.stops) == [f"t{n}" for n in range(1, STOPS_KEPT + 1)]
 
 
 def test_a_turn_began_with_its_first_message() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,7 +25,7 @@ from shared.contract import (
     SpeechRequest,
     Usage,
 )
-from shared.errors import Busy, Failure, InvalidRequest, NatsError, Superseded
+from shared.errors import Busy, Cancelled, Failure, InvalidRequest, NatsError, Superseded
 from shared.process.cancel import CancelToken
 from tests.fakes import (
     Clock,
@@ -36,6 +37,9 @@ from tests.fakes import (
     ScriptedQueue,
     SentCancels,
 )
+
+if TYPE_CHECKING:
+    from services.chat.ports import Answering
 
 DONE = Done(
     "c1",
@@ -62,13 +66,14 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.journal: list[str] = []
-        self.conversations = MemoryConversations()
+        self.conversations = MemoryConversations(self.journal)
         self.slots, self.ending = Places(), Places()
         self.held = HeldTurns(CancelToken)
         self.cancels = SentCancels()
         self.ends = MemoryEnds(self.journal)
         self.dead_letters = MemoryDeadLetters(self.journal)
         self.clock = Clock()
+        self.answering: Answering = self._answer
         self.asked: list[ChatRequest] = []
         self.refused: list[Failure] = []
         self.ended: list[tuple[Done | Failed, float]] = []
@@ -88,6 +93,7 @@ class Bench:
         asked = {"content": "What is a tide?", "turn_id": "t1"} | fields
         data = json.dumps(asked).encode() if body is None else body
         needs = Dependencies(
+            conversations=self.conversations,
             queue=self.queue,
             slots=self.slots,
             held=self.held,
@@ -102,7 +108,7 @@ class Bench:
         )
         admission = Admission(max_bytes=1_000, max_queued=self.max_queued, speech=self.speech)
         try:
-            await handle(Queued(data, journal=self.journal), self._answer, admission, needs)
+            await handle(Queued(data, journal=self.journal), self.answering, admission, needs)
         finally:
             assert (self.held.running, self.held.waiting) == (0, 0)
             assert (self.slots.inside, self.ending.inside, self.queue.places) == (0, 0, 0)
@@ -337,8 +343,52 @@ async def test_a_request_that_is_stopped_while_it_waits_is_done_and_empty() -> N
     assert isinstance(bench.end, Done)
     assert (bench.end.finish_reason, bench.end.text) == (FinishReason.CANCELLED, "")
     assert bench.end.metadata == {"a": "b"}
-    assert bench.journal == ["done", "voice", "ack"]
+    assert bench.journal == ["done", "voice", "save", "ack"]
     assert bench.asked == []
+
+
+async def test_a_turn_that_was_stopped_while_it_waited_is_never_answered_later() -> None:
+    bench = cancelled_while_it_waits()
+    await bench.take()
+
+    assert bench.conversations["c1"].ended == ["t1"]
+
+
+async def test_a_turn_that_is_found_stopped_ends_as_if_it_had_waited() -> None:
+    bench = Bench(answers=[Cancelled()])
+    await bench.take()
+
+    assert isinstance(bench.end, Done)
+    assert bench.end.finish_reason is FinishReason.CANCELLED
+    assert bench.journal == ["answered", "done", "voice", "save", "ack"]
+
+
+async def test_a_stop_says_nothing_of_a_request_that_somebody_else_has_dealt_with() -> None:
+    bench = Bench(ScriptedQueue(["a"], Superseded()))
+    bench.queue.on_wait = lambda: bench.held.cancel(CancelRequest("c1", "t1"))
+    with pytest.raises(Superseded):
+        await bench.take()
+
+    assert bench.journal == []
+
+
+async def test_a_turn_that_waits_for_a_slot_is_stopped_without_one() -> None:
+    bench = Bench()
+    stopped: list[bool] = []
+
+    async def answer(request: ChatRequest, stop: CancelToken) -> Done:
+        assert request.turn_id == "t1"
+        stopped.append(stop.cancelled)
+        return DONE
+
+    bench.slots.full = True
+    bench.slots.on_wait = lambda: bench.held.cancel(CancelRequest("c1", "t1"))
+    bench.answering = answer
+    async with asyncio.timeout(5):
+        await bench.take()
+
+    assert stopped == [True]
+    assert bench.journal == ["ack"]
 
 
 async def test_the_voice_of_a_stopped_turn_is_ended_by_a_speech_worker() -> None:
@@ -353,7 +403,7 @@ async def test_a_turn_without_a_voice_ends_without_one() -> None:
     await stopped.take(speech=False)
     await rejected.take(speech=False, on_busy="reject")
 
-    assert stopped.journal == ["done", "ack"]
+    assert stopped.journal == ["done", "save", "ack"]
     assert rejected.journal == ["failed", "ack"]
 
 
@@ -361,7 +411,7 @@ async def test_where_the_service_does_not_speak_no_voice_ends() -> None:
     bench = cancelled_while_it_waits(speech=False)
     await bench.take()
 
-    assert bench.journal == ["done", "ack"]
+    assert bench.journal == ["done", "save", "ack"]
 
 
 @pytest.mark.parametrize("failures", [1, 2, 3])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chat.heard import Sound, SpokenPiece, SpokenVoice, heard_text
+from services.chat.heard import Mark, Sound, SpokenPiece, SpokenVoice, heard_text
 from shared.contract import SAMPLE_RATE, Piece, PieceDone, Word
 
 TEXT = "The sea breathes. The moon pulls. We listen."
@@ -134,7 +134,27 @@ def voice(*events: Told) -> list[SpokenPiece]:
     spoken = SpokenVoice()
     for attempt, event in events:
         spoken.add(attempt, event)
-    return spoken.pieces
+    return spoken.pieces or []
+
+
+def test_a_voice_that_has_begun_may_have_said_nothing() -> None:
+    spoken = SpokenVoice()
+    spoken.add(1, Mark.STARTED)
+
+    assert spoken.pieces == []
+
+
+@pytest.mark.parametrize(
+    "events", [[], [Mark.ENDED], [Mark.STARTED, Mark.ENDED], [announced(1), done(1, 100)]]
+)
+def test_of_a_voice_that_said_nothing_or_whose_beginning_is_gone_nobody_can_tell(
+    events: list[Piece | PieceDone | Mark],
+) -> None:
+    spoken = SpokenVoice()
+    for event in events:
+        spoken.add(1, event)
+
+    assert spoken.pieces is None
 
 
 def test_a_piece_under_way_has_the_samples_that_came() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from services.chat.held_turns import HeldTurns
 from shared.contract import CancelRequest
 from shared.process.cancel import CancelToken
@@ -64,3 +66,24 @@ def test_those_that_wait_and_those_that_run_are_counted() -> None:
         assert (held.running, held.waiting) == (1, 1)
 
     assert (held.running, held.waiting) == (0, 0)
+
+
+def test_a_repeat_of_a_turn_under_way_leaves_it_to_be_stopped() -> None:
+    held = HeldTurns(CancelToken)
+    with held.hold("c1", "t1") as one, held.run("c1", "t1"):
+        with held.hold("c1", "t1"):
+            pass
+        held.cancel(CancelRequest("c1", "t1"))
+
+        assert one.cancelled
+
+
+def test_a_turn_that_ends_late_does_not_hide_the_next_one() -> None:
+    held = HeldTurns(CancelToken)
+    with contextlib.ExitStack() as first, held.hold("c1", "t2") as two:
+        first.enter_context(held.run("c1", "t1"))
+        with held.run("c1", "t2"):
+            first.close()
+            held.cancel(CancelRequest("c1"))
+
+    assert two.cancelled

@@ -213,3 +213,13 @@ async def test_a_closed_turn_says_nothing_more(server: NatsServer, connection: C
         server.thaw()
     await connection.client.flush()
     assert len(await stored(connection)) <= 1 + KEEPS_UP
+
+
+async def test_what_was_said_is_that_of_the_last_attempt(connection: Connection) -> None:
+    for attempt, words in ((1, ["one ", "two "]), (2, ["three ", "four "])):
+        turn, deltas = Turn("c", "t", attempt), deltas_of(connection)
+        await deltas.started(started(turn))
+        await say(deltas, turn, *words)
+        await deltas.drained(turn)
+    assert await deltas_of(connection).said("t", 1) == "three four "
+    assert await deltas_of(connection).said("u", 1) == ""

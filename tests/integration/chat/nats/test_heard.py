@@ -17,6 +17,7 @@ from shared.contract import (
     SAMPLE_RATE,
     SAMPLE_WIDTH,
     AudioEvent,
+    AudioFailed,
     AudioStarted,
     Kind,
     Piece,
@@ -25,6 +26,7 @@ from shared.contract import (
     encode,
     tts_audio,
 )
+from shared.errors import Internal
 from shared.nats.connection import Connection
 from shared.nats.publish import publish
 
@@ -51,6 +53,10 @@ class Voice:
         await self._event(
             Kind.STARTED, AudioStarted("c", self.turn_id, self.attempt, model="m", voice="v")
         )
+
+    async def failed(self) -> None:
+        error = Internal("x").as_error()
+        await self._event(Kind.FAILED, AudioFailed("c", self.turn_id, self.attempt, error=error))
 
     async def piece(self, index: int) -> None:
         start, end = PIECES[index]
@@ -79,11 +85,26 @@ class Voice:
 async def heard(connection: Connection, ms: int, *, turn_id: str = "t", since: str = "") -> str:
     since = since or "2020-01-01T00:00:00Z"
     pieces = await NatsHeard(connection).pieces("c", turn_id, since)
-    return heard_text(pieces, ms, TEXT)
+    return heard_text(pieces or [], ms, TEXT)
 
 
 async def test_nothing_was_said_so_nothing_was_heard(connection: Connection) -> None:
     assert await heard(connection, 10_000) == ""
+
+
+async def test_a_voice_that_has_ended_without_a_piece_is_none(connection: Connection) -> None:
+    voice, since = Voice(connection), "2020-01-01T00:00:00Z"
+    await voice.started()
+    assert await NatsHeard(connection).pieces("c", "t", since) == []
+    await voice.failed()
+    assert await NatsHeard(connection).pieces("c", "t", since) is None
+
+
+async def test_a_voice_whose_beginning_is_no_longer_kept_is_none(connection: Connection) -> None:
+    voice = Voice(connection)
+    await voice.say(1, 1_000)
+    await voice.say(2, 1_000)
+    assert await NatsHeard(connection).pieces("c", "t", "2020-01-01T00:00:00Z") is None
 
 
 async def test_whole_pieces_that_were_heard_are_kept(connection: Connection) -> None:

@@ -172,3 +172,15 @@ async def test_many_that_wait_share_one_subscription_and_leave_none(connection: 
     await asyncio.wait_for(asyncio.gather(*tasks), 1)
     assert len(connection.client._subs) == before
     assert not queue._watched
+
+
+async def test_a_turn_is_held_while_its_request_waits_also_on_its_way_to_the_queue(
+    connection: Connection,
+) -> None:
+    queue = NatsQueue(connection)
+    await ask(connection, 2)
+    await publish(connection, "chat.request", b'{"conversation_id":"c","turn_id":"early"}')
+    await publish(connection, "chat.request", b'{"conversation_id":"d","turn_id":"t9"}')
+    await publish(connection, "chat.request", b"Hello.")
+    assert [await queue.holds("c", turn) for turn in ("t0", "t1", "early")] == [True] * 3
+    assert [await queue.holds("c", turn) for turn in ("t9", "t2")] == [False] * 2

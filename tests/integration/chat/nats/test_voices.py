@@ -1,0 +1,78 @@
+"""Whose voice is under way, by the speech workers' queue; whose was stopped a moment ago."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.chat.nats.voices import NatsVoices
+from shared.contract import (
+    H_TURN,
+    H_TYPE,
+    MSG_ID,
+    TTS_REQUESTS_STREAM,
+    Finish,
+    Kind,
+    Stored,
+    encode,
+    tts_audio,
+    tts_request,
+)
+from shared.nats.publish import publish
+from shared.nats.read import purge
+
+if TYPE_CHECKING:
+    from shared.nats.connection import Connection
+
+pytestmark = pytest.mark.timeout(30)
+
+
+async def ask(connection: Connection, body: object, headers: dict[str, str] | None = None) -> int:
+    data = json.dumps(body).encode()
+    return (await publish(connection, tts_request("c"), data, headers)).seq
+
+
+async def stored(connection: Connection, turn_id: str, finish: Finish) -> None:
+    event = Stored(
+        "c",
+        turn_id,
+        1,
+        bucket="b",
+        key=None,
+        url=None,
+        content_type="audio/wav",
+        bytes=0,
+        sha256="",
+        duration_ms=0,
+        captions_key=None,
+        pieces=0,
+        characters=0,
+        finish=finish,
+    )
+    headers = {H_TURN: turn_id, H_TYPE: Kind.STORED.value}
+    await publish(connection, tts_audio("c"), encode(event), headers)
+
+
+async def test_a_voice_is_under_way_while_its_request_is_in_the_queue(
+    connection: Connection,
+) -> None:
+    voices = NatsVoices(connection)
+    assert await voices.under_way("c") == []
+    await ask(connection, {"turn_id": "t1"})
+    await ask(connection, {"text": "Hello."}, {MSG_ID: "t2"})
+    number = await ask(connection, {"text": "Hello."})
+    await publish(connection, tts_request("d"), b'{"turn_id": "t9"}')
+    assert await voices.under_way("c") == ["t1", "t2", f"v{number}"]
+    await purge(connection, TTS_REQUESTS_STREAM, tts_request("c"))
+    assert await voices.under_way("c") == []
+
+
+async def test_a_voice_that_was_stopped_a_moment_ago_is_known(connection: Connection) -> None:
+    voices = NatsVoices(connection)
+    assert await voices.just_stopped("c") is None
+    await stored(connection, "t1", Finish.CANCELLED)
+    assert await voices.just_stopped("c") == "t1"
+    await stored(connection, "t2", Finish.COMPLETE)
+    assert await voices.just_stopped("c") is None
