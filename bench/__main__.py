@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import nats
-import nats.js.errors
 
 from bench.direct import QUESTION
+from local.process import start_all
+from local.service import Service
 from local.stack import Stack
 
 if TYPE_CHECKING:
@@ -75,18 +75,6 @@ class Parley:
         elif kind == "failed":
             raise SystemExit(f"a turn failed: {msg.data.decode()}")
 
-    async def first(self) -> None:
-        """The turn that makes every connection; waits for the services."""
-        while True:
-            try:
-                # A stream that is not made yet would take nothing, and say nothing either.
-                await self._client.jetstream().stream_info("CHAT_REQUESTS")
-            except nats.js.errors.NotFoundError:
-                await asyncio.sleep(0.1)
-            else:
-                break
-        await self.turn()
-
     async def turn(self) -> dict[str, float]:
         turn_id = uuid.uuid4().hex
         self._ended[turn_id] = asyncio.Event()
@@ -116,33 +104,26 @@ class Bench:
     def __init__(self, stack: Stack, environment: dict[str, str], client: Client) -> None:
         self._environment = environment
         assert stack.emulator is not None
-        self._control = stack.emulator.control_url
+        self._emulator = stack.emulator
         self._parley = Parley(client)
-        self.services: list[subprocess.Popen[bytes]] = []
+        environ = {**os.environ, **environment, "HTTP_PORT": "0", "LOG_FORMAT": "json"}
+        self.services = [Service(name, environ) for name in ("chat", "tts")]
 
     async def start(self) -> None:
-        for name in ("chat", "tts"):
-            self.services.append(
-                subprocess.Popen(  # noqa: ASYNC220  a few milliseconds, before anything is timed
-                    [sys.executable, "-m", f"services.{name}"],
-                    env={**os.environ, **self._environment, "HTTP_PORT": "0"},
-                    stderr=subprocess.DEVNULL,
-                )
-            )
+        await start_all(self.services)
         await self._parley.listen()
-        async with asyncio.timeout(60):
-            await self._parley.first()
+        await self._parley.turn()  # it makes every connection
+
+    async def close(self) -> None:
+        for service in self.services:
+            await service.close()
 
     async def script(self, **script: Any) -> None:
-        url = f"{self._control}/script"
-        async with aiohttp.ClientSession() as http, http.put(url, json=script) as answer:
-            answer.raise_for_status()
+        await self._emulator.change(script)
 
     async def made(self) -> float:
         """Seconds of audio that the emulator has made so far."""
-        url = f"{self._control}/record?totals=1"
-        async with aiohttp.ClientSession() as http, http.get(url) as answer:
-            return float((await answer.json())["seconds_of_audio"])
+        return float((await self._emulator.totals())["seconds_of_audio"])
 
     async def direct(self, turns: int, at_once: int, into: Result) -> None:
         program = await asyncio.create_subprocess_exec(
@@ -215,10 +196,7 @@ async def run(rounds: int) -> None:
             await bench.script(chat=SLOW_MODEL, speech=SPEECH)
             many = await _both(bench, max(1, rounds // 2), 16, 16)
         finally:
-            for service in bench.services:
-                service.terminate()
-            for service in bench.services:
-                service.wait(20)
+            await bench.close()
             await client.close()
     _print(one, fast, made, many)
 

@@ -203,52 +203,59 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def demonstrate(given: argparse.Namespace) -> None:
-    """Stays until it is cancelled, unless it is to end after the turn.
+async def demonstrate(given: argparse.Namespace, closing: contextlib.AsyncExitStack) -> None:
+    """Stays until it is cancelled, unless it is to end after the turn; `closing` stops it all.
 
     Raises: NotStarted, TurnFailed.
     """
-    async with contextlib.AsyncExitStack() as closing:
-        stack = new_stack(given)
-        closing.push_async_callback(stack.close)
-        provider = "the emulated provider" if stack.emulator else "(the real provider is used)"
-        async with step(f"NATS, S3 ({stack.s3.kind}), {provider}"):
-            await stack.start()
-        services = new_services(stack)
-        closing.push_async_callback(close, services)
-        async with step("the services chat and tts"):
-            await start(services)
-        await example_turn(stack, given.question, given.out)
-        if given.once:
-            return
-        page = Page(PAGE, stack.nats.ws_url)
-        closing.push_async_callback(page.close)
-        await page.start()
-        print(instructions(stack, services, page), flush=True)
-        raise TurnFailed(await one_ended(services))
+    stack = new_stack(given)
+    closing.push_async_callback(stack.close)
+    provider = "the emulated provider" if stack.emulator else "(the real provider is used)"
+    async with step(f"NATS, S3 ({stack.s3.kind}), {provider}"):
+        await stack.start()
+    services = new_services(stack)
+    closing.push_async_callback(close, services)
+    async with step("the services chat and tts"):
+        await start(services)
+    await example_turn(stack, given.question, given.out)
+    if given.once:
+        return
+    page = Page(PAGE, stack.nats.ws_url)
+    closing.push_async_callback(page.close)
+    await page.start()
+    print(instructions(stack, services, page), flush=True)
+    raise TurnFailed(await one_ended(services))
 
 
 async def run(given: argparse.Namespace) -> int:
     """0 when all went well, even if it was stopped after that; else 1, with the reason."""
+    stop = stop_signals()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # in step with stderr, in a file as well
     print("Parley on this machine\n")
-    showing = asyncio.ensure_future(demonstrate(given))
-    stopping = asyncio.ensure_future(stop_signals().wait())
-    try:
+    async with contextlib.AsyncExitStack() as closing:
+        showing = asyncio.ensure_future(demonstrate(given, closing))
+        stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait({showing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if stopping.done() and not showing.done():
-            print("\nStopping …", flush=True)
-            showing.cancel()
-        await showing
-    except (NotStarted, TurnFailed) as exc:
-        print(f"\n{exc}", file=sys.stderr)
-        return 1
-    except asyncio.CancelledError:
-        return 1 if given.once else 0
-    finally:
         stopping.cancel()
+        if not showing.done():
+            print("\nStopping …", flush=True)
+            await _cancelled(showing)
+        if showing.cancelled():
+            return 1 if given.once else 0
+        try:
+            await showing
+        except (NotStarted, TurnFailed) as exc:
+            print(f"\n{exc}", file=sys.stderr)
+            return 1
     return 0
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Until it obeys: before Python 3.12 `wait_for`, in nats-py, may swallow a cancellation."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_LOOK_EVERY_SECONDS)
 
 
 if __name__ == "__main__":

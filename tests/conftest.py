@@ -21,5 +21,5 @@ hypothesis.settings.load_profile("steady")
 @pytest.fixture
 async def system(tmp_path: Path) -> AsyncIterator[System]:
     """nats-server, S3 and the emulator; services are started by the test."""
-    async with System(folder=tmp_path) as running:
+    async with System(tmp_path) as running:
         yield running

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import os
-import tempfile
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -146,13 +145,13 @@ class System:
 
     def __init__(
         self,
+        folder: Path,
         *,
         script: dict[str, Any] | None = None,
         s3: Kind | None = None,
         settings: Mapping[str, str] | None = None,
-        folder: Path | None = None,
     ) -> None:
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="parley-test-"))
+        self.folder = folder
         self.nats = NatsServer(self.folder / "nats", websocket=False)
         self.s3 = object_store(s3 or preferred_kind())
         self.emulator = Emulator(script or {})

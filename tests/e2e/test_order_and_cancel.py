@@ -29,8 +29,8 @@ SLOW: dict[str, Any] = {
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def running() -> AsyncIterator[System]:
-    async with System() as system:
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    async with System(tmp_path_factory.mktemp("system")) as system:
         await system.up(chat=2)
         yield system
 

@@ -298,15 +298,17 @@ class Tab:
 class WebSystem(System):
     """With the WebSocket that a browser needs."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.nats = NatsServer(self.folder / "nats", websocket=True)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def running() -> AsyncIterator[tuple[WebSystem, Browser, str]]:
+async def running(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[WebSystem, Browser, str]]:
     program = chromium()
-    async with WebSystem() as system, Browser(program) as browser:
+    async with WebSystem(tmp_path_factory.mktemp("system")) as system, Browser(program) as browser:
         await system.up()
         page = Page(PAGE, system.nats.ws_url)
         await page.start()

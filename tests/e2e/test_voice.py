@@ -55,8 +55,8 @@ CONTENT_TYPES = {
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def running() -> AsyncIterator[System]:
-    async with System(settings=SETTINGS) as system:
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    async with System(tmp_path_factory.mktemp("system"), settings=SETTINGS) as system:
         await system.up()
         yield system
 

@@ -12,8 +12,10 @@ import argparse
 import asyncio
 import logging
 import sys
+import tempfile
 import time
 import traceback
+from pathlib import Path
 
 from tests.faults.scenarios import SCRIPT, SETTINGS, run_seed
 from tests.system import System
@@ -36,18 +38,25 @@ async def _one(system: System, seed: int) -> bool:
     return True
 
 
-async def main(first: int, runs: int) -> int:
-    passed = failed = 0
-    while passed + failed < runs:
-        async with System(script=SCRIPT, settings=SETTINGS) as system:
+async def _series(seeds: list[int]) -> int:
+    """So many of these passed, on one system, until one fails."""
+    with tempfile.TemporaryDirectory(prefix="parley-faults-") as folder:
+        async with System(Path(folder), script=SCRIPT, settings=SETTINGS) as system:
             print(f"a fresh system; store: {system.s3.kind}", flush=True)
             await system.up()
-            while passed + failed < runs:
-                if not await _one(system, first + passed + failed):
-                    failed += 1
-                    break
-                passed += 1
-    print(f"{passed} passed, {failed} failed")
+            for passed, seed in enumerate(seeds):
+                if not await _one(system, seed):
+                    return passed
+    return len(seeds)
+
+
+async def main(first: int, runs: int) -> int:
+    left, failed = list(range(first, first + runs)), 0
+    while left:
+        left = left[await _series(left) :]
+        failed += bool(left)
+        left = left[1:]
+    print(f"{runs - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 

@@ -19,8 +19,10 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.faults]
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def system() -> AsyncIterator[System]:
-    async with System(script=SCRIPT, settings=SETTINGS) as running:
+async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    async with System(
+        tmp_path_factory.mktemp("system"), script=SCRIPT, settings=SETTINGS
+    ) as running:
         await running.up()
         yield running
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import nats
 import pytest
+from minio import Minio
 
 from local.emulator_process import EmulatorProcess
 from local.process import ROOT, NotStarted
@@ -39,6 +40,45 @@ async def test_a_stack_tells_each_service_what_it_needs(tmp_path: Path) -> None:
             pass
         client = await nats.connect(chat["NATS_URL"])
         await client.close()
+
+
+async def test_a_stack_keeps_what_it_was_given_until_a_fresh_one_is_wanted(
+    tmp_path: Path,
+) -> None:
+    async with Stack(data=tmp_path) as stack:
+        kind = stack.s3.kind
+        assert await messages(stack) == 1
+        assert await asyncio.to_thread(buckets, stack, "first") == ["first"]
+    async with Stack(data=tmp_path) as stack:
+        assert await messages(stack) == 2
+        assert await asyncio.to_thread(buckets, stack, "second") == ["first", "second"]
+    assert names(tmp_path) == {"in-use", "logs", "nats", kind}
+    async with Stack(data=tmp_path, fresh=True) as stack:
+        assert await messages(stack) == 1
+        assert await asyncio.to_thread(buckets, stack, "third") == ["third"]
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+async def messages(stack: Stack) -> int:
+    """Publishes one more; how many there are then."""
+    client = await nats.connect(stack.nats.url)
+    stream = client.jetstream()
+    await stream.add_stream(name="KEPT", subjects=["kept"])
+    await stream.publish("kept", b"")
+    found = (await stream.stream_info("KEPT")).state.messages
+    await client.close()
+    return found
+
+
+def buckets(stack: Stack, new: str) -> list[str]:
+    """Makes one more; those that there are then."""
+    login = (stack.s3.access_key, stack.s3.secret_key)
+    store = Minio(stack.s3.endpoint, *login, secure=False, region=stack.s3.region)
+    store.make_bucket(new)
+    return [bucket.name for bucket in store.list_buckets()]
 
 
 async def test_with_a_key_the_real_provider_is_used() -> None:
