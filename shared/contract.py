@@ -71,6 +71,7 @@ _LITERALS = (
     *(TTS_REQUEST, TTS_AUDIO, TTS_LINK, TTS_DEAD),
 )
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ID_RULE = "1 to 64 letters (A to Z, a to z), digits, _ and -"
 
 
 def is_id(text: str) -> bool:
@@ -81,6 +82,11 @@ def is_id(text: str) -> bool:
 def of_conversation(subject: str, conversation_id: str) -> str:
     """`chat.cancel` -> `chat.cancel.<c>`: the same for one conversation, named in the subject."""
     return f"{subject}.{conversation_id}"
+
+
+def everywhere(subject: str) -> tuple[str, str]:
+    """`chat.cancel` and `chat.cancel.*`: what serves the one serves the other."""
+    return subject, of_conversation(subject, "*")
 
 
 def chat_request(conversation_id: str) -> str:

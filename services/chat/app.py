@@ -9,7 +9,7 @@ import logging
 import uuid
 from typing import TYPE_CHECKING, Final
 
-from faststream.nats import NatsBroker, NatsMessage
+from faststream.nats import NatsBroker
 
 from services.chat import answer, cancel, conversation, erase, handle
 from services.chat.held_turns import HeldTurns
@@ -36,6 +36,7 @@ from shared.contract import (
     CancelRequest,
     ChatRequest,
     Deleted,
+    DeleteRequest,
     Done,
     Failed,
     History,
@@ -46,7 +47,7 @@ from shared.nats.connection import Connection
 from shared.nats.dead_letters import NatsDeadLetters
 from shared.nats.lease import Delivery, LeaseFence
 from shared.nats.provision import consumer
-from shared.nats.replies import answer_with, as_bytes, decode_request
+from shared.nats.replies import answer_with, decode_request, serve
 from shared.nats.work import Work
 from shared.process.cancel import CancelToken
 from shared.process.clock import SystemClock
@@ -63,7 +64,9 @@ from shared.process.tracing import Span, span
 from shared.refuse import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
+
+    from nats.aio.msg import Msg
 
     from services.chat.config import Config
     from shared.errors import Failure
@@ -120,27 +123,22 @@ class ChatWorker:
         in one conversation hold up all others; our own pull costs a tenth.
         """
 
-        @broker.subscriber(HISTORY_GET, queue="chat", no_reply=True, decoder=as_bytes)
-        async def on_history(body: bytes, message: NatsMessage) -> None:
-            await self._reply(message, self._show(body))
-
-        @broker.subscriber(HISTORY_DELETE, queue="chat", no_reply=True, decoder=as_bytes)
-        async def on_delete(body: bytes, message: NatsMessage) -> None:
-            await self._reply(message, self._erase(body))
-
+        # One replica answers.
+        for subject, answering in {
+            HISTORY_GET: self._show,
+            HISTORY_DELETE: self._erase,
+            CHAT_CANCEL: self._cancel,  # and amends the history of a turn that has ended
+        }.items():
+            serve(broker, subject, functools.partial(self._reply, answering), queue="chat")
         # Every replica hears a cancel; the one that holds the turn stops it.
-        @broker.subscriber(CHAT_CANCEL, no_reply=True, decoder=as_bytes)
-        async def on_cancel(body: bytes) -> None:
-            with contextlib.suppress(ParleyError):  # refused below, once for all replicas
-                self.held.cancel(decode_request(body, CancelRequest))
+        serve(broker, CHAT_CANCEL, self._stop)
 
-        # One replica answers, refuses, and amends the history of a turn that has ended.
-        @broker.subscriber(CHAT_CANCEL, queue="chat", no_reply=True, decoder=as_bytes)
-        async def on_cancel_once(body: bytes, message: NatsMessage) -> None:
-            await self._reply(message, self._cancel(body))
+    async def _stop(self, msg: Msg) -> None:
+        with contextlib.suppress(ParleyError):  # refused by the one that answers
+            self.held.cancel(decode_request(msg, CancelRequest))
 
-    async def _reply(self, message: NatsMessage, work: Awaitable[object]) -> None:
-        await answer_with(self.connection, message.raw_message, work, to=CHAT_DEAD)
+    async def _reply(self, answering: Callable[[Msg], Awaitable[object]], msg: Msg) -> None:
+        await answer_with(self.connection, msg, answering(msg), to=CHAT_DEAD)
 
     async def start(self, connection: Connection) -> None:
         self.connection = connection
@@ -254,12 +252,12 @@ class ChatWorker:
         fence = LeaseFence(delivery, look)
         return NatsDeltas(self.connection, job.conversation_id, job.turn_id, fence, traced.headers)
 
-    async def _show(self, body: bytes) -> History:
-        conversation_id = decode_request(body, HistoryRequest).conversation_id
+    async def _show(self, msg: Msg) -> History:
+        conversation_id = decode_request(msg, HistoryRequest).conversation_id
         return await show(conversation_id, conversations=self.conversations, past=self.history)
 
-    async def _erase(self, body: bytes) -> Deleted:
-        conversation_id = decode_request(body, HistoryRequest).conversation_id
+    async def _erase(self, msg: Msg) -> Deleted:
+        conversation_id = decode_request(msg, DeleteRequest).conversation_id
         needs = erase.Dependencies(
             conversations=self.conversations,
             remains=self.history,
@@ -269,8 +267,8 @@ class ChatWorker:
         await erase.erase(conversation_id, needs)
         return Deleted(conversation_id)
 
-    async def _cancel(self, body: bytes) -> CancelRequest:
-        request = decode_request(body, CancelRequest)
+    async def _cancel(self, msg: Msg) -> CancelRequest:
+        request = decode_request(msg, CancelRequest)
         await cancel.cancel(request, self.cancelling)
         return request
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from shared.contract import (
     H_TURN,
+    ID_RULE,
     MSG_ID,
     ChatRequest,
     PromptMessage,
@@ -108,7 +109,7 @@ def _understand(subject: str, data: bytes, max_bytes: int) -> ChatRequest:
         raise TooLarge(f"the body has {len(data)} bytes, more than {max_bytes}")
     named = conversation_of(subject)
     if named and not is_id(named):
-        raise InvalidRequest("the subject's conversation id is not 1 to 64 of A-Z a-z 0-9 _ -")
+        raise InvalidRequest(f"the subject's conversation id is not {ID_RULE}")
     if data.lstrip()[:1] != b"{":
         request = ChatRequest(content=_plain_text(data))
     else:

@@ -37,14 +37,14 @@ from shared.contract import (
     TTS_REQUEST,
     TTS_WORKERS,
     CancelRequest,
-    HistoryRequest,
+    DeleteRequest,
     Stored,
 )
 from shared.errors import ParleyError
 from shared.nats.dead_letters import NatsDeadLetters
 from shared.nats.lease import LeaseFence
 from shared.nats.provision import consumer
-from shared.nats.replies import as_bytes, decode_request
+from shared.nats.replies import decode_request, serve
 from shared.nats.work import Work
 from shared.process.cancel import CancelToken
 from shared.process.clock import SystemClock
@@ -60,6 +60,8 @@ from shared.process.metrics import (
 from shared.process.tracing import span
 
 if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
     from services.tts.config import Config
     from services.tts.job import Job
     from services.tts.ports import TurnText
@@ -102,27 +104,28 @@ class TtsWorker:
     # ------------------------------------------------------------ life
 
     def subscribe(self, broker: NatsBroker) -> None:
-        # Every replica hears a cancel; the one that speaks the turn stops it.
-        @broker.subscriber(CHAT_CANCEL, no_reply=True, decoder=as_bytes)
-        async def on_cancel(body: bytes) -> None:
-            with contextlib.suppress(ParleyError):  # refused by the chat service
-                self.held.cancel(decode_request(body, CancelRequest))
-
-        @broker.subscriber(CHAT_CANCEL, queue="tts", no_reply=True, decoder=as_bytes)
-        async def on_cancel_once(body: bytes) -> None:
-            with contextlib.suppress(ParleyError):
-                await note_cancel(decode_request(body, CancelRequest), self._records)
-
+        # Every replica hears a cancel; the one that speaks the turn stops it, one notes it.
+        serve(broker, CHAT_CANCEL, self._cancel)
+        serve(broker, CHAT_CANCEL, self._note_cancel, queue="tts")
         # Every replica stops speaking; one of them erases what was said.
-        @broker.subscriber(HISTORY_DELETE, no_reply=True, decoder=as_bytes)
-        async def on_delete(body: bytes) -> None:
-            with contextlib.suppress(ParleyError):  # refused by the chat service
-                self.held.cancel_all(decode_request(body, HistoryRequest).conversation_id)
+        serve(broker, HISTORY_DELETE, self._cancel_all)
+        serve(broker, HISTORY_DELETE, self._erase_once, queue="tts")
 
-        @broker.subscriber(HISTORY_DELETE, queue="tts", no_reply=True, decoder=as_bytes)
-        async def on_delete_once(body: bytes) -> None:
-            with contextlib.suppress(ParleyError):  # the chat service tells the asker
-                await self._erase(decode_request(body, HistoryRequest).conversation_id)
+    async def _cancel(self, msg: Msg) -> None:
+        with contextlib.suppress(ParleyError):  # refused by the chat service
+            self.held.cancel(decode_request(msg, CancelRequest))
+
+    async def _note_cancel(self, msg: Msg) -> None:
+        with contextlib.suppress(ParleyError):
+            await note_cancel(decode_request(msg, CancelRequest), self._records)
+
+    async def _cancel_all(self, msg: Msg) -> None:
+        with contextlib.suppress(ParleyError):
+            self.held.cancel_all(decode_request(msg, DeleteRequest).conversation_id)
+
+    async def _erase_once(self, msg: Msg) -> None:
+        with contextlib.suppress(ParleyError):  # the chat service tells the asker
+            await self._erase(decode_request(msg, DeleteRequest).conversation_id)
 
     async def start(self, connection: Connection) -> None:
         self.connection = connection

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from shared.contract import H_TURN, MSG_ID, SpeechRequest, conversation_of, is_id
+from shared.contract import H_TURN, ID_RULE, MSG_ID, SpeechRequest, conversation_of, is_id
 from shared.errors import InvalidRequest, TooLarge
 from shared.refuse import Refused
 
@@ -54,7 +54,7 @@ def _turn_id(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
 
 def _understand(named: str, data: bytes, max_characters: int) -> SpeechRequest:
     if not is_id(named):
-        raise InvalidRequest("the subject's conversation id is not 1 to 64 of A-Z a-z 0-9 _ -")
+        raise InvalidRequest(f"the subject's conversation id is not {ID_RULE}")
     try:
         request = _decode(data)
         msgspec.json.encode(request)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 import msgspec
-from faststream.nats import NatsMessage
+from faststream.nats import NatsBroker, NatsMessage
+from msgspec import Struct, structs
 
-from shared.contract import Refusal, encode
+from shared.contract import ID_RULE, Refusal, conversation_of, encode, everywhere, is_id
 from shared.errors import (
     DeadlineExceeded,
     Failure,
@@ -24,7 +25,7 @@ from shared.nats.dead_letters import dead_letter
 from shared.process.metrics import REFUSED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from nats.aio.msg import Msg
 
@@ -36,28 +37,79 @@ MAX_BYTES: Final = 16_384
 DEADLINE: Final = 20.0
 
 
-async def as_bytes(message: NatsMessage) -> bytes:
+async def _as_bytes(message: NatsMessage) -> bytes:
     """FastStream's own decoders turn "5" into an int, and JSON into anything."""
     return message.body
 
 
-def decode_request(data: bytes, kind: type[T]) -> T:
-    """Raises InvalidRequest, TooLarge."""
+def serve(
+    broker: NatsBroker,
+    subject: str,
+    take: Callable[[Msg], Awaitable[None]],
+    *,
+    queue: str = "",
+) -> None:
+    """Has FastStream take a subject, and the same with a conversation behind it.
+
+    In a queue group one replica takes each message, else every one does.
+    """
+
+    async def on_message(body: bytes, message: NatsMessage) -> None:  # noqa: ARG001  FastStream's form
+        await take(message.raw_message)
+
+    for each in everywhere(subject):
+        broker.subscriber(each, queue=queue, no_reply=True, decoder=_as_bytes)(on_message)
+
+
+class _InConversation(Protocol):
+    """A request whose conversation the body names, or the subject."""
+
+    @property
+    def conversation_id(self) -> str: ...
+
+
+R = TypeVar("R", bound=_InConversation)
+
+
+def decode_body(data: bytes, kind: type[T]) -> T:
+    """An empty body is `{}`. Raises InvalidRequest, TooLarge."""
     if len(data) > MAX_BYTES:
         raise TooLarge(f"the body has {len(data)} bytes, more than {MAX_BYTES}")
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(data or b"{}", type=kind)
     except RecursionError:
         raise InvalidRequest("nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise InvalidRequest(str(exc)) from None
 
 
-async def answer_with(connection: Connection, msg: Msg, work: Awaitable[Any], *, to: str) -> None:
-    """Answers with what `work` returns, or why it failed; what is not understood is a dead letter.
+def decode_request(msg: Msg, kind: type[R]) -> R:
+    """A request with its `conversation_id`, which the body names, or the subject, or both alike.
 
-    Only to `_INBOX`: any other reply subject would let a sender make us publish there.
+    Raises InvalidRequest, TooLarge.
     """
+    request = decode_body(msg.data, kind)
+    conversation_id = named_by(msg.subject)
+    if request.conversation_id and conversation_id not in {"", request.conversation_id}:
+        raise InvalidRequest("`conversation_id` differs from the subject's")
+    if not (request.conversation_id or conversation_id):
+        raise InvalidRequest("`conversation_id` is missing")
+    if request.conversation_id:
+        return request
+    return cast("R", structs.replace(cast("Struct", request), conversation_id=conversation_id))
+
+
+def named_by(subject: str) -> str:
+    """The conversation that the subject names, "" for none; raises InvalidRequest."""
+    conversation_id = conversation_of(subject)
+    if conversation_id and not is_id(conversation_id):
+        raise InvalidRequest(f"the subject's conversation id is not {ID_RULE}")
+    return conversation_id
+
+
+async def answer_with(connection: Connection, msg: Msg, work: Awaitable[Any], *, to: str) -> None:
+    """Answers with what `work` returns, or why it failed; a request that is not understood is kept
+    as a dead letter, too."""
     try:
         async with asyncio.timeout(DEADLINE):
             reply: object = await work
@@ -79,6 +131,20 @@ async def answer_with(connection: Connection, msg: Msg, work: Awaitable[Any], *,
     except Exception:  # the last guard: the asker gets a code, the log gets the reason
         log.exception("reply.failed", extra={"subject": msg.subject})
         reply = Refusal(Internal("an error inside the service").as_error())
-    if msg.reply.startswith("_INBOX."):
-        with contextlib.suppress(NatsError):
-            await connection.send(msg.reply, encode(reply))
+    await reply_to(connection, msg.reply, reply)
+
+
+async def reply_to(connection: Connection, to: str, reply: object) -> None:
+    """Sends an answer; one that NATS would not take is a refusal that says so.
+
+    Only to `_INBOX`: any other reply subject would let a sender make us publish there.
+    """
+    if not to.startswith("_INBOX."):
+        return
+    body = encode(reply)
+    limit = connection.client.max_payload
+    if len(body) > limit:
+        refused = TooLarge(f"the answer has {len(body)} bytes, more than the {limit} of NATS")
+        body = encode(Refusal(refused.as_error()))
+    with contextlib.suppress(NatsError):
+        await connection.send(to, body)

@@ -24,7 +24,9 @@ class Endpoint:
         path = parts.path.rstrip("/")
         paths = (path,) if path else ("", "/v1")
         self.host = parts.hostname or ""
-        self.urls: tuple[str, ...] = tuple(urlunsplit(parts._replace(path=p + _PATH)) for p in paths)
+        self.urls: tuple[str, ...] = tuple(
+            urlunsplit(parts._replace(path=p + _PATH)) for p in paths
+        )
 
     def settle(self, url: str) -> None:
         """Somebody answered there."""
