@@ -95,7 +95,7 @@ k8s-test: setup  ## overlay local on the cluster of KUBECONFIG (IMAGES=nats=…,
 	$(BIN)/python -m deploy.runs.k8s_test
 
 manifests: setup  ## every overlay built and checked (needs kubectl or kustomize)
-	$(BIN)/python -m pytest tests/deploy $(ARGS)
+	$(BIN)/python -m pytest -m manifests tests/deploy $(ARGS)
 
 clean:  ## removes the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
