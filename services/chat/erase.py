@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Final
 from services.chat import conversation
 from shared.contract import CancelRequest
 from shared.errors import Busy, StorageUnavailable
+from shared.retry import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from services.chat.ports import Cancels, Clock, Conversations, Remains
 
 STOP_SECONDS: Final = 8.0  # for a turn under way to end
 VOICE_SECONDS: Final = 10.0  # for the speech workers to do their part
-LOOK_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,18 +46,8 @@ async def erase(conversation_id: str, needs: Dependencies) -> None:
         return not await needs.remains.has_voice(conversation_id)
 
     await needs.cancels.send(CancelRequest(conversation_id))
-    if not await _comes_true(is_over, STOP_SECONDS, needs.clock):
+    if not await wait_until(is_over, STOP_SECONDS, clock=needs.clock):
         raise Busy("a turn of this conversation could not be stopped in time")
     await needs.remains.erase(conversation_id)
-    if not await _comes_true(is_silent, VOICE_SECONDS, needs.clock):
+    if not await wait_until(is_silent, VOICE_SECONDS, clock=needs.clock):
         raise StorageUnavailable("the voice could not be erased; ask again")
-
-
-async def _comes_true(so: Callable[[], Awaitable[bool]], seconds: float, clock: Clock) -> bool:
-    """Looks again and again until it is so, or the time is up."""
-    until = clock.monotonic() + seconds
-    while not await so():
-        if clock.monotonic() > until:
-            return False
-        await clock.pause(LOOK_SECONDS)
-    return True
