@@ -130,8 +130,10 @@ async def translated(work: Awaitable[T], what: str) -> T:
     Raises:
         Conflict, ApiError, NoStream, Unsendable, NatsError.
     """
+    task = asyncio.current_task()
+    cancels = task.cancelling() if task is not None else 0
     try:
-        return await work
+        found = await work
     except (nats.errors.NoRespondersError, nats.js.errors.NoStreamResponseError) as exc:
         raise NoStream(f"{what}: nobody answers; is it provisioned?") from exc
     except nats.js.errors.APIError as exc:
@@ -147,6 +149,11 @@ async def translated(work: Awaitable[T], what: str) -> T:
         raise NatsError(f"{what}: not connected to NATS") from exc
     except (nats.errors.Error, OSError) as exc:
         raise NatsError(f"{what}: {exc}") from exc
+    # nats-py waits by asyncio.wait_for, which before Python 3.12 forgets a cancel that comes
+    # together with the answer: who cancelled would wait for this task for ever.
+    if task is not None and task.cancelling() > cancels:
+        raise asyncio.CancelledError
+    return found
 
 
 class Connection:
