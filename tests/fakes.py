@@ -242,7 +242,7 @@ class Published:
     @property
     def read(self) -> str:
         """What a reader of the last attempt has read."""
-        last = max(event.attempt for event in self.events)
+        last = max((event.attempt for event in self.events), default=1)
         return "".join(e.text for e in self.events if isinstance(e, Text) and e.attempt == last)
 
     async def started(self, event: Started) -> int:

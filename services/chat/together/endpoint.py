@@ -24,9 +24,8 @@ class Endpoint:
         path = parts.path.rstrip("/")
         paths = (path,) if path else ("", "/v1")
         self.host = parts.hostname or ""
-        self.urls: tuple[str, ...] = tuple(
-            urlunsplit(parts._replace(path=p + _PATH)) for p in paths
-        )
+        urls = [urlunsplit(parts._replace(path=path + _PATH)) for path in paths]
+        self.urls: tuple[str, ...] = tuple(urls)
 
     def settle(self, url: str) -> None:
         """Somebody answered there."""

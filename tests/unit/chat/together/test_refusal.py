@@ -15,8 +15,8 @@ from shared.errors import ContextTooLong, ProviderRateLimited, ProviderRefused
             400,
             "invalid_request_error context_length_exceeded",
             (
-                "This model's maximum context length is 8192 tokens. However, your messages resulted "
-                "in 9001 tokens. Please reduce the length of the messages."
+                "This model's maximum context length is 8192 tokens. However, your messages "
+                "resulted in 9001 tokens. Please reduce the length of the messages."
             ),
         ),
         (400, "", "This model's maximum context length is 4096 tokens."),
