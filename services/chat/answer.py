@@ -74,7 +74,7 @@ class Job:
     turn_id: str
     request: ChatRequest
     execution: str
-    taken_at: datetime  # when the stream took the request; of another machine's clock
+    asked_at: datetime  # when the stream took the request; of another machine's clock
     speech: Speech | None  # how it is spoken; None where it is not
 
 
@@ -113,7 +113,7 @@ class _Answer:
         self.held: Held[Conversation] | None = None
         self.began = needs.clock.monotonic()
         self.until = self.began + rules.turn_timeout
-        self.asked = self.began - seconds_since(job.taken_at, needs.clock.utc())
+        self.asked = self.began - seconds_since(job.asked_at, needs.clock.utc())
         self.first_token_ms: int | None = None
         self.delta_sequence = 1
         self.context = rules.context

@@ -23,7 +23,7 @@ from services.chat.nats.intake import NatsIntake
 from services.chat.nats.queue import NatsQueue
 from services.chat.nats.voices import NatsVoices
 from services.chat.prompt import Context
-from services.chat.request import speech_of
+from services.chat.request import asked_at, speech_of
 from services.chat.show import show
 from services.chat.together.chat import TogetherChat
 from shared.contract import (
@@ -220,7 +220,7 @@ class ChatWorker:
             turn_id=str(request.turn_id),
             request=request,
             execution=uuid.uuid4().hex,
-            taken_at=delivery.taken_at,
+            asked_at=asked_at(delivery),
             speech=speech_of(request, default=self.admission.speech),
         )
         with span("chat.turn", delivery.headers) as traced:

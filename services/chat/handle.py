@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from services.chat import conversation
 from services.chat.answer import GivenUp
 from services.chat.queue import Move, next_move
-from services.chat.request import speech_of, understand
+from services.chat.request import asked_at, speech_of, understand
 from services.chat.turn import Turn, seconds_since
 from shared.contract import AudioFailed, CancelRequest, SpeechRequest
 from shared.errors import Busy, Cancelled
@@ -195,7 +195,7 @@ class _Handling:
     def _end_of_text(self, why: Busy | Cancelled) -> Done | Failed:
         turn = Turn(self.conversation_id, self.turn_id)
         if isinstance(why, Cancelled):
-            waited = seconds_since(self.message.taken_at, self.needs.clock.utc())
+            waited = seconds_since(asked_at(self.message), self.needs.clock.utc())
             return turn.stopped(self.request.metadata, duration_ms=round(waited * 1000))
         return turn.failed(why.as_error())
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
 from shared.contract import (
+    H_ASKED_AT,
     H_TURN,
     ID_RULE,
     MSG_ID,
@@ -51,6 +53,15 @@ def understand(message: Message, *, max_bytes: int) -> ChatRequest | Refused:
         named = message.headers.get(MSG_ID) or message.unique
         conversation_id = "c" + hashlib.sha256(named.encode()).hexdigest()[:20]
     return replace(request, conversation_id=conversation_id, turn_id=turn_id)
+
+
+def asked_at(message: Message) -> datetime:
+    """When the stream took the request, also where the intake has handed it on since then."""
+    try:
+        first = datetime.fromisoformat(message.headers.get(H_ASKED_AT, ""))
+    except ValueError:
+        return message.taken_at
+    return message.taken_at if first.tzinfo is None else min(first, message.taken_at)
 
 
 def messages_of(request: ChatRequest) -> list[PromptMessage]:

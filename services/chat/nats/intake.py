@@ -19,6 +19,7 @@ from services.chat.request import understand
 from shared.contract import (
     CHAT_INTAKE,
     CHAT_REQUESTS_STREAM,
+    H_ASKED_AT,
     H_CONVERSATION,
     H_TURN,
     MSG_ID,
@@ -177,6 +178,7 @@ class NatsIntake:
                     MSG_ID: f"intake.{delivery.unique}",
                     H_CONVERSATION: taken.conversation_id,
                     H_TURN: str(found.turn_id),
+                    H_ASKED_AT: delivery.taken_at.isoformat(),
                     **carried(delivery.headers),
                 }
                 await window.send(chat_request(taken.conversation_id), encode(found), headers)

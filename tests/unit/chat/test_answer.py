@@ -91,7 +91,7 @@ class Bench:
     spoken: SteadyVoice = field(default_factory=SteadyVoice)
     heard_ms: int | None = None
     executions: int = 0
-    taken_at: datetime = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+    asked_at: datetime = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
     pages: MemoryPages = field(default_factory=MemoryPages)
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class Bench:
             turn_id=turn_id,
             request=asked,
             execution=f"e{self.executions}",
-            taken_at=self.taken_at,
+            asked_at=self.asked_at,
             speech=speech_of(asked, default=voice),
         )
         needs = Dependencies(
@@ -266,7 +266,7 @@ async def test_the_time_of_the_first_word_and_of_the_whole_are_told() -> None:
 
 async def test_times_count_from_the_request_s_time_in_the_stream() -> None:
     bench = Bench([WORDS])
-    bench.taken_at -= timedelta(seconds=7)
+    bench.asked_at -= timedelta(seconds=7)
     end = done(await bench.run())
 
     assert (end.first_token_ms, end.duration_ms) == (7_000, 7_000)
@@ -274,7 +274,7 @@ async def test_times_count_from_the_request_s_time_in_the_stream() -> None:
 
 async def test_times_are_never_negative_whatever_the_clocks_say() -> None:
     bench = Bench([WORDS])
-    bench.taken_at += timedelta(seconds=7)
+    bench.asked_at += timedelta(seconds=7)
     end = done(await bench.run())
 
     assert (end.first_token_ms, end.duration_ms) == (0, 0)

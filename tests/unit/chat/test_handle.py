@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -343,6 +344,8 @@ async def test_a_request_that_is_stopped_while_it_waits_is_done_and_empty() -> N
     assert isinstance(bench.end, Done)
     assert (bench.end.finish_reason, bench.end.text) == (FinishReason.CANCELLED, "")
     assert bench.end.metadata == {"a": "b"}
+    waited = timedelta(hours=3, minutes=4, seconds=5, milliseconds=678)
+    assert bench.end.duration_ms == waited / timedelta(milliseconds=1)
     assert bench.journal == ["done", "voice", "save", "ack"]
     assert bench.asked == []
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.chat.request import speech_of, turn_id_of, understand
-from shared.contract import ChatRequest, HistoryMode, OnBusy, Role, Speech, encode, is_id
+from services.chat.request import asked_at, speech_of, turn_id_of, understand
+from shared.contract import (
+    H_ASKED_AT,
+    ChatRequest,
+    HistoryMode,
+    OnBusy,
+    Role,
+    Speech,
+    encode,
+    is_id,
+)
 from shared.errors import InvalidRequest, TooLarge
 from shared.refuse import Refused
 from tests.fakes import Queued
@@ -304,3 +314,24 @@ def test_a_request_for_text_alone_is_not_spoken(*, default: bool) -> None:
 def test_where_a_request_does_not_say_the_service_decides() -> None:
     assert speech_of(ChatRequest(content="x"), default=True) == Speech()
     assert speech_of(ChatRequest(content="x"), default=False) is None
+
+
+TAKEN = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("header", "asked"),
+    [
+        ("2026-01-01T23:59:50+00:00", TAKEN - timedelta(seconds=10)),
+        ("2026-01-02T00:00:10+00:00", TAKEN),
+        ("2026-01-01T23:59:50", TAKEN),
+        ("yesterday", TAKEN),
+        (None, TAKEN),
+    ],
+)
+def test_a_request_was_asked_when_the_stream_took_the_first_form_of_it(
+    header: str | None, asked: datetime
+) -> None:
+    headers = {} if header is None else {H_ASKED_AT: header}
+
+    assert asked_at(Queued(headers=headers, taken_at=TAKEN)) == asked

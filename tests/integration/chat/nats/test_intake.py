@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +16,7 @@ from services.chat.nats.intake import NatsIntake
 from shared.contract import (
     CHAT_INTAKE,
     CHAT_REQUESTS_STREAM,
+    H_ASKED_AT,
     H_CONVERSATION,
     H_TURN,
     MSG_ID,
@@ -134,6 +136,8 @@ async def test_a_request_is_given_its_ids_and_put_in_its_queue(connection: Conne
     assert request == ChatRequest(conversation_id="c", turn_id="mine", content="c 0")
     assert message.headers[H_CONVERSATION] == "c"
     assert message.headers[H_TURN] == "mine"
+    asked = datetime.fromisoformat(message.headers[H_ASKED_AT])
+    assert abs((datetime.now(UTC) - asked).total_seconds()) < 60
     assert message.headers[TRACEPARENT] == trace
 
 

@@ -59,7 +59,7 @@ class Turns:
             turn_id="t1",
             request=ChatRequest(content="What is a tide?"),
             execution="e1",
-            taken_at=datetime.now(UTC),
+            asked_at=datetime.now(UTC),
             speech=None,
         )
         needs = Dependencies(
