@@ -150,16 +150,12 @@ class MemoryPages:
 
 
 class MemoryHistory:
-    """Past and Remains: pages and events as the test puts them; the voice goes after some looks."""
+    """Past and Remains: events as the test puts them; the voice goes after some looks."""
 
     def __init__(self, conversations: MemoryConversations) -> None:
-        self.pages: list[Message] = []
         self.stored: list[tuple[int, Delta]] = []
         self.voice_stays = 0  # looks for which the speech workers still keep something
         self._conversations = conversations
-
-    async def messages(self, conversation_id: str, document: Conversation) -> list[Message]:
-        return [*self.pages, *document.messages]
 
     async def events(self, conversation_id: str, since: int) -> list[Delta]:
         return [event for sequence, event in self.stored if sequence >= since]
@@ -169,7 +165,6 @@ class MemoryHistory:
 
     async def erase(self, conversation_id: str) -> None:
         self.stored.clear()
-        self.pages.clear()
         self._conversations.remove(conversation_id)
 
     async def has_voice(self, conversation_id: str) -> bool:

@@ -253,8 +253,12 @@ class ChatWorker:
         return NatsDeltas(self.connection, job.conversation_id, job.turn_id, fence, traced.headers)
 
     async def _show(self, msg: Msg) -> History:
-        conversation_id = decode_request(msg, HistoryRequest).conversation_id
-        return await show(conversation_id, conversations=self.conversations, past=self.history)
+        return await show(
+            decode_request(msg, HistoryRequest),
+            conversations=self.conversations,
+            pages=self.conversations,
+            past=self.history,
+        )
 
     async def _erase(self, msg: Msg) -> Deleted:
         conversation_id = decode_request(msg, DeleteRequest).conversation_id

@@ -109,11 +109,7 @@ class Pages(Protocol):
 
 
 class Past(Protocol):
-    """What was said in a conversation, besides what its document holds."""
-
-    async def messages(self, conversation_id: str, document: Conversation) -> Sequence[Message]:
-        """All messages, oldest first: those on pages, then those in the document."""
-        ...
+    """What was told of a conversation."""
 
     async def events(self, conversation_id: str, since: int) -> Sequence[Delta]:
         """The events of its text from a stream sequence on, in the stream's order."""

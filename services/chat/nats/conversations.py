@@ -73,13 +73,6 @@ class NatsConversations:
             await self._bucket.put(key, data, found.revision)
         return msgspec.structs.replace(document, messages=document.messages[count:], pages=page)
 
-    async def messages(self, conversation_id: str, document: Conversation) -> list[Message]:
-        """All of the conversation's messages, those on pages first."""
-        found: list[Message] = []
-        for number in range(1, document.pages + 1):
-            found += await self.page(conversation_id, number)
-        return found + document.messages
-
     async def page(self, conversation_id: str, number: int) -> list[Message]:
         """Implements Pages."""
         data = (await self._bucket.get(f"{conversation_id}.{number}")).value

@@ -13,9 +13,8 @@ from shared.nats.follow import decode_delta
 from shared.nats.read import purge, read_back
 
 if TYPE_CHECKING:
-    from services.chat.conversation import Conversation
     from services.chat.nats.conversations import NatsConversations
-    from shared.contract import Delta, Message
+    from shared.contract import Delta
     from shared.nats.connection import Connection
 
 
@@ -25,9 +24,6 @@ class NatsHistory:
 
     connection: Connection
     conversations: NatsConversations
-
-    async def messages(self, conversation_id: str, document: Conversation) -> list[Message]:
-        return await self.conversations.messages(conversation_id, document)
 
     async def events(self, conversation_id: str, since: int) -> list[Delta]:
         subject = chat_delta(conversation_id)

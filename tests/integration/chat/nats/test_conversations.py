@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import msgspec
 import pytest
@@ -39,7 +40,8 @@ def document(*messages: Message, pages: int = 0) -> Conversation:
 
 async def all_of(conversations: NatsConversations, conversation_id: str = "c") -> list[Message]:
     found = (await conversations.load(conversation_id)).value
-    return await conversations.messages(conversation_id, found)
+    pages = [await conversations.page(conversation_id, n + 1) for n in range(found.pages)]
+    return [*itertools.chain(*pages), *found.messages]
 
 
 async def pages(connection: Connection) -> list[str]:

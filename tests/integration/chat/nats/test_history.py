@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from services.chat.conversation import Conversation
 from services.chat.nats.conversations import NatsConversations
 from services.chat.nats.history import NatsHistory
-from shared.contract import Message, Role, Started, Text, encode
+from services.chat.show import show
+from shared.contract import HistoryRequest, Message, Role, Started, Text, encode
 from shared.nats.connection import Connection
 from shared.nats.documents import Bucket, Held
 from shared.nats.publish import publish
@@ -52,17 +53,24 @@ async def tell(connection: Connection, *events: Started | Text) -> list[int]:
 # ---------------------------------------------------------------- read
 
 
-async def test_a_long_history_is_read_whole(
+async def test_a_conversation_of_1500_messages_is_shown_page_by_page_each_message_once(
     history: NatsHistory, conversations: NatsConversations
 ) -> None:
     long = [
-        Message(f"t{n}.a", Role.ASSISTANT, f"{n} ".ljust(20_000, "x"), f"t{n}", LONG_AGO)
-        for n in range(60)
+        Message(f"t{n}.a", Role.ASSISTANT, f"{n} ".ljust(1_000, "x"), f"t{n}", LONG_AGO)
+        for n in range(1_500)
     ]
     await conversations.save("c", Conversation(messages=long), 0)
-    document = (await conversations.load("c")).value
-    assert document.pages
-    assert await history.messages("c", document) == long
+    request, shown, answers = HistoryRequest("c", limit=1_000), list[Message](), 0
+    while True:
+        found = await show(request, conversations=conversations, pages=conversations, past=history)
+        assert len(encode(found)) <= 512 * 1024
+        shown, answers = [*found.messages, *shown], answers + 1
+        if found.before is None:
+            break
+        request = replace(request, before=found.before)
+    assert shown == long
+    assert answers > 1
 
 
 async def test_the_events_are_read_from_where_they_are_asked_for(
