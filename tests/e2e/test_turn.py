@@ -120,6 +120,7 @@ async def test_history_of_an_unknown_conversation_is_empty_and_a_bad_request_get
         "conversation_id": "nobody",
         "messages": [],
         "turn": None,
+        "before": None,
     }
     answer = await system.client.request("chat.history.get", b"{", timeout=5)
     assert json.loads(answer.data)["error"]["code"] == "invalid_request"
