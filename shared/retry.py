@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import email.utils
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 MAX_ASKED_SECONDS: Final = 30.0  # a longer pause than this is a refusal in other words
 
@@ -68,3 +70,14 @@ async def wait_until(so: Callable[[], Awaitable[bool]], seconds: float, *, clock
 def worth_waiting(asked: float | None, left: float) -> bool:
     """False when the pause asked for would eat what is left of the turn."""
     return asked is None or asked <= min(MAX_ASKED_SECONDS, left)
+
+
+def asked_pause(headers: Mapping[str, str], *, now: float) -> float | None:
+    """The seconds that an HTTP answer asks us to wait, if it does; `now` is Unix time."""
+    for name in ("retry-after", "x-ratelimit-reset"):
+        value = headers.get(name, "")
+        with contextlib.suppress(ValueError):
+            return max(0.0, float(value))
+        with contextlib.suppress(ValueError):
+            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
+    return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import os
 import time
@@ -22,6 +21,7 @@ from services.tts.together.voice import TogetherVoice
 from shared.contract import FinishReason, PromptMessage, Role
 from shared.errors import Cancelled, ProviderAuth, ProviderError, ProviderRefused
 from shared.process.cancel import CancelToken
+from tests.fakes_together import Counts
 from tests.live.raw_session import MODEL, URL, VOICE
 
 if TYPE_CHECKING:
@@ -109,13 +109,6 @@ async def test_a_key_that_is_not_ours_is_refused() -> None:
 
 
 # ---------------------------------------------------------------- the voice
-
-
-class Counts(collections.Counter[Happened]):
-    """Keeps what was counted."""
-
-    def __call__(self, what: Happened) -> None:
-        self[what] += 1
 
 
 @contextlib.asynccontextmanager

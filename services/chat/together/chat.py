@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,9 +26,10 @@ from shared.errors import (
     ProviderStalled,
 )
 from shared.process.gate import Gates
+from shared.retry import asked_pause
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Mapping
+    from collections.abc import AsyncIterator, Awaitable
 
     from services.chat.prompt import Prompt
     from shared.contract import Usage
@@ -232,20 +232,5 @@ def _translate(exc: together.APIStatusError) -> ProviderError:
             message += f": {said[:300]}" if isinstance(said, str) else ""
     elif isinstance(body, str) and body:
         message += f": {body[:300]}"
-    wait = asked_wait(exc.response.headers)
+    wait = asked_pause(exc.response.headers, now=time.time())
     return refused(exc.status_code, message, kind, wait=wait)
-
-
-def asked_wait(headers: Mapping[str, str]) -> float | None:
-    """The pause that the provider asks for, in seconds."""
-    for name in ("retry-after", "x-ratelimit-reset"):
-        value = headers.get(name)
-        if not value:
-            continue
-        try:
-            return max(0.0, float(value))
-        except ValueError:
-            with contextlib.suppress(ValueError, TypeError):
-                date = email.utils.parsedate_to_datetime(value)
-                return max(0.0, date.timestamp() - time.time())
-    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -77,7 +78,9 @@ class Endpoint:
     def _translated(self, exc: Exception) -> ProviderError:
         match exc:
             case InvalidStatus(response=response):
-                error = refused_handshake(response.status_code, response.headers, response.body)
+                error = refused_handshake(
+                    response.status_code, response.headers, response.body, now=time.time()
+                )
                 return type(error)(self._without_key(str(error)), wait=error.wait)
             case TimeoutError():
                 return ProviderStalled(f"no session within {self.connect_timeout:g} s")
@@ -135,10 +138,10 @@ class Pump:
     async def read(self, socket: Socket) -> ProviderError:
         """Hands every frame to the socket; why it ended."""
         recv, receive = self._connection.recv, socket.receive
-        time = asyncio.get_running_loop().time
+        clock = asyncio.get_running_loop().time
         try:
             while True:
-                receive(await recv(), time())
+                receive(await recv(), clock())
         except ConnectionClosed:
             return socket.refusal or SocketLost(
                 f"the socket was closed ({self._connection.close_code})"

@@ -17,6 +17,7 @@ from shared.errors import (
     ProviderRefused,
     from_status,
 )
+from shared.retry import asked_pause
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,11 +77,11 @@ def as_error(fault: Fault | str | None) -> ProviderError:
 
 
 def refused_handshake(
-    status: int, headers: Mapping[str, str], body: bytes | bytearray | None
+    status: int, headers: Mapping[str, str], body: bytes | bytearray | None, *, now: float
 ) -> ProviderError:
-    """The error that the HTTP answer to a handshake means, with the pause that it asks for."""
-    wait = _seconds(headers.get("Retry-After") or headers.get("x-ratelimit-reset"))
-    return from_status(status, _said(body) or f"the socket was refused: {status}", wait=wait)
+    """The error that the HTTP answer to a handshake means; `now` is Unix time."""
+    message = _said(body) or f"the socket was refused: {status}"
+    return from_status(status, message, wait=asked_pause(headers, now=now))
 
 
 def _error_class(fault: Fault, message: str) -> type[ProviderError]:
@@ -110,10 +111,3 @@ def _said(body: bytes | bytearray | None) -> str:
     except msgspec.DecodeError:
         return ""
     return (error.message or "") if isinstance(error, Fault) else (error or "")
-
-
-def _seconds(header: str | None) -> float | None:
-    try:
-        return max(0.0, float(header or ""))
-    except ValueError:
-        return None  # a date; our own schedule does

@@ -259,10 +259,17 @@ class Pool:
     def _open_ahead(self, now: float) -> None:
         """One socket of the default model is always open, and one at rest while there is room."""
         mine = self._usable(self.ahead.model)
-        if not self.profiles.of(self.ahead.model).attempts.may(now):
+        if not self.profiles.of(self.ahead.model).attempts.may(now) or self._room_is_made():
             return
         if all(socket.turns for socket in mine) and self._room(has_some=bool(mine)):
             self._open_socket(self.ahead)
+
+    def _room_is_made(self) -> bool:
+        """True while a model without any socket waits for one of another model to end."""
+        ending = any(socket.ending for socket in self.sockets)
+        return ending and any(
+            waiter.waits and not self._usable(waiter.model) for waiter in self.waiters
+        )
 
     def _open_socket(self, params: VoiceParams) -> None:
         socket = Socket(

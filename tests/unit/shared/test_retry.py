@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.retry import LOOKS, PROVIDER, Backoff, wait_until, worth_waiting
+from shared.retry import LOOKS, PROVIDER, Backoff, asked_pause, wait_until, worth_waiting
 
 
 def longest(_low: float, high: float) -> float:
@@ -134,3 +134,23 @@ async def test_it_looks_no_longer_than_it_may() -> None:
     assert not await wait_until(so, 5, clock=clock)
     assert 5 < sum(clock.pauses) <= 5 + LOOKS.longest
     assert max(clock.pauses) == LOOKS.longest
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "2.5"}, 2.5),
+        ({"retry-after": "-1"}, 0.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:02:00 GMT"}, 20.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"x-ratelimit-reset": "7"}, 7.0),
+        ({"retry-after": "", "x-ratelimit-reset": "7"}, 7.0),
+        ({"retry-after": "1", "x-ratelimit-reset": "7"}, 1.0),
+    ],
+)
+def test_the_pause_that_is_asked_for_is_a_number_or_a_date(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert asked_pause(headers, now=100.0) == seconds
