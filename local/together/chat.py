@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from local.together import assistant
-from local.together.completion import Chunks, Completion, completion
+from local.together.completion import Chunks, Completion, completion, context_length
 from local.together.faults import Fault, FaultKind
 from local.together.http import Refused, bearer, error_body, for_ever, refusal, reset
 from local.together.record import ChatCall
@@ -89,6 +89,10 @@ class EmulatedChat:
         if wrong:
             raise Refused(400, "invalid_request", f"{wrong}: missing or wrong", wrong)
         call.messages = body["messages"]
+        most, length = self._provider.chat.context_tokens, context_length(body, call.messages)
+        if most and length > most:
+            words = f"This model's maximum context length is {most} tokens, not {length}."
+            raise Refused(400, "context_length_exceeded", words, "messages")
 
     async def _respond(
         self, request: web.Request, call: ChatCall, faults: Faults

@@ -35,6 +35,7 @@ class Completion:
     content: list[str]  # in chunks
     finish_reason: str
     usage: dict[str, int]
+    trails: bool  # its usage comes behind the finish chunk
 
     def whole(self, reasoning_field: str) -> dict[str, Any]:
         """The body of an answer that is not streamed."""
@@ -91,7 +92,20 @@ def completion(
             "total_tokens": asked + said,
             "cached_tokens": 0,
         },
+        trails=settings.usage == "trailing" or (settings.usage == "asked" and _asks_usage(params)),
     )
+
+
+def context_length(params: Mapping[str, Any], messages: list[Any]) -> int:
+    """What the messages and the longest answer that is asked for take, in tokens."""
+    asked = sum(len(tokens(assistant.plain_text(m.get("content")))) for m in messages)
+    limit = params.get("max_tokens")
+    return asked + (limit if isinstance(limit, int) else 0)
+
+
+def _asks_usage(params: Mapping[str, Any]) -> bool:
+    options = params.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
 
 
 def _no_reasoning(params: Mapping[str, Any]) -> bool:
@@ -137,7 +151,7 @@ class Chunks:
             f'"seed":{SEED},"delta":{{"token_id":128009,"role":"assistant","content":""}}}}]'
         )
         last = self._line(choice, completion.usage if usage == "finish" else None)
-        trailing = self._line("[]", completion.usage) if usage == "trailing" else b""
+        trailing = self._line("[]", completion.usage) if completion.trails else b""
         return last + trailing + b"data: [DONE]\n\n"
 
 

@@ -24,7 +24,7 @@ class BadScript(ValueError):
     """A script names something unknown or gives a value of a wrong type."""
 
 
-Usage = Literal["finish", "trailing", "none"]
+Usage = Literal["finish", "trailing", "asked", "none"]
 ReasoningField = Literal["reasoning", "reasoning_content"]
 TokenIds = Literal["always", "sometimes", "never"]
 
@@ -41,7 +41,9 @@ class Chat:
     tokens_per_second: float = 40.0  # 0: as fast as possible
     tokens_per_chunk: int = 1
     finish_reason: str = "stop"  # `length` when the request's max_tokens are reached
-    usage: Usage = "finish"  # on the finish chunk, or trailing with empty choices
+    # On the finish chunk; trailing with empty choices, always or where stream_options ask for it.
+    usage: Usage = "finish"
+    context_tokens: int = 0  # of messages and answer; more is refused with 400; 0: any number
     token_ids: TokenIds = "sometimes"  # noqa: S105 - tokens of text, not of a login
     keys: tuple[str, ...] = ()  # the keys that are accepted; empty: any
 

@@ -109,6 +109,31 @@ async def test_usage_may_trail_with_empty_choices(
     assert json.loads(usage)["usage"]["completion_tokens"] > 0
 
 
+async def test_usage_may_have_to_be_asked_for(
+    emulator: Emulator, http: aiohttp.ClientSession
+) -> None:
+    emulator.change({"chat": {"usage": "asked"}})
+    assert not any(json.loads(line)["usage"] for line in (await lines(http, emulator))[:-1])
+    *_, usage, _done = await lines(http, emulator, stream_options={"include_usage": True})
+    assert json.loads(usage)["usage"]["completion_tokens"] > 0
+
+
+async def test_more_than_the_model_can_read_is_refused(
+    emulator: Emulator, http: aiohttp.ClientSession
+) -> None:
+    emulator.change({"chat": {"context_tokens": 100}})
+    url = f"{emulator.base_url}/chat/completions"
+    for body, status in (
+        (asked("Hello"), 200),
+        (asked("Hello", max_tokens=100), 400),
+        (asked("Hello " * 100), 400),
+    ):
+        async with http.post(url, json=body) as answer:
+            assert answer.status == status
+            if status == 400:
+                assert (await answer.json())["error"]["code"] == "context_length_exceeded"
+
+
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
 async def test_reasoning_comes_before_the_content(
     emulator: Emulator, http: aiohttp.ClientSession, field: str
