@@ -100,6 +100,19 @@ class MemoryRecords:
 
 
 @dataclass
+class MemoryRequests:
+    """Requests: the messages that ask for the turn's voice, by their sequence."""
+
+    queued: set[int] = field(default_factory=set)
+
+    async def is_there(self, sequence: int) -> bool:
+        return sequence in self.queued
+
+    async def any(self) -> bool:
+        return bool(self.queued)
+
+
+@dataclass
 class ScriptedText:
     """TurnText: gives its events, or raises them; `all` is what is found out after a stop."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from shared.contract import CancelRequest
     from shared.process.cancel import CancelToken
 
+EARLY_KEPT: Final = 1_000
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -23,6 +24,7 @@ class HeldTurns:
         # A repeat of a request is held beside it: whoever stops the turn stops both.
         self._held: dict[tuple[str, str], list[CancelToken]] = {}
         self._running: dict[str, list[str]] = {}  # conversation -> its turns
+        self._early: dict[tuple[str, str], int | None] = {}  # cancels that came before the turn
 
     @property
     def running(self) -> int:
@@ -35,8 +37,10 @@ class HeldTurns:
     @contextlib.contextmanager
     def hold(self, conversation_id: str, turn_id: str) -> Iterator[CancelToken]:
         """The turn is here, and may be stopped."""
-        stop = self._new()
-        with _listed(self._held, (conversation_id, turn_id), stop):
+        key, stop = (conversation_id, turn_id), self._new()
+        if key in self._early:
+            stop.cancel(self._early.pop(key))
+        with _listed(self._held, key, stop):
             yield stop
 
     @contextlib.contextmanager
@@ -46,7 +50,12 @@ class HeldTurns:
             yield
 
     def cancel(self, request: CancelRequest) -> None:
-        """Stops the turn if it is held here; without a turn id, the one under way."""
+        """Stops the turn if it is held, or as soon as it is; without an id, the one under way."""
+        key = (request.conversation_id, request.turn_id or "")
+        if request.turn_id is not None and key not in self._held:
+            self._early[key] = request.heard_ms
+            if len(self._early) > EARLY_KEPT:
+                del self._early[next(iter(self._early))]
         under_way = self._running.get(request.conversation_id, ())
         for turn_id in under_way if request.turn_id is None else [request.turn_id]:
             for stop in self._held.get((request.conversation_id, turn_id), ()):

@@ -23,6 +23,7 @@ from services.tts.nats.audio import NatsAudio
 from services.tts.nats.ends import NatsEnds
 from services.tts.nats.erase import NatsVoices
 from services.tts.nats.records import NatsRecords
+from services.tts.nats.requests import NatsRequests
 from services.tts.nats.text import NatsText
 from services.tts.ports import VoiceDependencies
 from services.tts.speak import speak
@@ -117,11 +118,12 @@ class TtsWorker:
 
     async def _note_cancel(self, msg: Msg) -> None:
         with contextlib.suppress(ParleyError):
-            await note_cancel(decode_request(msg, CancelRequest), self._records)
+            await note_cancel(decode_request(msg, CancelRequest), self._records, self._requests)
 
     async def _cancel_all(self, msg: Msg) -> None:
         with contextlib.suppress(ParleyError):
-            self.held.cancel_all(decode_request(msg, DeleteRequest).conversation_id)
+            asked = decode_request(msg, DeleteRequest)
+            self.held.cancel(CancelRequest(asked.conversation_id))
 
     async def _erase_once(self, msg: Msg) -> None:
         with contextlib.suppress(ParleyError):  # the chat service tells the asker
@@ -179,6 +181,7 @@ class TtsWorker:
         ):
             deps = VoiceDependencies(
                 records=self._records(job.conversation_id, job.turn_id),
+                requests=self._requests(job.conversation_id, job.turn_id),
                 publish=audio,
                 voice=self.voice,
                 recording=spool,
@@ -202,6 +205,9 @@ class TtsWorker:
         return NatsAudio(
             self.connection, job.conversation_id, job.turn_id, fence, traced.headers, spool
         )
+
+    def _requests(self, conversation_id: str, turn_id: str) -> NatsRequests:
+        return NatsRequests(self.connection, conversation_id, turn_id)
 
     def _records(self, conversation_id: str, turn_id: str) -> NatsRecords:
         return NatsRecords(self.connection, conversation_id, turn_id)

@@ -7,21 +7,23 @@ again: nothing that was done by then is done twice.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from services.tts import record
 from services.tts.finish import GivenUp
 from services.tts.given_text import GivenText
+from services.tts.record import Repeated
 from services.tts.request import understand
 from shared.contract import AudioFailed
-from shared.errors import StorageUnavailable
+from shared.errors import Cancelled, StorageUnavailable
 from shared.refuse import Refused, refuse
 
 if TYPE_CHECKING:
     from services.tts.held_voices import HeldVoices
     from services.tts.job import Defaults, Job, Rules
-    from services.tts.ports import Clock, Ends, Records, Report, Slots, Speaking, TurnText
+    from services.tts.ports import Clock, Ends, Records, Report, Requests, Slots, Speaking, TurnText
     from shared.contract import CancelRequest, SpeechRequest
     from shared.errors import Failure
     from shared.process.cancel import CancelToken
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 # The records of one turn's voice, by its conversation and turn.
 RecordsOf: TypeAlias = "Callable[[str, str], Records]"
+RequestsOf: TypeAlias = "Callable[[str, str], Requests]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +68,16 @@ async def handle(message: Message, speaking: Speaking, deps: Dependencies) -> No
         )
         await message.ack()
         return
-    job = deps.defaults.job(found, execution=deps.new_execution(), taken_at=message.taken_at)
-    async with deps.slots.slot(message):
-        with deps.held.hold(job.conversation_id, job.turn_id) as token:
+    job = deps.defaults.job(
+        found,
+        execution=deps.new_execution(),
+        sequence=message.sequence,
+        taken_at=message.taken_at,
+    )
+    with deps.held.hold(job.conversation_id, job.turn_id) as token:
+        async with AsyncExitStack() as slot:
+            with suppress(Cancelled):  # who is stopped needs no slot to end
+                await token.guard(slot.enter_async_context(deps.slots.slot(message)))
             await _speak(message, found, job, token, speaking, deps)
 
 
@@ -87,6 +97,8 @@ async def _speak(
         deps.report.handed_back(job.turn_id, exc)
         await message.nak(deps.rules.store_again)
         return
+    except Repeated:
+        pass
     except GivenUp as exc:
         await deps.dead_letters.add(message, exc.reason)
     await message.ack()
@@ -100,13 +112,17 @@ def _text(request: SpeechRequest, job: Job, deps: Dependencies) -> TurnText:
     return deps.follow(job.conversation_id, job.turn_id, request.start_sequence)
 
 
-async def note_cancel(request: CancelRequest, records: RecordsOf) -> None:
+async def note_cancel(request: CancelRequest, records: RecordsOf, requests: RequestsOf) -> None:
     """A voice that nobody speaks at this moment is found cancelled by who takes it up.
 
     Raises NatsError.
     """
-    if request.turn_id is not None:
-        await records(request.conversation_id, request.turn_id).amend(record.cancelled)
+    if request.turn_id is None:
+        return
+    turn = request.conversation_id, request.turn_id
+    # What nobody ever asked for leaves no record.
+    if await requests(*turn).any():
+        await records(*turn).amend(record.cancelled)
 
 
 @dataclass(frozen=True, slots=True)

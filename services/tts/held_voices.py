@@ -1,9 +1,9 @@
-"""The voices that are spoken in this process, and which of them a cancel means."""
+"""The voices that this process holds, and which of them a cancel means."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -11,41 +11,44 @@ if TYPE_CHECKING:
     from shared.contract import CancelRequest
     from shared.process.cancel import CancelToken
 
+EARLY_KEPT: Final = 1_000
+
 
 class HeldVoices:
-    """The voices that are spoken here, each with its own token; `new` makes one."""
+    """The voices held here, waiting or spoken, each with its own token; `new` makes one."""
 
     def __init__(self, new: Callable[[], CancelToken]) -> None:
         self._new = new
-        self._held: dict[tuple[str, str], CancelToken] = {}
-        self._newest: dict[str, str] = {}  # conversation -> its last turn taken up here
+        # By conversation and turn; a repeat of a request is held beside it.
+        self._held: dict[tuple[str, str], list[CancelToken]] = {}
+        self._early: dict[tuple[str, str], int | None] = {}  # cancels that came before the voice
 
     @property
     def running(self) -> int:
-        return len(self._held)
+        return sum(map(len, self._held.values()))
 
     @contextlib.contextmanager
     def hold(self, conversation_id: str, turn_id: str) -> Iterator[CancelToken]:
-        """The voice is spoken here, and may be stopped."""
+        """The voice is here, waiting or spoken, and may be stopped."""
         key, token = (conversation_id, turn_id), self._new()
-        self._held[key] = token
-        self._newest[conversation_id] = turn_id
+        if key in self._early:
+            token.cancel(self._early.pop(key))
+        self._held.setdefault(key, []).append(token)
         try:
             yield token
         finally:
-            if self._held.get(key) is token:
+            self._held[key].remove(token)
+            if not self._held[key]:
                 del self._held[key]
-            if self._newest.get(conversation_id) == turn_id:
-                del self._newest[conversation_id]
 
     def cancel(self, request: CancelRequest) -> None:
-        """Stops the voice if it is spoken here; without a turn id, the conversation's newest."""
-        turn_id = request.turn_id or self._newest.get(request.conversation_id, "")
-        token = self._held.get((request.conversation_id, turn_id))
-        if token is not None:
-            token.cancel(request.heard_ms)
-
-    def cancel_all(self, conversation_id: str) -> None:
-        for (conversation, _), token in self._held.items():
-            if conversation == conversation_id:
-                token.cancel()
+        """Stops the voice if it is here, or as soon as it is; without a turn id, all that are."""
+        key = (request.conversation_id, request.turn_id or "")
+        if request.turn_id is not None and key not in self._held:
+            self._early[key] = request.heard_ms
+            if len(self._early) > EARLY_KEPT:
+                del self._early[next(iter(self._early))]
+        for (conversation_id, turn_id), tokens in self._held.items():
+            if conversation_id == request.conversation_id and request.turn_id in {None, turn_id}:
+                for token in tokens:
+                    token.cancel(request.heard_ms)

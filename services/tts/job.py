@@ -32,11 +32,15 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One voice, by one execution. `taken_at`: when the stream took the request, UTC."""
+    """One voice, by one execution, for the message with that sequence in the queue.
+
+    `taken_at`: when the stream took it, UTC.
+    """
 
     conversation_id: str
     turn_id: str
     execution: str
+    sequence: int
     taken_at: datetime
     params: VoiceParams
     format: AudioFormat
@@ -64,11 +68,14 @@ class Defaults:
     max_partial_length: int
     format: AudioFormat
 
-    def job(self, request: SpeechRequest, *, execution: str, taken_at: datetime) -> Job:
+    def job(
+        self, request: SpeechRequest, *, execution: str, sequence: int, taken_at: datetime
+    ) -> Job:
         return Job(
             conversation_id=str(request.conversation_id),
             turn_id=str(request.turn_id),
             execution=execution,
+            sequence=sequence,
             taken_at=taken_at,
             params=self._params(request.speech),
             format=request.speech.format or self.format,

@@ -210,6 +210,18 @@ class Records(Protocol):
         ...
 
 
+class Requests(Protocol):
+    """The queue of the requests to speak, of one turn. Raises NatsError."""
+
+    async def is_there(self, sequence: int) -> bool:
+        """Whether that message is in the queue still, and asks for this turn's voice."""
+        ...
+
+    async def any(self) -> bool:
+        """Whether one asks for this turn's voice."""
+        ...
+
+
 class Voices(Protocol):
     """What NATS keeps of the voices of a conversation. Raises NatsError."""
 
@@ -281,6 +293,7 @@ class VoiceDependencies:
     """All that speaking one turn needs."""
 
     records: Records
+    requests: Requests
     publish: Publish
     voice: Voice
     recording: Recording

@@ -7,17 +7,21 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from shared.contract import AudioFailed, Stored
-from shared.errors import Superseded
+from shared.errors import ParleyError, Superseded
 
 
 class SpeechRecord(Struct, frozen=True):
-    """`since`: RFC 3339; nothing of the voice is older. `execution`: the run that owns it now."""
+    """`since`: RFC 3339; nothing of the voice is older. `execution`: the run that owns it now.
+
+    `request`: the sequence of the message that this run works on; 0 where nobody noted it.
+    """
 
     version: int = 1
     attempt: int = 0
     executions: int = 0
     execution: str = ""
     since: str = ""
+    request: int = 0
     cancelled: bool = False
     stored: Stored | None = None
     failed: AudioFailed | None = None
@@ -30,6 +34,14 @@ class SpeechRecord(Struct, frozen=True):
     @property
     def end(self) -> Stored | AudioFailed | None:
         return self.stored or self.failed
+
+
+class Repeated(ParleyError):
+    """Another message of the same turn has the voice; `request` is its sequence."""
+
+    def __init__(self, request: int) -> None:
+        super().__init__(f"asked for by message {request}")
+        self.request = request
 
 
 _decoder = msgspec.json.Decoder(SpeechRecord)
@@ -46,22 +58,32 @@ def encode(record: SpeechRecord) -> bytes:
 # Each of these gives back the very record that it was given where it changes nothing.
 
 
-def begin(record: SpeechRecord, *, execution: str, since: str) -> SpeechRecord:
-    """The voice starts, or a new execution takes it over as the next attempt."""
+def begin(
+    record: SpeechRecord, *, execution: str, since: str, request: int, gone: int = 0
+) -> SpeechRecord:
+    """The voice starts, or a new execution takes it over as the next attempt.
+
+    `gone` is the sequence of a message that is in the queue no more, whatever the record says.
+
+    Raises Repeated.
+    """
     if record.end is not None:
         return record
+    if record.request not in {0, gone, request}:
+        raise Repeated(record.request)
     return replace(
         record,
         attempt=record.attempt + 1,
         executions=record.executions + 1,
         execution=execution,
         since=record.since or since,
+        request=request,
     )
 
 
 def cancelled(record: SpeechRecord) -> SpeechRecord:
     """Whoever takes it up next does not speak it."""
-    if not record.begun or record.end is not None or record.cancelled:
+    if record.end is not None or record.cancelled:
         return record
     return replace(record, cancelled=True)
 

@@ -30,7 +30,7 @@ _decode_ids = msgspec.json.Decoder(_Ids).decode
 def understand(message: Message, *, max_characters: int) -> SpeechRequest | Refused:
     """The request with both ids set, or why it cannot be done."""
     named = conversation_of(message.subject)
-    turn_id = _turn_id(message.data, message.headers, message.sequence)
+    turn_id = turn_id_of(message.data, message.headers, message.sequence)
     try:
         request = _understand(named, message.data, max_characters)
     except InvalidRequest as exc:
@@ -38,7 +38,8 @@ def understand(message: Message, *, max_characters: int) -> SpeechRequest | Refu
     return replace(request, conversation_id=named, turn_id=request.turn_id or turn_id)
 
 
-def _turn_id(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
+def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
+    """From the body, the header, `Nats-Msg-Id`, else the stream sequence."""
     try:
         given = _decode_ids(data).turn_id
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

@@ -14,6 +14,7 @@ from services.tts import record
 from services.tts.finish import fail, give_up, store, tell_committed
 from services.tts.ports import Label, SpokenWord
 from services.tts.progress import Progress
+from services.tts.record import Repeated
 from services.tts.script import Ending, Script
 from services.tts.speaker import Next, Speaker
 from shared.contract import Error, Finish, Started
@@ -57,10 +58,9 @@ async def speak(
         Superseded: another worker has the voice; nothing more was published.
         StorageUnavailable: all is spoken and nothing stored; another try needs no speech model.
         GivenUp: it was begun too often, or could not be stored for too long.
+        Repeated: another message in the queue has this voice, and answers for both.
     """
-    held = await deps.records.amend(
-        lambda r: record.begin(r, execution=job.execution, since=job.since)
-    )
+    held = await _begin(job, deps)
     found = held.value
     if found.end is not None:
         return await tell_committed(found, deps.publish)
@@ -72,6 +72,26 @@ async def speak(
         reason = Internal(f"begun {rules.max_executions} times and never finished")
         await give_up(job, reason, held, deps)
     return await _Speaking(job, rules, text, deps, progress, held).run()
+
+
+async def _begin(job: Job, deps: VoiceDependencies) -> Held[SpeechRecord]:
+    gone = 0
+    while True:
+        try:
+            return await deps.records.amend(
+                lambda r: record.begin(
+                    r,
+                    execution=job.execution,
+                    since=job.since,
+                    request=job.sequence,
+                    gone=gone,  # noqa: B023  called before the next round
+                )
+            )
+        except Repeated as exc:
+            # While it is in the queue somebody speaks the voice, or will.
+            if await deps.requests.is_there(exc.request):
+                raise
+            gone = exc.request
 
 
 def _resume(progress: Progress, replay: Replay, deps: VoiceDependencies) -> None:

@@ -60,6 +60,11 @@ async def first(connection: Connection, stream: str, subject: str) -> StoredMess
     return await _from_leader(connection, stream, {"next_by_subj": subject, "seq": 1})
 
 
+async def at(connection: Connection, stream: str, sequence: int) -> StoredMessage | None:
+    """The message of that sequence, from the leader; raises NatsError."""
+    return await _from_leader(connection, stream, {"seq": sequence})
+
+
 async def _from_leader(
     connection: Connection, stream: str, which: dict[str, object]
 ) -> StoredMessage | None:

@@ -17,6 +17,7 @@ from tests.system import System, Turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -235,6 +236,29 @@ async def test_a_turn_that_is_asked_for_again_while_it_runs_can_be_stopped(
     assert (turn.voice_end["finish"], turn.voice_end["attempt"]) == ("cancelled", 1)
 
 
+async def speak(system: System, conversation: str, turn_id: str, text: str = LONG) -> None:
+    body = {"turn_id": turn_id, "text": text}
+    subject = f"tts.request.{conversation}"
+    await system.client.jetstream().publish(subject, json.dumps(body).encode())
+
+
+async def test_a_voice_that_is_asked_for_again_while_it_is_spoken_goes_on(system: System) -> None:
+    conversation, turn_id = new(), new()
+    await speak(system, conversation, turn_id)
+    turn = system.ears.turn(turn_id)
+    await system.ears.until(lambda: chunks(turn) > 5)
+    for _ in range(6):
+        await speak(system, conversation, turn_id)
+    js = system.client.jetstream()
+    until = time.monotonic() + 10
+    while (await js.stream_info("TTS_REQUESTS")).state.messages > 1:
+        assert time.monotonic() < until
+    await cancel(system, conversation, turn_id=turn_id)
+    await system.ears.until(lambda: turn.voice_end is not None)
+    assert turn.voice_end is not None
+    assert (turn.voice_end["finish"], turn.voice_end["attempt"]) == ("cancelled", 1)
+
+
 async def test_a_turn_that_is_stopped_while_nobody_holds_it_ends_as_it_was(system: System) -> None:
     conversation = new()
     turn_id = await system.ask(conversation_id=conversation, content="Tell me a story.")
@@ -246,7 +270,7 @@ async def test_a_turn_that_is_stopped_while_nobody_holds_it_ends_as_it_was(syste
         await service.kill()
     one = system.add("chat")
     await one.ready()
-    for name in (turn_id, waiting):
+    for name in (waiting, turn_id):  # else the one that waits might begin before its own stop
         body = {"conversation_id": conversation, "turn_id": name}
         await system.client.request("chat.cancel", json.dumps(body).encode(), timeout=5)
     await system.ears.whole(turn_id, waiting)
@@ -351,6 +375,28 @@ async def test_one_senders_order_is_kept_over_two_replicas(system: System) -> No
     messages = (await system.history(conversation))["messages"]
     users = [m["content"] for m in messages if m["role"] == "user"]
     assert users == [f"Number {n}." for n in range(15)]
+
+
+async def test_a_voice_that_waits_for_a_slot_is_stopped(tmp_path: Path) -> None:
+    async with System(tmp_path, script=SLOW, settings={"TTS_MAX_TURNS": "1"}) as system:
+        await system.up()
+        conversation, spoken, held, later = new(), new(), new(), new()
+        await speak(system, conversation, spoken)
+        await system.ears.until(lambda: chunks(system.ears.turn(spoken)) > 3)
+        await speak(system, conversation, held)
+        at = await cancel(system, conversation, turn_id=held)
+        await system.ears.until(lambda: system.ears.turn(held).voice_end is not None)
+        assert time.monotonic() - at < 1
+        for service in [s for s in system.services if s.name == "tts"]:
+            await service.kill()
+        await system.add("tts").ready()
+        await speak(system, conversation, later)
+        await cancel(system, conversation, turn_id=later)
+        await cancel(system, conversation, turn_id=spoken)
+        turns = [system.ears.turn(name) for name in (held, later, spoken)]
+        await system.ears.until(lambda: all(turn.voice_end for turn in turns))
+        assert {turn.voice_end and turn.voice_end["finish"] for turn in turns} == {"cancelled"}
+        assert chunks(system.ears.turn(held)) == chunks(system.ears.turn(later)) == 0
 
 
 async def test_a_deleted_conversation_is_nowhere_any_more(system: System) -> None:

@@ -20,7 +20,7 @@ from shared.contract import (
     tts_audio,
     tts_request,
 )
-from shared.nats.read import read_back
+from shared.nats.read import last, read_back
 
 if TYPE_CHECKING:
     from shared.nats.connection import Connection
@@ -37,10 +37,20 @@ class NatsVoices:
     connection: Connection
 
     async def under_way(self, conversation_id: str) -> list[str]:
-        """A request to speak stays in its queue until the voice has ended."""
+        """A request to speak stays in its queue until the voice has ended, and a moment longer."""
         subject = tts_request(conversation_id)
         stored = read_back(self.connection, TTS_REQUESTS_STREAM, subject)
-        return [turn_id_of(m.data, m.headers, m.sequence, prefix="v") async for m in stored]
+        turns = [turn_id_of(m.data, m.headers, m.sequence, prefix="v") async for m in stored]
+        over = await self._ended_last(conversation_id) if turns else None
+        return [turn_id for turn_id in turns if turn_id != over]
+
+    async def _ended_last(self, conversation_id: str) -> str | None:
+        """The turn whose voice was heard to its end, where nothing was said since."""
+        found = await last(self.connection, TTS_AUDIO_STREAM, tts_audio(conversation_id))
+        if found is None or found.headers.get(H_TYPE) != Kind.STORED:
+            return None
+        stored = _decode_stored(found.data)
+        return None if stored.finish is Finish.CANCELLED else stored.turn_id
 
     async def just_stopped(self, conversation_id: str) -> str | None:
         since = (datetime.now(UTC) - MOMENT).isoformat()

@@ -81,6 +81,7 @@ PUBLISH: Mapping[str, set[str]] = {
         "$JS.API.CONSUMER.UNPIN.CHAT_REQUESTS.chat-intake",
         "$JS.API.STREAM.MSG.GET.CHAT_REQUESTS",
         *(f"$JS.API.STREAM.MSG.GET.{s}" for s in ("CHAT_DELTAS", "KV_conversations")),
+        "$JS.API.STREAM.MSG.GET.TTS_AUDIO",
         *(f"$JS.API.STREAM.PURGE.{s}" for s in ("CHAT_DELTAS", "KV_conversations")),
         *(f"$JS.API.DIRECT.GET.{s}" for s in ("CHAT_REQUESTS", "CHAT_DELTAS", "TTS_AUDIO")),
         *(f"$JS.API.DIRECT.GET.{s}" for s in ("TTS_REQUESTS", "KV_speech")),
@@ -89,8 +90,9 @@ PUBLISH: Mapping[str, set[str]] = {
         *("tts.audio.c", "tts.dead", "$KV.speech.c.t"),
         *_streams("CHAT_DELTAS", "TTS_REQUESTS", "TTS_AUDIO", "DEAD_LETTERS", "KV_speech"),
         *_consumer("TTS_REQUESTS", "tts-workers"),
-        "$JS.API.STREAM.MSG.GET.KV_speech",
+        *("$JS.API.STREAM.MSG.GET.KV_speech", "$JS.API.STREAM.MSG.GET.TTS_REQUESTS"),
         *(f"$JS.API.DIRECT.GET.{s}" for s in ("CHAT_DELTAS", "TTS_AUDIO", "KV_speech")),
+        "$JS.API.DIRECT.GET.TTS_REQUESTS",
         *(f"$JS.API.STREAM.PURGE.{s}" for s in ("TTS_REQUESTS", "TTS_AUDIO", "KV_speech")),
     },
     "client": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from services.chat.held_turns import HeldTurns
+from services.chat.held_turns import EARLY_KEPT, HeldTurns
 from shared.contract import CancelRequest
 from shared.process.cancel import CancelToken
 
@@ -87,3 +87,21 @@ def test_a_turn_that_ends_late_does_not_hide_the_next_one() -> None:
             held.cancel(CancelRequest("c1"))
 
     assert two.cancelled
+
+
+def test_a_cancel_that_comes_before_what_it_stops_is_remembered_once() -> None:
+    held = HeldTurns(CancelToken)
+    held.cancel(CancelRequest("c1", "t1", 700))
+    with held.hold("c1", "t1") as one:
+        assert (one.cancelled, one.heard_ms) == (True, 700)
+    with held.hold("c1", "t1") as again:
+        assert not again.cancelled
+
+
+def test_so_many_early_cancels_are_remembered_and_no_more() -> None:
+    held = HeldTurns(CancelToken)
+    held.cancel(CancelRequest("c1", "t1"))
+    for number in range(EARLY_KEPT):
+        held.cancel(CancelRequest("c", f"other{number}"))
+    with held.hold("c1", "t1") as one:
+        assert not one.cancelled

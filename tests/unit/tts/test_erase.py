@@ -13,7 +13,7 @@ from shared.errors import NatsError, StorageUnavailable
 from tests.fakes_tts import NoTime
 
 FAILED = AudioFailed("c", "t", 1, error=Error(Code.INTERNAL, "", retryable=False))
-RUNNING = record.begin(SpeechRecord(), execution="w", since="now")
+RUNNING = record.begin(SpeechRecord(), execution="w", since="now", request=7)
 ENDED = replace(RUNNING, failed=FAILED)
 
 

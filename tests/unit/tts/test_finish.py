@@ -25,6 +25,7 @@ from tests.fakes_tts import (
     AudioStream,
     MemoryAudio,
     MemoryRecords,
+    MemoryRequests,
     MemoryStore,
     NoTime,
     ScriptedText,
@@ -41,6 +42,7 @@ JOB = Job(
     conversation_id="c",
     turn_id="t",
     execution="w1",
+    sequence=7,
     taken_at=datetime(2026, 1, 1, tzinfo=UTC),
     params=VoiceParams(model="m", voice="v"),
     format=AudioFormat.OPUS,
@@ -73,6 +75,7 @@ class Ending:
         self.progress = Progress(lambda _model, characters: characters / 1000)
         self.deps = VoiceDependencies(
             records=self.records,
+            requests=MemoryRequests(),
             publish=self.audio,
             voice=ScriptedVoice(),
             recording=self.spool,

@@ -29,7 +29,7 @@ from shared.contract import (
 )
 from shared.errors import Failure, Internal, NatsError, StorageUnavailable, Superseded
 from shared.process.cancel import CancelToken
-from tests.fakes_tts import MemoryRecords, NoTime, Queued, ScriptedText
+from tests.fakes_tts import MemoryRecords, MemoryRequests, NoTime, Queued, ScriptedText
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -255,7 +255,9 @@ async def test_what_cannot_be_understood_ends_as_failed_and_as_a_dead_letter() -
 
 async def test_a_bad_copy_of_a_good_request_does_not_end_its_voice() -> None:
     office = Office()
-    await office.records_of("c", "t").amend(lambda r: record.begin(r, execution="w", since=""))
+    await office.records_of("c", "t").amend(
+        lambda r: record.begin(r, execution="w", since="", request=7)
+    )
     message, _ = await handled(office, body={"turn_id": "t", "speech": {"speed": 99}})
     assert [each[0] for each in office.happened] == ["refused", "dead letter"]
     assert message.settled == ["ack"]
@@ -327,26 +329,64 @@ async def test_while_nats_is_away_nothing_is_given_up_for_good() -> None:
 # ---------------------------------------------------------------- a cancel that nobody heard
 
 
+async def cancelled(office: Office, turn_id: str | None = None, *, queued: int = 7) -> None:
+    requests = MemoryRequests({queued} - {0})
+    await note_cancel(CancelRequest("c", turn_id), office.records_of, lambda *_: requests)
+
+
 async def test_a_cancel_is_noted_for_whoever_takes_the_voice_up_next() -> None:
     office = Office()
     records = office.records_of("c", "t")
-    await records.amend(lambda r: record.begin(r, execution="w", since=""))
-    await note_cancel(CancelRequest("c", "t"), office.records_of)
+    await records.amend(lambda r: record.begin(r, execution="w", since="", request=7))
+    await cancelled(office, "t")
     assert records.kept.cancelled
+
+
+async def test_a_cancel_is_noted_of_a_voice_that_nobody_has_taken_up() -> None:
+    office = Office()
+    await cancelled(office, "t")
+    assert office.records_of("c", "t").kept == SpeechRecord(cancelled=True)
 
 
 async def test_a_cancel_is_noted_although_somebody_else_is_faster() -> None:
     office = Office()
     records = office.records_of("c", "t")
-    await records.amend(lambda r: record.begin(r, execution="w", since=""))
+    await records.amend(lambda r: record.begin(r, execution="w", since="", request=7))
     others = [record.next_attempt(records.kept, "w")]
     records.meanwhile = lambda _: others.pop() if others else None
-    await note_cancel(CancelRequest("c", "t"), office.records_of)
+    await cancelled(office, "t")
     assert (records.kept.attempt, records.kept.cancelled) == (2, True)
 
 
-async def test_a_cancel_without_a_turn_or_of_an_unknown_one_notes_nothing() -> None:
+async def test_a_cancel_without_a_turn_or_of_one_that_nobody_asked_for_notes_nothing() -> None:
     office = Office()
-    await note_cancel(CancelRequest("c"), office.records_of)
-    await note_cancel(CancelRequest("c", "t"), office.records_of)
-    assert [each.kept for each in office.records.values()] == [SpeechRecord()]
+    await cancelled(office)
+    await cancelled(office, "t", queued=0)
+    assert [each.kept for each in office.records.values()] == []
+
+
+async def test_a_voice_that_waits_for_a_slot_is_stopped_without_one() -> None:
+    office = Office()
+    await office.free.acquire()
+    stopped: list[bool] = []
+
+    async def speaking(job: Job, text: TurnText, token: CancelToken) -> Stored:
+        assert (job.turn_id, text) == ("t", GivenText("c", "t", "Hi."))
+        stopped.append(token.cancelled)
+        return STORED
+
+    message = Queued(data=b'{"turn_id": "t", "text": "Hi."}')
+    task = asyncio.create_task(handle(message, speaking, office.deps))
+    await asyncio.sleep(0)
+    office.held.cancel(CancelRequest("c", "t"))
+    async with asyncio.timeout(5):
+        await task
+    assert stopped == [True]
+    assert message.settled == ["ack"]
+
+
+async def test_a_repeat_is_acked_and_ends_nothing() -> None:
+    office = Office()
+    message, _ = await handled(office, record.Repeated(6))
+    assert message.settled == ["ack"]
+    assert [each[0] for each in office.happened] == ["followed"]

@@ -23,7 +23,7 @@ DEFAULTS = Defaults(
 
 def job(speech: Speech) -> Job:
     request = SpeechRequest("c", "t", speech)
-    return DEFAULTS.job(request, execution="w1", taken_at=TAKEN_AT)
+    return DEFAULTS.job(request, execution="w1", sequence=7, taken_at=TAKEN_AT)
 
 
 def test_what_a_request_leaves_open_is_spoken_as_the_service_does() -> None:
@@ -31,6 +31,7 @@ def test_what_a_request_leaves_open_is_spoken_as_the_service_does() -> None:
         conversation_id="c",
         turn_id="t",
         execution="w1",
+        sequence=7,
         taken_at=TAKEN_AT,
         params=VoiceParams(
             model="some/model",

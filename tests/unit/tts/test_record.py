@@ -30,7 +30,7 @@ STORED = Stored(
 def begun(times: int = 1) -> SpeechRecord:
     found = SpeechRecord()
     for n in range(1, times + 1):
-        found = record.begin(found, execution=f"w{n}", since=f"day {n}")
+        found = record.begin(found, execution=f"w{n}", since=f"day {n}", request=7)
     return found
 
 
@@ -51,7 +51,7 @@ def test_another_execution_takes_it_over_and_looks_back_as_far_as_the_first() ->
 def test_what_has_ended_is_not_begun_again(end: Stored | AudioFailed) -> None:
     ended = record.ended(begun(), "w1", end)
     assert ended.end == end
-    assert record.begin(ended, execution="w2", since="") is ended
+    assert record.begin(ended, execution="w2", since="", request=7) is ended
 
 
 def test_an_execution_handed_back_in_good_order_does_not_count() -> None:
@@ -63,13 +63,13 @@ def test_an_execution_handed_back_in_good_order_does_not_count() -> None:
 def test_a_cancel_is_kept_for_whoever_takes_the_voice_up_next() -> None:
     found = record.cancelled(begun())
     assert found.cancelled
-    assert record.begin(found, execution="w2", since="").cancelled
+    assert record.begin(found, execution="w2", since="", request=7).cancelled
 
 
 @pytest.mark.parametrize(
     "found",
-    [SpeechRecord(), record.cancelled(begun()), record.ended(begun(), "w1", STORED)],
-    ids=["never begun", "cancelled", "ended"],
+    [record.cancelled(begun()), record.ended(begun(), "w1", STORED)],
+    ids=["cancelled", "ended"],
 )
 def test_where_there_is_nothing_to_cancel_nothing_is_saved(found: SpeechRecord) -> None:
     assert record.cancelled(found) is found
@@ -116,3 +116,16 @@ def test_what_is_not_there_is_a_new_one() -> None:
 
 def test_a_record_of_a_newer_version_is_understood() -> None:
     assert record.decode(b'{"version": 2, "attempt": 3, "mood": "calm"}').attempt == 3
+
+
+def test_another_message_of_the_same_turn_does_not_take_the_voice() -> None:
+    with pytest.raises(record.Repeated) as told:
+        record.begin(begun(), execution="w2", since="", request=8)
+    assert told.value.request == 7
+    taken = record.begin(begun(), execution="w2", since="", request=8, gone=7)
+    assert (taken.execution, taken.request) == ("w2", 8)
+
+
+def test_a_voice_of_which_nobody_noted_the_message_is_taken_over() -> None:
+    taken = record.begin(replace(begun(), request=0), execution="w2", since="", request=8)
+    assert (taken.execution, taken.request) == ("w2", 8)

@@ -19,7 +19,7 @@ from services.tts.ports import (
     VoiceDependencies,
     VoiceParams,
 )
-from services.tts.record import SpeechRecord
+from services.tts.record import Repeated, SpeechRecord
 from services.tts.script import Script
 from services.tts.speak import speak
 from shared.contract import (
@@ -54,6 +54,7 @@ from tests.fakes_tts import (
     AudioStream,
     MemoryAudio,
     MemoryRecords,
+    MemoryRequests,
     MemoryStore,
     NoTime,
     ScriptedText,
@@ -115,6 +116,8 @@ class Worker:
     max_tries: int = 3
     recover_after: int = 8
     name: str = "w1"
+    sequence: int = 7
+    requests: MemoryRequests = field(default_factory=MemoryRequests)
     words: bool = False
     whole_text: str | None = None
 
@@ -139,6 +142,7 @@ class Worker:
                     conversation_id="c",
                     turn_id="t",
                     execution=self.name,
+                    sequence=self.sequence,
                     taken_at=datetime(2026, 1, 1, tzinfo=UTC),
                     params=VoiceParams(model=MODEL, voice="v", word_timestamps=self.words),
                     format=AudioFormat.WAV,
@@ -156,6 +160,7 @@ class Worker:
                 ScriptedText(events, self.whole_text),
                 VoiceDependencies(
                     records=self.records,
+                    requests=self.requests,
                     publish=self.audio,
                     voice=self.voice,
                     recording=spool,
@@ -183,6 +188,29 @@ def whole(index: int, attempt: int = 1) -> list[tuple[str, int, object]]:
         ("chunk", attempt, index),
         ("piece_done", attempt, (index, 10 * len(LINES[index]))),
     ]
+
+
+async def test_a_repeat_leaves_the_voice_to_the_message_that_has_it() -> None:
+    first = Worker()
+    with pytest.raises(Superseded):
+        await first.speak([*answer(TEXT)[:1], Superseded()])
+    repeat = first.next(name="w2")
+    repeat.sequence, repeat.requests = 8, MemoryRequests({7, 8})
+    with pytest.raises(Repeated):
+        await repeat.speak(answer(TEXT))
+    assert (first.records.kept.execution, first.records.kept.executions) == ("w1", 1)
+    assert repeat.said() == []
+
+
+async def test_a_voice_whose_message_is_gone_is_taken_over_by_a_repeat() -> None:
+    first = Worker()
+    with pytest.raises(Superseded):
+        await first.speak([*answer(TEXT)[:1], Superseded()])
+    repeat = first.next(name="w2")
+    repeat.sequence, repeat.requests = 8, MemoryRequests({8})
+    end = await repeat.speak(answer(TEXT))
+    assert isinstance(end, Stored)
+    assert (first.records.kept.execution, first.records.kept.request) == ("w2", 8)
 
 
 async def test_each_piece_is_said_once_in_order_and_the_whole_is_stored() -> None:

@@ -69,6 +69,16 @@ async def test_a_voice_is_under_way_while_its_request_is_in_the_queue(
     assert await voices.under_way("c") == []
 
 
+async def test_a_voice_that_was_told_to_be_whole_is_not_under_way(connection: Connection) -> None:
+    voices = NatsVoices(connection)
+    await ask(connection, {"turn_id": "t1"})
+    await ask(connection, {"turn_id": "t2"})
+    await stored(connection, "t1", Finish.COMPLETE)
+    assert await voices.under_way("c") == ["t2"]
+    await stored(connection, "t2", Finish.CANCELLED)
+    assert await voices.under_way("c") == ["t1", "t2"]
+
+
 async def test_a_voice_that_was_stopped_a_moment_ago_is_known(connection: Connection) -> None:
     voices = NatsVoices(connection)
     assert await voices.just_stopped("c") is None

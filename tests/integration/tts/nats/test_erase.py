@@ -32,7 +32,7 @@ async def connection(server: NatsServer) -> AsyncIterator[Connection]:
         for conversation_id, turn_id in TURNS:
             await publish(connection, f"tts.request.{conversation_id}", b"{}")
             await publish(connection, f"tts.audio.{conversation_id}", b"{}")
-            begun = partial(record.begin, execution=turn_id, since="")
+            begun = partial(record.begin, execution=turn_id, since="", request=7)
             await NatsRecords(connection, conversation_id, turn_id).amend(begun)
         yield connection
 

@@ -58,7 +58,7 @@ async def test_of_two_workers_that_take_a_voice_up_each_sees_the_other(
     connection: Connection, server: NatsServer
 ) -> None:
     def begun(execution: str) -> Callable[[SpeechRecord], SpeechRecord]:
-        return lambda found: record.begin(found, execution=execution, since="now")
+        return lambda found: record.begin(found, execution=execution, since="now", request=7)
 
     async with connected(server.url) as other:
         ours, theirs = NatsRecords(connection, "c", "t"), NatsRecords(other, "c", "t")
@@ -81,7 +81,9 @@ async def test_of_two_workers_that_end_a_voice_one_wins(
 
     async with connected(server.url) as other:
         ours, theirs = NatsRecords(connection, "c", "t"), NatsRecords(other, "c", "t")
-        held = await ours.amend(lambda found: record.begin(found, execution="w", since="now"))
+        held = await ours.amend(
+            lambda found: record.begin(found, execution="w", since="now", request=7)
+        )
         ends = await asyncio.gather(
             ours.amend(ended("ours"), held),
             theirs.amend(ended("theirs"), held),
