@@ -22,7 +22,8 @@ def binary() -> str:
 class NatsServer(Process):
     """A server with its own data; it keeps its ports when it is started again.
 
-    `config` is text that is added to its configuration file, for example users and permissions.
+    `config` is text that is added to its configuration file, for example users and permissions;
+    `jetstream` settings for that part of it, such as `max_file_store: 1GB`.
     Without `store_dir` the data is temporary and goes with the server.
     """
 
@@ -36,13 +37,14 @@ class NatsServer(Process):
         port: int = -1,
         websocket_port: int = -1,
         config: str = "",
+        jetstream: str = "",
         log: str | Path | None = None,
     ) -> None:
         super().__init__("nats-server", log=log)
         self._store = Path(store_dir) if store_dir is not None else self.folder
         self._websocket = websocket
         self._port, self._websocket_port = port, websocket_port
-        self._config = config
+        self._config, self._jetstream = config, jetstream
         self._urls: dict[str, str] = {}
 
     @property
@@ -70,10 +72,11 @@ class NatsServer(Process):
 
     def _settings(self) -> str:
         # JSON's strings are the configuration's strings, too.
+        store = json.dumps(str(self._store.resolve()))
         lines = [
             "host: 127.0.0.1",
             f"port: {self._port}",
-            f"jetstream {{ store_dir: {json.dumps(str(self._store.resolve()))} }}",
+            f"jetstream {{ store_dir: {store}\n{self._jetstream} }}",
         ]
         if self._websocket:
             port = self._websocket_port

@@ -97,7 +97,13 @@ class TextStream:
         self._listeners.append(cb)
         return _Subscription(lambda: self._listeners.remove(cb))
 
-    async def flush(self) -> None: ...
+    is_closed = False
+
+    @property
+    def stats(self) -> dict[str, int]:
+        return {"reconnects": 0}
+
+    async def flush(self, timeout: int = 10) -> None: ...  # noqa: ASYNC109  as nats-py has it
 
     def on_reconnect(self, call: Callable[[], None]) -> Callable[[], None]:
         self._reconnected.append(call)

@@ -64,7 +64,7 @@ from shared.process.tracing import Span, span
 from shared.refuse import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from nats.aio.msg import Msg
 
@@ -196,6 +196,9 @@ class ChatWorker:
                     await task
         finally:
             work.cancel()
+
+    async def waiting(self) -> Mapping[str, str]:
+        return {}  # nothing but NATS and the streams
 
     async def drain(self, grace: float) -> None:
         await self.intake.drain()

@@ -61,6 +61,8 @@ from shared.process.metrics import (
 from shared.process.tracing import span
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nats.aio.msg import Msg
 
     from services.tts.config import Config
@@ -159,6 +161,9 @@ class TtsWorker:
 
     async def failed(self) -> None:
         await self.work.failed()
+
+    async def waiting(self) -> Mapping[str, str]:
+        return {}  # nothing but NATS and the streams
 
     async def drain(self, grace: float) -> None:
         await self.work.drain(grace)

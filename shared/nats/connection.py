@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 REQUEST_SECONDS: Final = 5.0
 ACK_SECONDS: Final = 2.0  # then a publish, or an ack, is sent once more
 PUBLISH_SECONDS: Final = 30.0  # then it has failed: NATS has been away for too long
+# Of a flush: a dead connection is found, and its pongs forgotten, well before this.
+_FLUSH_SECONDS: Final = 60
+_LOOK_SECONDS: Final = 0.1  # whether the connection was lost while a flush waits
 # The server's codes of a lost compare-and-set: alone, and in a cluster.
 _WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 
@@ -76,13 +79,47 @@ def tls_context(settings: NatsSettings) -> ssl.SSLContext | None:
     return ssl.create_default_context(cafile=settings.ca) if settings.ca else None
 
 
-async def settle(client: Client) -> None:
-    """Waits until the server knows every subscription made so far.
+async def settle(client: Client, *, seconds: float = REQUEST_SECONDS) -> None:
+    """Waits until the server knows every subscription made so far; may be cancelled.
 
     Twice on purpose: the PING of nats-py's flush overtakes a SUB that is still in its queue.
+
+    Raises:
+        NatsError: the server did not answer in time.
     """
-    await client.flush()
-    await client.flush()
+    until = time.monotonic() + seconds
+    for _ in range(2):
+        while not await _answered(client, until):
+            if time.monotonic() > until:
+                raise NatsError("the server does not answer")
+
+
+async def _answered(client: Client, until: float) -> bool:
+    """Whether the server answered a PING; False when the connection was lost meanwhile, too.
+
+    The flush itself is never cancelled, and is given more time than a dead connection lives: it
+    would leave a cancelled future among nats-py's pongs, the pong that comes for it would end the
+    read loop, and the client would be deaf while it believes to be connected.
+    """
+    epoch = client.stats["reconnects"]
+    flush = asyncio.ensure_future(client.flush(_FLUSH_SECONDS))
+    flush.add_done_callback(_forget)
+    while not flush.done():
+        if time.monotonic() > until or client.stats["reconnects"] != epoch:
+            return False
+        await asyncio.wait({flush}, timeout=_LOOK_SECONDS)
+    if (error := flush.exception()) is None:
+        return True
+    if client.is_closed:
+        raise NatsError("the connection is closed") from error
+    await asyncio.sleep(_LOOK_SECONDS)
+    return False
+
+
+def _forget(task: asyncio.Future[None]) -> None:
+    """Whoever waited may have left; asyncio would complain of an error that nobody looked at."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _forget_unwritten(client: Client) -> None:
@@ -184,7 +221,8 @@ class Connection:
     async def start(self) -> None:
         self._prefix = self.client.new_inbox() + "."
         self._inbox = await self.client.subscribe(self._prefix + "*", cb=self._on_answer)
-        await settle(self.client)
+        with contextlib.suppress(NatsError):  # then it is known when the server answers again
+            await settle(self.client)
 
     async def close(self) -> None:
         if self._inbox is not None and not self.client.is_closed:

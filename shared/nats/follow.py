@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
 
 
 GAP_SECONDS: Final = 0.05  # what overtook the store is there after this long
@@ -79,8 +80,8 @@ async def follow(
         DeadlineExceeded: nothing new came for `idle` seconds.
     """
     follower = _Follower(connection, conversation_id, turn_id, start)
-    await follower.open()
     try:
+        await follower.open()
         async for event in follower.events(idle, gap, quiet):
             yield event
             if isinstance(event, Done | Failed):
@@ -100,14 +101,19 @@ class _Follower:
         self._timeline: Timeline[Delta | _Later] = Timeline()
         self._ready: asyncio.Queue[Delta | None] = asyncio.Queue(MAX_WAITING)  # None: look
         self._look = True  # read back at the next turn of the loop
+        self._sub: Subscription | None = None
+        self._end_watch = connection.on_reconnect(self._on_reconnect)
 
     async def open(self) -> None:
         self._sub = await self._connection.client.subscribe(self._subject, cb=self._on_message)
-        await settle(self._connection.client)
-        self._end_watch = self._connection.on_reconnect(self._on_reconnect)
+        # Not in time: what is missed is found in the stream, as after a reconnect.
+        with contextlib.suppress(NatsError):
+            await settle(self._connection.client)
 
     async def close(self) -> None:
         self._end_watch()
+        if self._sub is None:  # it was cancelled before
+            return
         with contextlib.suppress(nats.errors.Error):  # the connection may be gone, and it with it
             await self._sub.unsubscribe()
 

@@ -1,12 +1,14 @@
 """The streams, buckets and consumers: made when missing, verified when there.
 
-One that exists with other settings stops the start, with both settings named; it is never changed
-in silence: `python -m shared.provision` tells what differs, `--apply` makes and changes it.
+One that exists with other settings is never changed in silence: `python -m shared.provision` tells
+what differs, `--apply` makes and changes it. With a setting that these services can live with they
+start and say so, so that replicas of two versions stand side by side; any other stops the start.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from shared.contract import (
@@ -27,18 +29,26 @@ from shared.contract import (
     TTS_REQUESTS_STREAM,
     TTS_WORKERS,
 )
-from shared.errors import ApiError
+from shared.errors import ApiError, NatsError
 from shared.nats.connection import Connection
 from shared.process.settings import Retention
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+log = logging.getLogger(__name__)
 
 INTAKE_GROUP: Final = "intake"
 NO_LIMIT: Final = -1
+ASK_SECONDS: Final = 2.0  # for what is only good to know
 _NS: Final = 1_000_000_000
-_NOT_FOUND: Final = 404
-
+NOT_FOUND: Final = 404
+# The server, the account, or no peer of the cluster has the room that a stream's limit reserves.
+_NO_ROOM: Final = frozenset({10002, 10005, 10023, 10047})
+# A limit below which the services would not work: a voice outlives its turn, and is taken up
+# again, within an hour; the largest requests of a few conversations fit in these bytes.
+_LEAST_AGE: Final = 3_600 * _NS
+_LEAST_BYTES: Final = 64 * 1024 * 1024
 
 COMMAND: Final = "python -m shared.provision --apply"
 
@@ -49,6 +59,11 @@ class Mismatch(Exception):
     def __init__(self, label: str, lines: list[str]) -> None:
         self.what = f"{label} exists with other settings: {'; '.join(lines)}"
         super().__init__(f"{self.what} (`{COMMAND}` changes it)")
+
+
+# Not needed to start: a stream of the version before keeps these dead letters under the subject
+# without a conversation.
+DEAD_OF_CONVERSATIONS: Final = (f"{CHAT_DEAD}.*", f"{TTS_DEAD}.*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +77,7 @@ class Leases:
 LEASES: Final = Leases()
 
 
-class _Asset(Protocol):
+class Asset(Protocol):
     """A stream or a consumer, and how the JetStream API is asked about it: subject and body."""
 
     @property
@@ -78,8 +93,12 @@ class _Asset(Protocol):
 
     def update(self, found: Mapping[str, Any]) -> tuple[str, object]: ...
 
+    def smaller(self) -> Asset | None:
+        """The same with half the room for it; None where that would not do."""
+        ...
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Stream:
     """A stream, by the configuration that JetStream is told."""
 
@@ -103,8 +122,17 @@ class Stream:
     def update(self, found: Mapping[str, Any]) -> tuple[str, object]:
         return f"STREAM.UPDATE.{self.name}", {**found, **self.config}
 
+    @property
+    def max_bytes(self) -> int:
+        """0 for no limit."""
+        return max(int(self.config.get("max_bytes", 0)), 0)
 
-@dataclass(frozen=True, slots=True)
+    def smaller(self) -> Stream | None:
+        half = self.max_bytes // 2
+        return replace(self, config={**self.config, "max_bytes": half}) if half else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Consumer:
     """A durable consumer of a stream, by the configuration that JetStream is told."""
 
@@ -140,12 +168,17 @@ class Consumer:
     def update(self, found: Mapping[str, Any]) -> tuple[str, object]:
         return self._make({**found, **self.config}, "update")
 
+    def smaller(self) -> None:
+        return None
+
     def _make(self, config: Mapping[str, Any], action: str) -> tuple[str, object]:
         subject = f"CONSUMER.CREATE.{self.stream}.{self.name}.{config['filter_subject']}"
         return subject, {"stream_name": self.stream, "config": config, "action": action}
 
 
-def _stream(name: str, subjects: list[str], replicas: int, **more: object) -> Stream:
+def _stream(
+    name: str, subjects: list[str], replicas: int, max_bytes: int, **more: object
+) -> Stream:
     config = {
         "name": name,
         "subjects": subjects,
@@ -154,16 +187,18 @@ def _stream(name: str, subjects: list[str], replicas: int, **more: object) -> St
         "retention": "limits",
         "discard": "old",
         "max_age": 0,
+        "max_bytes": max_bytes or NO_LIMIT,
     }
     return Stream(config | more)
 
 
-def _bucket(name: str, replicas: int, max_age: float) -> Stream:
+def _bucket(name: str, replicas: int, max_bytes: int, max_age: float) -> Stream:
     """A key-value bucket, as every NATS client makes and reads it."""
     return _stream(
         f"KV_{name}",
         [f"$KV.{name}.>"],
         replicas,
+        max_bytes,
         discard="new",
         max_msgs_per_subject=1,
         allow_direct=True,
@@ -174,13 +209,18 @@ def _bucket(name: str, replicas: int, max_age: float) -> Stream:
 
 
 def streams(replicas: int, retention: Retention) -> list[Stream]:
-    """Every stream of the contract, with the settings that the services rely on."""
+    """Every stream of the contract, with the settings that the services rely on.
+
+    A full one refuses what is new where that must not be lost: requests and documents.
+    """
     advisory = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
     return [
         _stream(
             CHAT_REQUESTS_STREAM,
             [CHAT_REQUEST, f"{CHAT_REQUEST}.*"],
             replicas,
+            retention.requests_bytes,
+            discard="new",
             retention="workqueue",
             allow_direct=True,
         ),
@@ -188,6 +228,7 @@ def streams(replicas: int, retention: Retention) -> list[Stream]:
             CHAT_DELTAS_STREAM,
             [f"{CHAT_DELTA}.*"],
             replicas,
+            retention.deltas_bytes,
             max_age=int(retention.deltas * _NS),
             allow_direct=True,
             republish={"src": f"{CHAT_DELTA}.*", "dest": CHAT_DELTA},
@@ -196,6 +237,8 @@ def streams(replicas: int, retention: Retention) -> list[Stream]:
             TTS_REQUESTS_STREAM,
             [f"{TTS_REQUEST}.*"],
             replicas,
+            retention.requests_bytes,
+            discard="new",
             retention="workqueue",
             allow_direct=True,
         ),
@@ -203,6 +246,7 @@ def streams(replicas: int, retention: Retention) -> list[Stream]:
             TTS_AUDIO_STREAM,
             [f"{TTS_AUDIO}.*"],
             replicas,
+            retention.audio_bytes,
             max_age=int(retention.audio * _NS),
             allow_direct=True,
             republish={"src": f"{TTS_AUDIO}.*", "dest": TTS_AUDIO},
@@ -212,14 +256,21 @@ def streams(replicas: int, retention: Retention) -> list[Stream]:
             [
                 CHAT_DEAD,
                 TTS_DEAD,
+                *DEAD_OF_CONVERSATIONS,
                 f"{advisory}.{CHAT_REQUESTS_STREAM}.*",
                 f"{advisory}.{TTS_REQUESTS_STREAM}.*",
             ],
             replicas,
+            retention.dead_letters_bytes,
             max_age=int(retention.dead_letters * _NS),
         ),
-        _bucket(CONVERSATIONS_BUCKET, replicas, retention.conversations),
-        _bucket(SPEECH_BUCKET, replicas, retention.speech),
+        _bucket(
+            CONVERSATIONS_BUCKET,
+            replicas,
+            retention.conversations_bytes,
+            retention.conversations,
+        ),
+        _bucket(SPEECH_BUCKET, replicas, retention.speech_bytes, retention.speech),
     ]
 
 
@@ -263,36 +314,92 @@ def consumer(name: str, leases: Leases = LEASES) -> Consumer:
     return next(each for each in consumers(leases) if each.name == name)
 
 
-def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Each setting that is not as wanted, as "name is 1, must be 2"."""
-    lines = []
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A setting that is not as wanted."""
+
+    name: str
+    found: Any
+    wanted: Any
+    compatible: bool  # the services work with what is there
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.found!r}, must be {self.wanted!r}"
+
+
+def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Difference]:
+    """Each setting that is not as wanted."""
+    differ = []
     for name, value in wanted.items():
         # The server leaves out what is at its zero value.
         there = found.get(name, type(value)())
         if isinstance(value, dict):
             there = {key: there.get(key) for key in value} if there else there
-        if there != value:
-            lines.append(f"{name} is {there!r}, must be {value!r}")
-    return lines
+        if there != value and not (name == "max_bytes" and _endless(there) and _endless(value)):
+            differ.append(Difference(name, there, value, _compatible(name, value, there, found)))
+    return differ
 
 
-async def _found(connection: Connection, asset: _Asset) -> Mapping[str, Any]:
+def _endless(limit: int) -> bool:
+    return limit in {0, NO_LIMIT}
+
+
+def _compatible(name: str, wanted: Any, there: Any, found: Mapping[str, Any]) -> bool:
+    match name:
+        # More, or less: what is kept is not what was asked for, and everything works. Only a limit
+        # that is too small to work with stops the start, unless it was asked for.
+        case "max_age":
+            return _endless(there) or bool(there >= min(wanted or _LEAST_AGE, _LEAST_AGE))
+        case "max_bytes":
+            asked = _LEAST_BYTES if _endless(wanted) else wanted
+            return _endless(there) or bool(there >= min(asked, _LEAST_BYTES))
+        case "subjects":
+            return set(there) >= set(wanted) - set(DEAD_OF_CONVERSATIONS)
+        case "discard":  # says what a full stream does; one without a limit is never full
+            return _endless(found.get("max_bytes", 0))
+        case "num_replicas" | "max_ack_pending" | "max_waiting" | "ack_wait":
+            return bool(there >= wanted)
+    return False
+
+
+async def _found(connection: Connection, asset: Asset) -> Mapping[str, Any]:
     """The configuration of what is there, made where it was missing."""
     try:
         info = await connection.api(asset.info)
     except ApiError as exc:
-        if exc.code != _NOT_FOUND:
+        if exc.code != NOT_FOUND:
             raise
-        info = await connection.api(*asset.create())
+        info = await _create(connection, asset)
     config: Mapping[str, Any] = info["config"]
     return config
 
 
-async def ensure(connection: Connection, asset: _Asset) -> None:
-    """Makes what is missing; raises Mismatch, NatsError."""
-    lines = differences(asset.config, await _found(connection, asset))
-    if lines:
+async def _create(connection: Connection, asset: Asset) -> dict[str, Any]:
+    """A stream's limit is reserved: where there is less room, it is made with a smaller one."""
+    while True:
+        try:
+            return await connection.api(*asset.create())
+        except ApiError as exc:
+            smaller = asset.smaller() if exc.err_code in _NO_ROOM else None
+            if smaller is None:
+                raise
+            extra = {"what": asset.label, "reason": str(exc)}
+            log.warning("provision.server_has_less", extra=extra)
+            asset = smaller
+
+
+async def ensure(connection: Connection, asset: Asset, *, strict: bool = False) -> None:
+    """Makes what is missing; says what differs and does no harm, which `strict` refuses as well.
+
+    Raises:
+        Mismatch, NatsError.
+    """
+    differ = differences(asset.config, await _found(connection, asset))
+    lines = [str(each) for each in differ]
+    if lines and (strict or not all(each.compatible for each in differ)):
         raise Mismatch(asset.label, lines)
+    if lines:
+        log.warning("provision.differs", extra={"what": asset.label, "settings": lines})
 
 
 # What a service has nothing to do with, and need not be allowed to look at.
@@ -303,32 +410,50 @@ _NOT_OF: Final[dict[str, frozenset[str]]] = {
 _CONSUMERS_OF: Final = {"chat": CHAT_REQUESTS_STREAM, "tts": TTS_REQUESTS_STREAM}
 
 
-async def provision(
-    connection: Connection, replicas: int, retention: Retention, service: str
-) -> None:
-    """Makes what a service needs and is missing, verifies what is there.
-
-    Raises Mismatch, NatsError.
-    """
-    for stream in streams(replicas, retention):
-        if stream.name not in _NOT_OF[service]:
-            await ensure(connection, stream)
-    for each in consumers():
-        if each.stream == _CONSUMERS_OF[service]:
-            await ensure(connection, each)
+def assets_of(service: str, replicas: int, retention: Retention) -> list[Asset]:
+    """What a service needs, in the order in which it can be made."""
+    needed = [each for each in streams(replicas, retention) if each.name not in _NOT_OF[service]]
+    stream = _CONSUMERS_OF[service]
+    return [*_small_first(needed), *(each for each in consumers() if each.stream == stream)]
 
 
-def _assets(replicas: int, retention: Retention, leases: Leases) -> Iterator[_Asset]:
-    yield from streams(replicas, retention)
+def _small_first(found: Iterable[Stream]) -> list[Stream]:
+    """So that the largest, the audio, gets what room is left."""
+    return sorted(found, key=lambda each: each.max_bytes or 2**63)
+
+
+async def provision(connection: Connection, assets: Iterable[Asset]) -> None:
+    """Makes what is missing, verifies what is there; raises Mismatch, NatsError."""
+    for asset in assets:
+        await ensure(connection, asset)
+
+
+async def say_storage(connection: Connection, replicas: int, retention: Retention) -> None:
+    """Logs what all limits add up to; warns when this account may have less."""
+    limits = [stream.max_bytes for stream in streams(replicas, retention)]
+    extra: dict[str, object] = {"bytes": sum(limits) * replicas, "unlimited": limits.count(0)}
+    log.info("provision.storage", extra=extra)
+    try:
+        account = await connection.api("INFO", seconds=ASK_SECONDS)
+    except NatsError as exc:
+        log.info("provision.storage_unknown", extra={"reason": str(exc)})
+        return
+    room = int(account.get("limits", {}).get("max_storage", NO_LIMIT))
+    if 0 <= room < sum(limits) * replicas:
+        log.warning("provision.server_has_less", extra={**extra, "account_bytes": room})
+
+
+def _assets(replicas: int, retention: Retention, leases: Leases) -> Iterator[Asset]:
+    yield from _small_first(streams(replicas, retention))
     yield from consumers(leases)
 
 
 async def verify(
     connection: Connection, replicas: int, retention: Retention, leases: Leases = LEASES
 ) -> None:
-    """The same for everything there is."""
+    """Makes what is missing of everything there is; raises Mismatch for whatever differs."""
     for asset in _assets(replicas, retention, leases):
-        await ensure(connection, asset)
+        await ensure(connection, asset, strict=True)
 
 
 async def apply(connection: Connection, replicas: int, retention: Retention) -> list[str]:
@@ -336,7 +461,7 @@ async def apply(connection: Connection, replicas: int, retention: Retention) -> 
     done = []
     for asset in _assets(replicas, retention, LEASES):
         found = await _found(connection, asset)
-        if lines := differences(asset.config, found):
+        if differ := differences(asset.config, found):
             await connection.api(*asset.update(found))
-            done.append(f"changed {Mismatch(asset.label, lines).what}")
+            done.append(f"changed {Mismatch(asset.label, [str(each) for each in differ]).what}")
     return done

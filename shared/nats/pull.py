@@ -124,11 +124,11 @@ class Pull:
         To be done before anything is handed back: it would come straight to us again.
         """
         self.stop()
-        for sub in (self._sub, self._old):
-            if sub is not None and self._connection.up:
-                with contextlib.suppress(nats.errors.Error, TimeoutError):
-                    async with asyncio.timeout(DRAIN_SECONDS):
-                        await sub.drain()  # type: ignore[no-untyped-call]  # of nats-py
+        subs = [sub for sub in (self._sub, self._old) if sub is not None]
+        if subs and self._connection.up:
+            # Never cancelled, only no longer waited for: there is a flush in it (see `settle`).
+            drains = [asyncio.ensure_future(_drained(sub)) for sub in subs]
+            await asyncio.wait(drains, timeout=DRAIN_SECONDS)
         self._sub = self._old = None
 
     def stop(self) -> None:
@@ -199,3 +199,8 @@ class Pull:
         elif status == _NO_RESPONDERS or "consumer deleted" in text or "no responders" in text:
             self._open, self._gone = 0, True
         self._wake.set()
+
+
+async def _drained(sub: Subscription) -> None:
+    with contextlib.suppress(nats.errors.Error):
+        await sub.drain()  # type: ignore[no-untyped-call]  # of nats-py

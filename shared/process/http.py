@@ -7,7 +7,6 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
-import nats.errors
 import uvicorn
 from faststream.asgi import AsgiResponse
 from faststream.asgi import get as http_get
@@ -17,30 +16,31 @@ from shared import asyncapi
 from shared.process.settings import BadSetting
 
 if TYPE_CHECKING:
-    from faststream.asgi.types import ASGIApp, Scope
-    from nats.aio.client import Client
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-PROBE_SECONDS: Final = 2.0
+    from faststream.asgi.types import ASGIApp, Scope
+
 STOP_SECONDS: Final = 5.0  # for answers under way
 
 
 class Probes:
-    """`/livez`, `/readyz`, `/metrics`, `/asyncapi`; ready while both of its attributes say so."""
+    """`/livez`, `/readyz`, `/metrics`, `/asyncapi`.
+
+    Ready while `ready` says so and none of `checks` waits for anything: each gives what is waited
+    for, and why, by name.
+    """
 
     def __init__(self) -> None:
         self.ready = False
-        self.client: Client | None = None
+        self.checks: Sequence[Callable[[], Awaitable[Mapping[str, str]]]] = ()
 
     async def _why_not(self) -> str:
-        if not self.ready or self.client is None:
+        if not self.ready:
             return "starting or stopping"
-        try:
-            # Asks the server: what the client believes of its connection may be wrong.
-            async with asyncio.timeout(PROBE_SECONDS):
-                await self.client.flush()
-        except (TimeoutError, OSError, nats.errors.Error):
-            return "NATS does not answer"
-        return ""
+        waiting: dict[str, str] = {}
+        for check in self.checks:
+            waiting |= await check()
+        return "; ".join(f"waiting for {name}: {why}" for name, why in waiting.items())
 
     def routes(self) -> list[tuple[str, Any]]:
         @http_get

@@ -24,14 +24,15 @@ from faststream.nats.security import (
 
 from shared.errors import NatsError
 from shared.nats.connection import Connection, connect_options, tls_context
-from shared.nats.provision import Mismatch, provision
+from shared.nats.provision import Asset, Mismatch, assets_of, provision, say_storage
+from shared.nats.watch import Watch
 from shared.process import logs, tracing
 from shared.process.http import HttpServer, Probes
 from shared.process.settings import BadSetting, NatsSettings, ProcessSettings, Retention
 from shared.retry import NATS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,11 @@ class Worker(Protocol):
 
     async def failed(self) -> None:
         """Returns or raises when the worker cannot go on by itself."""
+        ...
+
+    async def waiting(self) -> Mapping[str, str]:
+        """What else it cannot work without and does not have at this moment, by name, and why:
+        such as `{"store": "the key is refused"}`. Empty while it is ready; asked by each probe."""
         ...
 
     async def drain(self, grace: float) -> None:
@@ -90,13 +96,11 @@ async def _unless_stopped(work: Awaitable[Any], stop: asyncio.Event) -> bool:
                     await each
 
 
-async def _provision(
-    connection: Connection, settings: NatsSettings, retention: Retention, service: str
-) -> None:
+async def _provision(connection: Connection, assets: Sequence[Asset]) -> None:
     """Tries again while JetStream is not there yet; Mismatch ends it."""
     for pause in NATS.pauses():
         try:
-            await provision(connection, settings.replicas, retention, service)
+            await provision(connection, assets)
         except NatsError as exc:
             log.warning("process.provision_retried", extra={"reason": str(exc)})
             await asyncio.sleep(pause)
@@ -191,14 +195,18 @@ class _Process:
         client = self._broker.connection
         self._connection = Connection(client)
         await self._connection.start()
-        provisioned = _provision(self._connection, self._nats, self._retention, self._name)
-        if not await _unless_stopped(provisioned, self._stop):
+        replicas = self._nats.replicas
+        assets = assets_of(self._name, replicas, self._retention)
+        if not await _unless_stopped(_provision(self._connection, assets), self._stop):
             return EXIT_OK
+        await say_storage(self._connection, replicas, self._retention)
         await self._worker.start(self._connection)
         await self._app.start()
-        self._probes.client, self._probes.ready = client, True
+        watch = Watch(self._connection, assets)
+        self._probes.checks = [watch.waiting, self._worker.waiting]
+        self._probes.ready = True
         log.info("process.ready", extra={"service": self._name})
-        status = await _until_end(self._worker, self._stop, self._closed)
+        status = await _until_end(self._worker, watch, self._stop, self._closed)
         self._probes.ready = False
         if not self._closed.is_set():
             grace = self._settings.shutdown_grace if status == EXIT_OK else 0
@@ -207,12 +215,15 @@ class _Process:
         return status
 
 
-async def _until_end(worker: Worker, stop: asyncio.Event, closed: asyncio.Event) -> int:
+async def _until_end(
+    worker: Worker, watch: Watch, stop: asyncio.Event, closed: asyncio.Event
+) -> int:
     """Waits for the first reason to end, and names it."""
     waits: dict[str, asyncio.Task[Any]] = {
         "stop": asyncio.create_task(stop.wait()),
         "closed": asyncio.create_task(closed.wait()),
         "failed": asyncio.create_task(worker.failed()),
+        "gone": asyncio.create_task(watch.run()),
     }
     await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
     ended = {name for name, task in waits.items() if task.done()}
@@ -220,9 +231,9 @@ async def _until_end(worker: Worker, stop: asyncio.Event, closed: asyncio.Event)
         waits[name].cancel()
     if "stop" in ended:
         return EXIT_OK
-    if "failed" in ended:
-        log.error("process.failed", exc_info=waits["failed"].exception())
-    else:
+    for name in ended & {"failed", "gone"}:
+        log.error("process.failed", exc_info=waits[name].exception())
+    if "closed" in ended:
         log.error("process.failed", extra={"reason": "the NATS connection is closed for good"})
     return EXIT_FAILED
 

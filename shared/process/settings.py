@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 _MIN_RETENTION = 120.0  # seconds: repetitions are known by their id for so long
+_MIB = 1024 * 1024
+_MIN_BYTES = _MIB  # less holds hardly a request of the largest size
 _NATS_SCHEMES = ("nats", "tls", "ws", "wss")
 
 
@@ -192,13 +194,21 @@ class ProcessSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long the past can be read back, in seconds; 0 for ever."""
+    """How long the past can be read back, in seconds, 0 for ever; and how many bytes a stream may
+    keep of it, 0 for no limit."""
 
     deltas: float = 86_400
     audio: float = 86_400
     dead_letters: float = 14 * 86_400
     conversations: float = 0
     speech: float = 7 * 86_400
+
+    requests_bytes: int = 512 * _MIB  # of each of the two work queues
+    deltas_bytes: int = 1_024 * _MIB
+    audio_bytes: int = 4_096 * _MIB
+    dead_letters_bytes: int = 256 * _MIB
+    conversations_bytes: int = 1_024 * _MIB
+    speech_bytes: int = 256 * _MIB
 
     @classmethod
     def from_env(cls, env: Env) -> Retention:
@@ -213,10 +223,24 @@ class Retention:
                 )
             return kept
 
+        def size(name: str, value: int) -> int:
+            kept = env.integer(f"RETENTION_{name}_BYTES", value, maximum=2**62)
+            if 0 < kept < _MIN_BYTES:
+                raise BadSetting(
+                    f"RETENTION_{name}_BYTES: {kept} is neither 0 nor at least {_MIN_BYTES}"
+                )
+            return kept
+
         return cls(
             deltas=seconds("DELTAS", default.deltas),
             audio=seconds("AUDIO", default.audio),
             dead_letters=seconds("DEAD_LETTERS", default.dead_letters),
             conversations=seconds("CONVERSATIONS", default.conversations),
             speech=seconds("SPEECH", default.speech),
+            requests_bytes=size("REQUESTS", default.requests_bytes),
+            deltas_bytes=size("DELTAS", default.deltas_bytes),
+            audio_bytes=size("AUDIO", default.audio_bytes),
+            dead_letters_bytes=size("DEAD_LETTERS", default.dead_letters_bytes),
+            conversations_bytes=size("CONVERSATIONS", default.conversations_bytes),
+            speech_bytes=size("SPEECH", default.speech_bytes),
         )

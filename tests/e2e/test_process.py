@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
 
+from local.process import ROOT
 from tests.e2e.whole import FAST, fetch
 
 if TYPE_CHECKING:
@@ -145,6 +149,60 @@ async def test_a_stream_with_other_settings_stops_the_start_with_both_named(
     system: System,
 ) -> None:
     await system.up(tts=0)
-    service = system.add("chat", RETENTION_DELTAS="7200")
+    js = "$JS.API.STREAM.UPDATE.CHAT_DELTAS"
+    config = (await system.client.jetstream().stream_info("CHAT_DELTAS")).config.as_dict()
+    await system.client.request(js, json.dumps({**config, "max_age": 600 * 10**9}).encode())
+    service = system.add("chat")
     assert await service.ended() == 2
-    assert "max_age is 86400000000000, must be 7200000000000" in service.log.read_text()
+    lines = service.log.read_text().splitlines()
+    assert "stream CHAT_DELTAS" in lines[-1]
+    assert "max_age is 600000000000, must be 86400000000000" in lines[-1]
+    assert "python -m shared.provision --apply" in lines[-1]
+
+
+# As the version before had it, which knew no limits of bytes.
+BEFORE = {
+    f"RETENTION_{name}_BYTES": "0"
+    for name in ("REQUESTS", "DELTAS", "AUDIO", "DEAD_LETTERS", "CONVERSATIONS", "SPEECH")
+}
+
+
+async def test_replicas_of_two_versions_stand_side_by_side_while_they_are_rolled(
+    system: System,
+) -> None:
+    system.emulator.change(FAST)
+    old = [system.add(name, **BEFORE, RETENTION_AUDIO="43200") for name in ("chat", "tts")]
+    for service in old:
+        await service.ready()
+    await system.ears.listen(system.client)
+    js = system.client.jetstream()
+    config = (await js.stream_info("DEAD_LETTERS")).config
+    subjects = [name for name in config.subjects or [] if not name.endswith(".dead.*")]
+    dead = {**config.as_dict(), "subjects": subjects}
+    await system.client.request("$JS.API.STREAM.UPDATE.DEAD_LETTERS", json.dumps(dead).encode())
+    new = [system.add(name) for name in ("chat", "tts")]
+    for service in new:
+        await service.ready()
+        assert "max_bytes is -1, must be 4294967296" in service.log.read_text()
+    await system.answered(content="Hello!")
+    assert await applied(system) == 0
+    again = [system.add(name, **BEFORE, RETENTION_AUDIO="43200") for name in ("chat", "tts")]
+    for service in again:
+        await service.ready()
+    for service in old:
+        service.signal(signal.SIGTERM)
+        assert await service.ended() == 0
+    await system.answered(content="Hello again!")
+    assert all(service.running for service in new + again)
+
+
+async def applied(system: System) -> int:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "shared.provision",
+        "--apply",
+        env={**os.environ, **system.environment()},
+        cwd=ROOT,
+    )
+    return await process.wait()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
+import nats.errors
 import pytest
 
 from local.nats_server import NatsServer
 from shared.errors import ApiError, Conflict, NatsError, NoStream, Unsendable
 from shared.nats.connection import Connection, settle
+from shared.nats.follow import follow
 from shared.nats.publish import publish
 from tests.integration.harness import Wire, connected, held, soon, stream_s
 
@@ -149,3 +152,66 @@ async def test_what_no_repetition_mends_is_not_done_again(
     with pytest.raises(type(error)):
         await connection.persist(refused)
     assert tries == 1
+
+
+# ---------------------------------------------------------------- waits for the server's answer
+
+
+async def hears(connection: Connection) -> bool:
+    subject = connection.client.new_inbox()
+    heard = await connection.client.subscribe(subject)
+    await connection.send(subject, b"x")
+    with contextlib.suppress(nats.errors.TimeoutError):
+        await heard.next_msg(timeout=2)
+        return True
+    return False
+
+
+async def test_a_wait_that_is_cancelled_leaves_the_connection_hearing(server: NatsServer) -> None:
+    """A cancelled flush would leave a cancelled future for the next pong to stumble over."""
+    async with Wire(server.url) as wire, connected(wire.url) as connection:
+        wire.delay = 0.01
+        for _ in range(200):
+            waits = asyncio.create_task(settle(connection.client))
+            await asyncio.sleep(0.001)
+            waits.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waits
+        assert await hears(connection)
+
+
+async def test_a_follow_that_is_cancelled_leaves_the_connection_hearing(
+    server: NatsServer, connection: Connection
+) -> None:
+    del connection  # it has provisioned
+    async with Wire(server.url) as wire, connected(wire.url) as far:
+        wire.delay = 0.01
+        for number in range(100):
+            events = follow(far, f"c{number}", "t", idle=5)
+            waits = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0.001 * (number % 30))
+            waits.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waits
+        assert await hears(far)
+
+
+async def test_an_answer_that_comes_too_late_for_a_wait_leaves_the_connection_hearing(
+    server: NatsServer,
+) -> None:
+    async with Wire(server.url) as wire, connected(wire.url) as connection:
+        wire.delay = 0.5
+        with pytest.raises(NatsError, match="does not answer"):
+            await settle(connection.client, seconds=0.1)
+        wire.delay = 0
+        assert await hears(connection)
+
+
+async def test_who_waits_while_the_connection_is_lost_waits_on_after_the_reconnect() -> None:
+    async with NatsServer(websocket=False) as server, connected(server.url) as connection:
+        server.freeze()
+        waits = asyncio.create_task(settle(connection.client, seconds=10))
+        await asyncio.sleep(0)
+        await server.restart()
+        await waits
+        assert await hears(connection)

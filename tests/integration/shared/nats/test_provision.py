@@ -18,10 +18,13 @@ from shared.nats.provision import (
     Leases,
     Mismatch,
     apply,
+    assets_of,
     consumer,
     consumers,
     differences,
     ensure,
+    provision,
+    say_storage,
     streams,
     verify,
 )
@@ -79,24 +82,73 @@ async def test_every_event_is_republished_on_its_literal_subject(empty: Connecti
 async def test_a_stream_with_other_settings_is_named_with_both_and_left_alone(
     empty: Connection,
 ) -> None:
-    await verify(empty, 1, Retention(deltas=60))
+    await verify(empty, 1, Retention(deltas=600))
     with pytest.raises(Mismatch) as mismatch:
-        await verify(empty, 1, Retention(deltas=120))
+        await verify(empty, 1, Retention(deltas=1200))
     told = str(mismatch.value)
     assert "stream CHAT_DELTAS" in told
-    assert "max_age is 60000000000, must be 120000000000" in told
+    assert "max_age is 600000000000, must be 1200000000000" in told
     assert "--apply" in told
     info = await empty.api("STREAM.INFO.CHAT_DELTAS")
-    assert info["config"]["max_age"] == 60_000_000_000
+    assert info["config"]["max_age"] == 600_000_000_000
+
+
+async def test_a_setting_that_does_no_harm_is_told_and_left_alone(
+    empty: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    await provision(empty, assets_of("chat", 1, Retention(deltas=86_400, deltas_bytes=0)))
+    await provision(empty, assets_of("chat", 1, Retention(deltas=7_200)))
+    warned = [r for r in caplog.records if r.message == "provision.differs"]
+    assert [vars(record)["what"] for record in warned] == ["stream CHAT_DELTAS"]
+    assert vars(warned[0])["settings"] == [
+        "max_age is 86400000000000, must be 7200000000000",
+        "max_bytes is -1, must be 1073741824",
+    ]
+    info = await empty.api("STREAM.INFO.CHAT_DELTAS")
+    assert (info["config"]["max_age"], info["config"]["max_bytes"]) == (86_400_000_000_000, -1)
+
+
+async def test_where_the_server_has_less_room_streams_are_made_smaller_and_it_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with (
+        NatsServer(websocket=False, jetstream="max_file_store: 4GB") as small,
+        connected(small.url) as connection,
+    ):
+        with caplog.at_level("INFO"):
+            await say_storage(connection, 1, Retention())
+            await provision(connection, assets_of("chat", 1, Retention()))
+        info = await connection.api("STREAM.INFO.TTS_AUDIO")
+        other = await connection.api("STREAM.INFO.CHAT_DELTAS")
+    said = [r for r in caplog.records if r.message == "provision.storage"]
+    assert vars(said[0])["bytes"] == 7_680 * 1024 * 1024
+    less = [r for r in caplog.records if r.message == "provision.server_has_less"]
+    assert {vars(record)["what"] for record in less} == {"stream TTS_AUDIO"}
+    assert info["config"]["max_bytes"] == 512 * 1024 * 1024
+    assert other["config"]["max_bytes"] == 1024 * 1024 * 1024
+
+
+async def test_an_account_that_may_store_less_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    config = """
+    accounts { A { jetstream { max_file: 1GB }, users: [ { user: u, password: p } ] } }
+    no_auth_user: u
+    """
+    async with (
+        NatsServer(websocket=False, config=config) as small,
+        connected(small.url) as connection,
+    ):
+        await say_storage(connection, 1, Retention())
+    warned = [r for r in caplog.records if r.message == "provision.server_has_less"]
+    assert [vars(record)["account_bytes"] for record in warned] == [1024**3]
 
 
 async def test_a_consumer_with_other_settings_is_named_with_both(empty: Connection) -> None:
     await verify(empty, 1, Retention())
-    other = consumer(CHAT_WORKERS, Leases(work=1.0))
+    other = consumer(CHAT_WORKERS, Leases(work=9.0))
     with pytest.raises(
         Mismatch,
         match=r"consumer chat-workers of CHAT_REQUESTS .* ack_wait is "
-        r"6000000000, must be 1000000000",
+        r"6000000000, must be 9000000000",
     ):
         await ensure(empty, other)
 

@@ -7,9 +7,8 @@ import json
 import socket
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import nats.errors
 import pytest
 from faststream.asgi import AsgiFastStream
 
@@ -20,20 +19,17 @@ from shared.process.settings import BadSetting
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from nats.aio.client import Client
-
 pytestmark = pytest.mark.timeout(30)
 
 
-class Nats:
-    """A client that is asked whether the server answers."""
+class Waiting:
+    """What a service waits for."""
 
-    def __init__(self) -> None:
-        self.away = False
+    def __init__(self, **reasons: str) -> None:
+        self.reasons = reasons
 
-    async def flush(self) -> None:
-        if self.away:
-            raise nats.errors.FlushTimeoutError
+    async def __call__(self) -> dict[str, str]:
+        return self.reasons
 
 
 @pytest.fixture
@@ -68,13 +64,18 @@ async def test_a_process_lives_before_it_is_ready(server: HttpServer) -> None:
     assert await get(server, "/readyz") == (503, "starting or stopping\n")
 
 
-async def test_it_is_ready_while_nats_answers(server: HttpServer, probes: Probes) -> None:
-    client = Nats()
-    probes.client, probes.ready = cast("Client", client), True
+async def test_it_is_ready_while_nothing_is_waited_for(server: HttpServer, probes: Probes) -> None:
+    nats, store = Waiting(), Waiting()
+    probes.checks, probes.ready = [nats, store], True
     assert await get(server, "/readyz") == (200, "ok\n")
-    client.away = True
-    assert await get(server, "/readyz") == (503, "NATS does not answer\n")
-    client.away = False
+    nats.reasons = {"NATS": "does not answer"}
+    assert await get(server, "/readyz") == (503, "waiting for NATS: does not answer\n")
+    store.reasons = {"store": "the key is refused"}
+    assert await get(server, "/readyz") == (
+        503,
+        "waiting for NATS: does not answer; waiting for store: the key is refused\n",
+    )
+    nats.reasons = store.reasons = {}
     assert await get(server, "/readyz") == (200, "ok\n")
     probes.ready = False
     assert await get(server, "/readyz") == (503, "starting or stopping\n")

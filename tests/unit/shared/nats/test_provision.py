@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,10 +30,21 @@ def by_name(replicas: int = 1, retention: Retention | None = None) -> dict[str, 
     return {stream.name: stream.config for stream in found}
 
 
+def told(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    return [str(each) for each in differences(wanted, found)]
+
+
+def works(found: dict[str, object], **wanted: object) -> bool:
+    """Whether the services start with what is found."""
+    differ = differences(wanted, found)
+    assert differ
+    return all(each.compatible for each in differ)
+
+
 def as_the_server_tells_it(config: Mapping[str, Any]) -> dict[str, Any]:
     """What is at its zero value is left out; what was not asked for is there."""
-    told = {name: value for name, value in config.items() if value}
-    return told | {"duplicate_window": 120_000_000_000, "compression": "none"}
+    said = {name: value for name, value in config.items() if value}
+    return said | {"duplicate_window": 120_000_000_000, "compression": "none"}
 
 
 # ---------------------------------------------------------------- differences
@@ -50,20 +63,18 @@ def test_a_consumer_as_it_was_made_does_not_differ(made: Consumer) -> None:
 def test_a_difference_names_both_settings() -> None:
     wanted = {"num_replicas": 3, "storage": "file"}
 
-    assert differences(wanted, {"num_replicas": 1, "storage": "file"}) == [
-        "num_replicas is 1, must be 3"
-    ]
+    assert told(wanted, {"num_replicas": 1, "storage": "file"}) == ["num_replicas is 1, must be 3"]
 
 
 def test_every_difference_is_told() -> None:
-    lines = differences({"a": 1, "b": "x", "c": ["s"]}, {"a": 2, "b": "y", "c": []})
+    lines = told({"a": 1, "b": "x", "c": ["s"]}, {"a": 2, "b": "y", "c": []})
 
     assert lines == ["a is 2, must be 1", "b is 'y', must be 'x'", "c is [], must be ['s']"]
 
 
 def test_what_the_server_leaves_out_is_at_its_zero_value() -> None:
     assert differences({"max_age": 0, "deny_delete": False, "name": ""}, {}) == []
-    assert differences({"max_age": 5, "deny_delete": True}, {}) == [
+    assert told({"max_age": 5, "deny_delete": True}, {}) == [
         "max_age is 0, must be 5",
         "deny_delete is False, must be True",
     ]
@@ -79,6 +90,62 @@ def test_republish_is_compared_by_what_is_wanted_of_it() -> None:
 
 def test_settings_that_nobody_cares_about_may_differ() -> None:
     assert differences({"a": 1}, {"a": 1, "b": 2}) == []
+
+
+# ---------------------------------------------------------------- two versions side by side
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "wanted"),
+    [
+        ("max_age", 2 * DAY, DAY),
+        ("max_age", 0, DAY),
+        ("max_age", DAY, 2 * DAY),
+        ("max_age", DAY, 0),
+        ("max_bytes", 8_192 * MIB, 4_096 * MIB),
+        ("max_bytes", -1, 4_096 * MIB),
+        ("max_bytes", 2_048 * MIB, 4_096 * MIB),
+        ("max_bytes", 2_048 * MIB, -1),
+        ("subjects", ["a", "b"], ["a"]),
+        ("subjects", ["chat.dead"], ["chat.dead", "chat.dead.*"]),
+        ("num_replicas", 3, 1),
+        ("max_ack_pending", 30_000, 20_000),
+    ],
+)
+def test_a_setting_that_the_services_can_live_with_is_compatible(
+    name: str, found: object, wanted: object
+) -> None:
+    assert works({name: found}, **{name: wanted})
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "wanted"),
+    [
+        ("max_age", DAY // 48, DAY),
+        ("max_bytes", MIB, 4_096 * MIB),
+        ("subjects", ["a"], ["a", "b"]),
+        ("num_replicas", 1, 3),
+        ("storage", "memory", "file"),
+        ("retention", "limits", "workqueue"),
+        ("discard", "old", "new"),
+        ("allow_direct", False, True),
+        ("ack_wait", 1, 6),
+        ("filter_subject", "a", "b"),
+    ],
+)
+def test_a_setting_that_breaks_something_is_not(name: str, found: object, wanted: object) -> None:
+    limit = {"max_bytes": 1_024 * MIB}
+    assert not works({**limit, name: found}, **{name: wanted})
+
+
+def test_what_a_full_stream_does_matters_only_where_it_can_be_full() -> None:
+    assert works({"discard": "old", "max_bytes": -1}, discard="new")
+
+
+def test_a_stream_without_a_limit_is_told_in_two_ways() -> None:
+    assert differences({"max_bytes": -1}, {}) == []
 
 
 # ---------------------------------------------------------------- streams
@@ -117,6 +184,27 @@ def test_a_bucket_keeps_one_value_a_key_and_refuses_to_forget() -> None:
         assert config["discard"] == "new"
         assert config["allow_rollup_hdrs"]
         assert config["deny_delete"]
+
+
+def test_a_full_stream_refuses_what_must_not_be_lost_and_forgets_the_rest() -> None:
+    full = {name: (config["discard"], config["max_bytes"]) for name, config in by_name().items()}
+
+    assert full == {
+        "CHAT_REQUESTS": ("new", 512 * MIB),
+        "TTS_REQUESTS": ("new", 512 * MIB),
+        "KV_conversations": ("new", 1_024 * MIB),
+        "KV_speech": ("new", 256 * MIB),
+        "CHAT_DELTAS": ("old", 1_024 * MIB),
+        "TTS_AUDIO": ("old", 4_096 * MIB),
+        "DEAD_LETTERS": ("old", 256 * MIB),
+    }
+
+
+def test_all_limits_fit_into_the_server_that_is_deployed() -> None:
+    settings = Path(__file__).parents[4] / "deploy" / "nats" / "nats.conf"
+    room = re.search(r"max_file_store: (\d+)GB", settings.read_text())
+    assert room is not None
+    assert sum(c["max_bytes"] for c in by_name().values()) <= int(room[1]) * 1_024 * MIB
 
 
 def test_what_followers_read_back_may_be_got_directly() -> None:
@@ -202,3 +290,22 @@ def test_the_longest_retention_is_one_that_the_server_can_count() -> None:
     assert by_name(retention=retention)["CHAT_DELTAS"]["max_age"] < 2**63
     with pytest.raises(BadSetting):
         Retention.from_env(Env({"RETENTION_DELTAS": "9.3e9"}))
+
+
+@pytest.mark.parametrize(
+    "name", ["REQUESTS", "DELTAS", "AUDIO", "DEAD_LETTERS", "CONVERSATIONS", "SPEECH"]
+)
+@pytest.mark.parametrize("wrong", ["-1", "4 GiB", "1.5", "1000"])
+def test_a_wrong_limit_of_bytes_is_named(name: str, wrong: str) -> None:
+    with pytest.raises(BadSetting, match=f"RETENTION_{name}_BYTES: "):
+        Retention.from_env(Env({f"RETENTION_{name}_BYTES": wrong}))
+
+
+def test_a_limit_of_bytes_is_what_the_stream_keeps() -> None:
+    retention = Retention.from_env(
+        Env({"RETENTION_AUDIO_BYTES": "2097152", "RETENTION_DELTAS_BYTES": "0"})
+    )
+
+    found = by_name(retention=retention)
+    assert found["TTS_AUDIO"]["max_bytes"] == 2_097_152
+    assert found["CHAT_DELTAS"]["max_bytes"] == -1
