@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from services.tts.audio import pcm
 from services.tts.ports import SpokenWord
 from services.tts.together.assembler import Assembler
@@ -122,3 +125,19 @@ def test_lists_of_unequal_length_give_what_is_whole() -> None:
     whole = [SpokenWord("x", 0.0, 0.1)]
     assert assembler.words(Words(None, "a", ["x", "y"], [0.0], [0.1, 0.2])) == whole
     assert assembler.words(Words(None, "a", [], [], [])) == []
+
+
+@given(st.lists(st.binary(max_size=60), max_size=20), st.booleans(), st.booleans())
+def test_however_audio_is_cut_its_whole_samples_are_heard(
+    cuts: list[bytes], header: bool, beside: bool
+) -> None:
+    samples = b"\0\0" + b"".join(cuts)  # no header of its own
+    whole = (pcm.wav_header(100) if header else b"") + samples
+    assembler, heard, at = one_piece(), b"", 0
+    for cut in [*cuts, whole]:
+        part, at = whole[at : at + len(cut)], at + len(cut)
+        heard += assembler.audio("a", part, begins=at == len(part))
+        if beside:  # another item, with a byte of its own that waits for its second half
+            assembler.audio("b", b"x", begins=False)
+    heard += assembler.done("a")
+    assert heard == samples[: len(samples) // 2 * 2]
