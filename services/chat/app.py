@@ -161,11 +161,11 @@ class ChatWorker:
             handle=self._handle,
             dead_letters=dead_letters,
         )
-        queue = NatsQueue(connection)
+        queue, voices = NatsQueue(connection), NatsVoices(connection)
         self.cancelling = cancel.Dependencies(
             conversations=self.conversations,
             queue=queue,
-            voices=NatsVoices(connection),
+            voices=voices,
             heard=self.heard,
         )
         self.handling = handle.Dependencies(
@@ -174,6 +174,8 @@ class ChatWorker:
             slots=self.work,
             held=self.held,
             cancels=self.cancels,
+            voices=voices,
+            heard=self.heard,
             ends=ends,
             ending=asyncio.Semaphore(ENDING),
             turns=turns,

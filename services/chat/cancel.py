@@ -42,7 +42,13 @@ async def cancel(request: CancelRequest, needs: Dependencies) -> None:
             lambda document: conversation.stopped(document, turn_id, request.heard_ms),
         )
     if turn_id is not None and request.heard_ms is not None:
-        await cut_to_heard(request.conversation_id, turn_id, request.heard_ms, needs)
+        await cut_to_heard(
+            request.conversation_id,
+            turn_id,
+            request.heard_ms,
+            conversations=needs.conversations,
+            heard=needs.heard,
+        )
 
 
 async def _voice_meant(request: CancelRequest, needs: Dependencies) -> str | None:
@@ -73,19 +79,24 @@ async def _is_to_come(conversation_id: str, turn_id: str, needs: Dependencies) -
 
 
 async def cut_to_heard(
-    conversation_id: str, turn_id: str, heard_ms: int, needs: Dependencies
+    conversation_id: str,
+    turn_id: str,
+    heard_ms: int,
+    *,
+    conversations: Conversations,
+    heard: Heard,
 ) -> None:
     """The history keeps what was heard of an answer; all of it where there is no voice of it.
 
     Raises:
         NatsError: nobody can tell, or the document could not be saved.
     """
-    held = await needs.conversations.load(conversation_id)
+    held = await conversations.load(conversation_id)
     answer = conversation.answer_of(held.value, turn_id)
     if answer is None:
         return
     since = conversation.began_at(held.value, turn_id)
-    pieces = await needs.heard.pieces(conversation_id, turn_id, since)
+    pieces = await heard.pieces(conversation_id, turn_id, since)
     if pieces is None:
         return
     text = heard_text(pieces, heard_ms, answer.content)
@@ -93,4 +104,4 @@ async def cut_to_heard(
     def cut(document: Conversation) -> Conversation:
         return conversation.heard(document, turn_id, text)
 
-    await needs.conversations.amend(conversation_id, cut, held)
+    await conversations.amend(conversation_id, cut, held)

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 from services.chat import conversation
 from services.chat.answer import GivenUp
+from services.chat.cancel import cut_to_heard
 from services.chat.queue import Move, next_move
 from services.chat.request import asked_at, speech_of, understand
 from services.chat.turn import Turn, seconds_since
-from shared.contract import AudioFailed, CancelRequest, SpeechRequest
+from shared.contract import AudioFailed, CancelRequest, OnBusy, SpeechRequest
 from shared.errors import Busy, Cancelled
 from shared.refuse import Refused, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from services.chat.held_turns import HeldTurns
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
         Clock,
         Conversations,
         Ends,
+        Heard,
         Queue,
         QueuePosition,
         Slots,
+        Voices,
     )
+    from services.chat.queue import Older
     from shared.contract import ChatRequest, Done, Failed
     from shared.errors import Failure
     from shared.process.cancel import CancelToken
@@ -56,6 +60,8 @@ class Dependencies:
     slots: Slots
     held: HeldTurns
     cancels: Cancels
+    voices: Voices
+    heard: Heard
     ends: Ends
     # Held while a turn ends without a start: a flood of them must not crowd out those that run.
     ending: AbstractAsyncContextManager[object]
@@ -145,8 +151,9 @@ class _Handling:
             Superseded: its message is gone from the queue, so somebody else has dealt with it.
         """
         limit = self.admission.max_queued
+        older = await position.older(limit + 1)
+        heard = await self._silence(older)
         while True:
-            older = await position.older(limit + 1)
             match next_move(older, self.turn_id, self.request.on_busy, limit):
                 case Move.START:
                     return True
@@ -158,11 +165,40 @@ class _Handling:
                     raise Busy(f"{limit} requests of this conversation wait already")
                 case Move.INTERRUPT:
                     # Each time: nobody may have heard it, and whoever has stopped does not mind.
-                    interrupted = CancelRequest(self.conversation_id, older[0].turn_id)
-                    await self.needs.cancels.send(interrupted)
+                    await self._stop(older[0].turn_id, heard)
                 case Move.WAIT:
                     pass
             await position.changed()
+            older = await position.older(limit + 1)
+
+    async def _silence(self, older: Sequence[Older]) -> str | None:
+        """An interruption stops every voice of earlier turns, also where all text is said.
+
+        Returns the turn whose worker keeps what was heard; here that is done of one that has ended.
+        """
+        if self.request.on_busy is not OnBusy.INTERRUPT:
+            return None
+        if any(request.turn_id == self.turn_id for request in older):
+            return None  # a repeat interrupts nobody, least of all itself
+        heard = older[0].turn_id if older else None
+        voices = await self.needs.voices.under_way(self.conversation_id)
+        # Its own one may be under way: a worker that is dead by now has asked for it.
+        earlier = [turn_id for turn_id in voices if turn_id != self.turn_id]
+        for turn_id in earlier:
+            await self._stop(turn_id, heard)
+        if earlier and heard is None and self.request.heard_ms is not None:
+            await cut_to_heard(
+                self.conversation_id,
+                earlier[-1],
+                self.request.heard_ms,
+                conversations=self.needs.conversations,
+                heard=self.needs.heard,
+            )
+        return heard
+
+    async def _stop(self, turn_id: str, heard: str | None) -> None:
+        heard_ms = self.request.heard_ms if turn_id == heard else None
+        await self.needs.cancels.send(CancelRequest(self.conversation_id, turn_id, heard_ms))
 
     async def _answer(self, stop: CancelToken) -> None:
         began = self.needs.clock.monotonic()

@@ -309,6 +309,37 @@ async def test_an_interruption_stops_the_old_and_starts_the_new(system: System) 
     assert old.end["text"] in prompt
 
 
+@pytest.mark.parametrize("heard_ms", [None, 1000])
+async def test_an_interruption_stops_a_voice_whose_text_is_done(
+    system: System, heard_ms: int | None
+) -> None:
+    system.emulator.change({"chat": {"tokens_per_second": 0}})
+    conversation = new()
+    first = await system.ask(conversation_id=conversation, content="Tell me a story.")
+    old = system.ears.turn(first)
+    await system.ears.until(lambda: old.end is not None and chunks(old) > 20)
+    system.emulator.change({**FAST, "chat": {**FAST["chat"], "replies": ["Yes, I listen."]}})
+    asked = time.monotonic()
+    more = {} if heard_ms is None else {"heard_ms": heard_ms}
+    second = await system.ask(
+        conversation_id=conversation, content="Stop. Listen!", on_busy="interrupt", **more
+    )
+    await system.ears.whole(first, second)
+    turn = system.ears.turn(second)
+    assert old.voice_end is not None
+    assert old.voice_end["finish"] == "cancelled"
+    assert old.last_chunk is not None
+    assert turn.first_chunk is not None
+    assert old.last_chunk < min(asked + 0.25, turn.first_chunk)
+    assert_whole(turn, system)
+    answer = system.emulator.record.chats[-1].messages[-2]["content"]
+    if heard_ms is None:
+        assert answer == LONG
+    else:  # the computable voice says a character in 50 ms
+        assert LONG.startswith(answer)
+        assert 10 <= len(answer) <= 25
+
+
 async def test_a_busy_conversation_rejects_who_does_not_want_to_wait(system: System) -> None:
     conversation = new()
     first = await system.ask(conversation_id=conversation, content="Tell me a story.")

@@ -22,6 +22,8 @@ from shared.contract import (
     Done,
     Failed,
     FinishReason,
+    Message,
+    Role,
     Speech,
     SpeechRequest,
     Usage,
@@ -30,6 +32,7 @@ from shared.errors import Busy, Cancelled, Failure, InvalidRequest, NatsError, S
 from shared.process.cancel import CancelToken
 from tests.fakes import (
     Clock,
+    ListedVoices,
     MemoryConversations,
     MemoryDeadLetters,
     MemoryEnds,
@@ -37,6 +40,7 @@ from tests.fakes import (
     Queued,
     ScriptedQueue,
     SentCancels,
+    SteadyVoice,
 )
 
 if TYPE_CHECKING:
@@ -71,6 +75,7 @@ class Bench:
         self.slots, self.ending = Places(), Places()
         self.held = HeldTurns(CancelToken)
         self.cancels = SentCancels()
+        self.voices = ListedVoices()
         self.ends = MemoryEnds(self.journal)
         self.dead_letters = MemoryDeadLetters(self.journal)
         self.clock = Clock()
@@ -99,6 +104,8 @@ class Bench:
             slots=self.slots,
             held=self.held,
             cancels=self.cancels,
+            voices=self.voices,
+            heard=SteadyVoice(),
             ends=self.ends,
             ending=self.ending,
             turns=KnownTurns(self.conversations, self.ends),
@@ -291,6 +298,49 @@ async def test_an_interrupting_request_stops_each_turn_before_it() -> None:
 
     assert bench.cancels.sent == [CancelRequest("c1", name) for name in "aab"]
     assert bench.journal == ["answered", "ack"]
+
+
+async def test_an_interrupting_request_stops_voices_whose_text_is_done_but_not_its_own() -> None:
+    bench = Bench()
+    bench.voices.spoken = ["a", "b", "t1"]
+    bench.cancels.on_cancel = lambda _request: bench.journal.append("stops")
+    await bench.take(on_busy="interrupt")
+
+    assert bench.cancels.sent == [CancelRequest("c1", "a"), CancelRequest("c1", "b")]
+    assert bench.journal == ["stops", "stops", "answered", "ack"]
+
+
+async def test_of_the_voice_that_an_interruption_stops_the_history_keeps_what_was_heard() -> None:
+    bench = Bench()
+    bench.voices.spoken = ["a", "b"]
+    said = [
+        Message(f"{turn}.{n}", role, "Fine, thanks.", turn, "then")
+        for turn in "ab"
+        for n, role in enumerate((Role.USER, Role.ASSISTANT))
+    ]
+    bench.conversations.put("c1", Conversation(messages=said, ended=["a", "b"]))
+    await bench.take(on_busy="interrupt", heard_ms=5)
+
+    kept = [message.content for message in bench.conversations["c1"].messages]
+    assert kept == ["Fine, thanks.", "Fine, thanks.", "Fine, thanks.", "Fine,"]
+    assert bench.journal == ["save", "answered", "ack"]
+
+
+async def test_what_was_heard_is_told_to_who_says_the_text_that_is_interrupted() -> None:
+    bench = Bench(ScriptedQueue(["b"], ["b"], []))
+    bench.voices.spoken = ["a", "b"]
+    await bench.take(on_busy="interrupt", heard_ms=5)
+
+    assert bench.cancels.sent[0] == CancelRequest("c1", "a")
+    assert set(bench.cancels.sent[1:]) == {CancelRequest("c1", "b", 5)}
+
+
+async def test_a_repeat_of_an_interrupting_request_interrupts_nobody() -> None:
+    bench = Bench(ScriptedQueue(["t1"]))
+    bench.voices.spoken = ["a", "t1"]
+    await bench.take(on_busy="interrupt")
+
+    assert bench.cancels.sent == []
 
 
 async def test_a_waiting_request_stops_nobody() -> None:
