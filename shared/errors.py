@@ -15,6 +15,7 @@
      │    │    ├── ProviderStalled      provider_stalled               yes  nothing in time
      │    │    └── ProviderBroken       provider_broken                yes  cut, out of protocol
      │    ├── StorageUnavailable        storage_unavailable            yes
+     │    │    └── StorageRefused       storage_unavailable            yes  an operator mends it
      │    ├── DeadlineExceeded          deadline_exceeded              yes
      │    └── Internal                  internal                       no   a bug, or given up
      ├── NatsError                      NATS did not do it within the deadline: the message that was
@@ -22,7 +23,8 @@
      │    ├── Conflict                  a compare-and-set met another revision
      │    ├── NoStream                  nobody answers for that stream at this moment
      │    ├── ApiError                  the JetStream API refused the request
-     │    └── Unsendable                NATS would never take this message
+     │    ├── Unsendable                NATS would never take this message
+     │    └── WrittenByNewer            a newer version wrote the document: it goes on with it
      ├── Superseded                     another worker has this work now
      └── Cancelled                      the user stopped the turn
 
@@ -118,6 +120,10 @@ class StorageUnavailable(Failure):
     retryable = True
 
 
+class StorageRefused(StorageUnavailable):
+    """What no repeating mends: a wrong key, a name that no bucket may have."""
+
+
 class DeadlineExceeded(Failure):
     code = Code.DEADLINE_EXCEEDED
     retryable = True
@@ -149,6 +155,13 @@ class ApiError(NatsError):
 
 class Unsendable(NatsError):
     """NATS would never take this message."""
+
+
+class WrittenByNewer(NatsError):
+    """An older version must not rewrite a document: what it does not know would be lost."""
+
+    def __init__(self, what: str, found: int, known: int) -> None:
+        super().__init__(f"{what} has version {found}, and this worker knows {known}")
 
 
 class Superseded(ParleyError):

@@ -30,7 +30,15 @@ from shared.contract import (
     encode,
 )
 from shared.contract import Piece as PieceEvent
-from shared.errors import Cancelled, Conflict, NatsError, StorageUnavailable, Superseded
+from shared.errors import (
+    Cancelled,
+    Conflict,
+    NatsError,
+    ProviderError,
+    StorageRefused,
+    StorageUnavailable,
+    Superseded,
+)
 from shared.nats.documents import Held, amend
 
 if TYPE_CHECKING:
@@ -236,12 +244,15 @@ class ScriptedVoice:
     def __init__(self, *plans: Sequence[Part] | None) -> None:
         self.plans = list(plans)
         self.late: list[Sequence[Part]] = []  # what comes after the last piece, each time
+        self.away: list[ProviderError] = []  # why no slot could be had, each time
         self.said: list[tuple[str, str]] = []  # model, text
         self.open = 0
         self.opened: list[VoiceParams] = []
 
     @asynccontextmanager
     async def turn(self, params: VoiceParams) -> AsyncIterator[_ScriptedTurn]:
+        if self.away:
+            raise self.away.pop(0)
         self.open += 1
         self.opened.append(params)
         try:
@@ -276,10 +287,11 @@ def _halves(audio: bytes) -> list[bytes]:
 
 @dataclass
 class MemoryStore:
-    """Objects as PCM; the first `down` puts fail."""
+    """Objects as PCM; the first `down` puts fail, refused or without an answer."""
 
     bucket: str = BUCKET
     down: int = 0
+    refuses: bool = False
     audio: dict[str, bytes] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
     labels: list[Label] = field(default_factory=list)
@@ -289,6 +301,8 @@ class MemoryStore:
         assert isinstance(recording, Spool)
         if self.down:
             self.down -= 1
+            if self.refuses:
+                raise StorageRefused("storing the voice: InvalidAccessKeyId")
             raise StorageUnavailable("storing the voice: HTTP 503")
         key = self._key(label)
         audio = recording.open().read()

@@ -27,7 +27,7 @@ from shared.contract import (
     Status,
     Text,
 )
-from shared.errors import Superseded
+from shared.errors import Superseded, WrittenByNewer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +80,7 @@ class Conversation(Struct, frozen=True):
     stops: dict[str, int | None] = field(default_factory=dict)
 
 
+VERSION: Final = 1
 _decoder = msgspec.json.Decoder(Conversation)
 
 
@@ -88,6 +89,9 @@ def decode(data: bytes | None) -> Conversation:
 
 
 def encode(document: Conversation) -> bytes:
+    """Raises WrittenByNewer."""
+    if document.version > VERSION:
+        raise WrittenByNewer("a conversation", document.version, VERSION)
     return msgspec.json.encode(document)
 
 

@@ -8,7 +8,7 @@ import logging
 import uuid
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from faststream.nats import NatsBroker
 
@@ -41,7 +41,7 @@ from shared.contract import (
     DeleteRequest,
     Stored,
 )
-from shared.errors import ParleyError
+from shared.errors import DeadlineExceeded, NatsError, ParleyError
 from shared.nats.dead_letters import NatsDeadLetters
 from shared.nats.lease import LeaseFence
 from shared.nats.provision import consumer
@@ -61,7 +61,7 @@ from shared.process.metrics import (
 from shared.process.tracing import span
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from nats.aio.msg import Msg
 
@@ -74,12 +74,16 @@ if TYPE_CHECKING:
     from shared.nats.lease import Delivery
     from shared.process.tracing import Span
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 EXECUTIONS = 5  # workers that may begin a voice before it is given up
 RECOVER_AFTER = 8  # pieces of the fallback model before the first one is tried again
 STORE_AGAIN_SECONDS = 3.0  # before a turn whose object could not be stored is taken up again
-STORE_GIVE_UP_SECONDS = 3600.0  # since the request; then the voice fails
+STORE_REFUSED_SECONDS = 60.0  # somebody may be changing its keys at this moment
+# Of the deadline for a piece's first audio: a provider that was away for all of it is there again.
+PATIENCE_FACTOR = 1.5
 
 
 class TtsWorker:
@@ -98,7 +102,7 @@ class TtsWorker:
             model=config.model,
             voice=config.voice,
             patience=Patience(first_audio=config.first_audio_timeout, audio=config.audio_timeout),
-            limits=Limits(sockets=config.sockets),
+            limits=Limits(sockets=config.sockets, queue_timeout=config.place_timeout),
             count=lambda happened: SOCKET_EVENTS.labels(happened).inc(),
         )
         self.held = HeldVoices(CancelToken)
@@ -178,6 +182,7 @@ class TtsWorker:
     async def _speak(
         self, delivery: Delivery, job: Job, text: TurnText, token: CancelToken
     ) -> Stored | AudioFailed | None:
+        seconds = self.config.turn_timeout
         with (
             span("tts.turn", delivery.headers) as traced,
             closing(Spool()) as spool,
@@ -195,10 +200,21 @@ class TtsWorker:
                 token=token,
                 price=self.config.prices.of,
             )
-            end = await speak(job, self.rules, text, deps)
+            with token.deadline(seconds, DeadlineExceeded(f"it took longer than {seconds:g} s")):
+                end = await self._handed_back_uncounted(job, speak(job, self.rules, text, deps))
             if end is not None:
                 _note(traced, end, model=job.params.model)
             return end
+
+    async def _handed_back_uncounted(self, job: Job, speaking: Awaitable[T]) -> T:
+        """A worker that stops, or that NATS has left, was no try of the voice."""
+        try:
+            return await speaking
+        except (asyncio.CancelledError, NatsError):
+            with contextlib.suppress(ParleyError):
+                records = self._records(job.conversation_id, job.turn_id)
+                await records.amend(lambda found: record.handed_back(found, job.execution))
+            raise
 
     def _audio(self, delivery: Delivery, job: Job, traced: Span, spool: ReplaySpool) -> NatsAudio:
         async def look() -> None:
@@ -230,13 +246,15 @@ class TtsWorker:
 def _rules(config: Config) -> Rules:
     return Rules(
         max_tries=config.tries,
+        patience=PATIENCE_FACTOR * config.first_audio_timeout,
         max_executions=EXECUTIONS,
         fallback=config.fallback,
         recover_after=RECOVER_AFTER,
         max_characters=config.max_characters,
         code_blocks=config.code_blocks,
         store_again=STORE_AGAIN_SECONDS,
-        store_give_up=STORE_GIVE_UP_SECONDS,
+        store_give_up=config.minio.give_up,
+        store_refused=min(STORE_REFUSED_SECONDS, config.minio.give_up / 10),
     )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from services.tts.default_voices import default_voice
 from services.tts.job import CodeBlocks
 from shared.contract import Alignment, AudioFormat, ShortText
 from shared.prices import Prices
@@ -29,7 +30,9 @@ _pronunciations_decoder: msgspec.json.Decoder[dict[str, str]] = msgspec.json.Dec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinioSettings:
-    """Any S3 will do; `presign` is how long a link lives, in seconds."""
+    """Any S3 will do. In seconds: `presign` is how long a link lives, `patience` how long one
+    request is repeated, `give_up` how long the store may be away until a voice is lost by it.
+    """
 
     endpoint: str
     public_endpoint: str | None
@@ -41,6 +44,7 @@ class MinioSettings:
     region: str
     presign: float
     patience: float
+    give_up: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,8 @@ class Config:
     first_audio_timeout: float
     audio_timeout: float
     text_timeout: float
+    turn_timeout: float
+    place_timeout: float
     max_characters: int
     tries: int
     code_blocks: CodeBlocks
@@ -76,10 +82,7 @@ class Config:
     def from_env(cls, environ: Mapping[str, str]) -> Config:
         """Raises BadSetting, which names the variable."""
         env = Env(environ)
-        fallback_model = env.optional("TTS_FALLBACK_MODEL")
-        fallback_voice = env.optional("TTS_FALLBACK_VOICE")
-        if (fallback_model is None) != (fallback_voice is None):
-            raise BadSetting("TTS_FALLBACK_MODEL and TTS_FALLBACK_VOICE: set both or neither")
+        model = env.text("TTS_MODEL", "hexgrad/Kokoro-82M")
         return cls(
             nats=NatsSettings.from_env(env),
             process=ProcessSettings.from_env(env),
@@ -89,12 +92,9 @@ class Config:
             url=env.url(
                 "TTS_URL", "wss://api.together.ai/v1/audio/speech/websocket", ("ws", "wss")
             ),
-            model=env.text("TTS_MODEL", "hexgrad/Kokoro-82M"),
-            # The provider's own default voice belongs to another model: both are always sent.
-            voice=env.text("TTS_VOICE", "af_heart"),
-            fallback=(fallback_model, fallback_voice)
-            if fallback_model and fallback_voice
-            else None,
+            model=model,
+            voice=env.optional("TTS_VOICE") or default_voice(model),
+            fallback=_fallback(env),
             language=env.optional("TTS_LANGUAGE"),
             speed=env.number("TTS_SPEED", 1.0, minimum=0.25, maximum=4),
             alignment=Alignment(env.choice("TTS_ALIGNMENT", "none", tuple(Alignment))),
@@ -112,11 +112,23 @@ class Config:
             first_audio_timeout=env.seconds("TTS_FIRST_AUDIO_TIMEOUT", 10),
             audio_timeout=env.seconds("TTS_AUDIO_TIMEOUT", 5),
             text_timeout=env.seconds("TTS_TEXT_TIMEOUT", 120),
+            turn_timeout=env.seconds("TTS_TURN_TIMEOUT", 900),
+            place_timeout=env.seconds("TTS_PLACE_TIMEOUT", 300),
             max_characters=env.integer("TTS_MAX_CHARACTERS", 50_000, minimum=1),
             tries=env.integer("TTS_TRIES", 4, minimum=1, maximum=20),
             code_blocks=_code_blocks(env),
             prices=prices_from_env(env, "TTS_PRICES_FILE"),
         )
+
+
+def _fallback(env: Env) -> tuple[str, str] | None:
+    """Model and voice."""
+    model, voice = env.optional("TTS_FALLBACK_MODEL"), env.optional("TTS_FALLBACK_VOICE")
+    if model is None:
+        if voice is not None:
+            raise BadSetting("TTS_FALLBACK_VOICE: set TTS_FALLBACK_MODEL, too")
+        return None
+    return model, voice or default_voice(model)
 
 
 def _code_blocks(env: Env) -> CodeBlocks:
@@ -150,6 +162,7 @@ def _host_and_port(env: Env, name: str, default: str) -> str:
 def _minio(env: Env) -> MinioSettings:
     secure = env.flag("MINIO_SECURE", default=False)
     public = env.optional("MINIO_PUBLIC_ENDPOINT")
+    give_up = env.seconds("MINIO_GIVE_UP", 3600)
     return MinioSettings(
         endpoint=_host_and_port(env, "MINIO_ENDPOINT", "127.0.0.1:9000"),
         public_endpoint=_host_and_port(env, "MINIO_PUBLIC_ENDPOINT", "") if public else None,
@@ -160,7 +173,8 @@ def _minio(env: Env) -> MinioSettings:
         secure=secure,
         region=_matching(env, "MINIO_REGION", "us-east-1", _REGION, "the name of a region"),
         presign=env.number("MINIO_PRESIGN_SECONDS", 300, minimum=1, maximum=604_800),
-        patience=env.seconds("MINIO_PATIENCE", 20),
+        patience=min(env.seconds("MINIO_PATIENCE", 20), give_up),
+        give_up=give_up,
     )
 
 

@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, NoReturn
 from services.tts import record
 from services.tts.audio import pcm
 from services.tts.audio.captions import webvtt
+from services.tts.job import seconds_between
 from services.tts.ports import StoredObject
 from shared.contract import CONTENT_TYPES, AudioFailed, Finish, Stored
-from shared.errors import Failure, ParleyError, StorageUnavailable, Superseded
+from shared.errors import (
+    Failure,
+    ParleyError,
+    StorageRefused,
+    StorageUnavailable,
+    Superseded,
+)
 from shared.process.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -81,14 +88,35 @@ async def _put(
     held: Held[SpeechRecord],
     deps: VoiceDependencies,
 ) -> StoredObject:
+    since = deps.clock.utc()
     try:
         return await deps.store.put(deps.recording, webvtt(progress.done), label)
     except StorageUnavailable as exc:
-        if job.age(deps.clock.utc()) >= rules.store_give_up:
-            await give_up(job, exc, held, deps)
-        # In good order, and through no fault of the turn: this execution does not count.
-        await deps.records.amend(lambda r: record.handed_back(r, job.execution), held)
+        await _not_stored(job, rules, exc, since, held, deps)
         raise
+
+
+async def _not_stored(
+    job: Job,
+    rules: Rules,
+    reason: StorageUnavailable,
+    since: str,
+    held: Held[SpeechRecord],
+    deps: VoiceDependencies,
+) -> None:
+    """Raises GivenUp after so long; else the record says since when, and it is handed back."""
+    refused = isinstance(reason, StorageRefused)
+
+    def noted(found: SpeechRecord) -> SpeechRecord:
+        # In good order, and through no fault of the turn: this execution does not count.
+        back = record.handed_back(found, job.execution)
+        return record.not_stored(back, since=since, refused=refused)
+
+    now, then = deps.clock.utc(), noted(held.value)
+    away = seconds_between(then.away_since, now) >= rules.store_give_up
+    if away or (refused and seconds_between(then.refused_since, now) >= rules.store_refused):
+        await give_up(job, reason, held, deps)
+    await deps.records.amend(noted, held)
 
 
 def _nothing(label: Label, deps: VoiceDependencies) -> StoredObject:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from services.tts.default_voices import default_voice
 from services.tts.ports import VoiceParams
 from shared.contract import Alignment, AudioFormat
 
@@ -20,14 +21,16 @@ CodeBlocks: TypeAlias = Literal["skip", "announce"]
 class Rules:
     """The service's limits for each voice."""
 
-    max_tries: int  # of one piece, on the same model
+    max_tries: int  # of one piece, on the same model, while the provider is there
+    patience: float  # seconds for which one piece is tried while it is away
     max_executions: int  # workers that may begin one voice before it is given up
     fallback: tuple[str, str] | None  # model and voice
     recover_after: int  # pieces spoken by the fallback before the first model is tried again
     max_characters: int  # of a text
     code_blocks: CodeBlocks
     store_again: float  # seconds before a voice is taken up again that could not be stored
-    store_give_up: float  # seconds since the request; then the voice fails
+    store_give_up: float  # seconds that the store may be away; then the voice fails
+    store_refused: float  # seconds that it may refuse; then the voice fails
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +53,10 @@ class Job:
         """RFC 3339; nothing of the voice is older."""
         return self.taken_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
-    def age(self, now: str) -> float:
-        """Seconds since the request; `now` is RFC 3339."""
-        return (datetime.fromisoformat(now) - self.taken_at).total_seconds()
+
+def seconds_between(since: str, now: str) -> float:
+    """Of two times in RFC 3339."""
+    return (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +86,11 @@ class Defaults:
         )
 
     def _params(self, speech: Speech) -> VoiceParams:
+        model = speech.model or self.model
+        own = self.voice if model == self.model else default_voice(model)
         return VoiceParams(
-            model=speech.model or self.model,
-            voice=speech.voice or self.voice,
+            model=model,
+            voice=speech.voice or own,
             language=speech.language or self.language,
             speed=speech.speed or self.speed,
             word_timestamps=(speech.alignment or self.alignment) is Alignment.WORD,

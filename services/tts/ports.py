@@ -6,6 +6,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from shared.errors import ProviderBroken
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
@@ -43,7 +45,10 @@ class TurnText(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceParams:
-    """How a turn is spoken; `pronunciations` are pairs of written and spoken."""
+    """How a turn is spoken; `pronunciations` are pairs of written and spoken.
+
+    An empty `voice` is not sent: the provider chooses.
+    """
 
     model: str
     voice: str
@@ -61,6 +66,10 @@ class SpokenWord:
     text: str
     start: float
     end: float
+
+
+class Unvoiced(ProviderBroken):
+    """The speech model calls a piece done and has sent no audio of it."""
 
 
 class VoiceTurn(Protocol):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from shared.contract import AudioFailed, Stored
-from shared.errors import ParleyError, Superseded
+from shared.errors import ParleyError, Superseded, WrittenByNewer
 
 
 class SpeechRecord(Struct, frozen=True):
@@ -23,6 +25,8 @@ class SpeechRecord(Struct, frozen=True):
     since: str = ""
     request: int = 0
     cancelled: bool = False
+    away_since: str = ""  # RFC 3339: since then nothing could be stored
+    refused_since: str = ""  # and since then the store has refused to
     stored: Stored | None = None
     failed: AudioFailed | None = None
 
@@ -44,6 +48,7 @@ class Repeated(ParleyError):
         self.request = request
 
 
+VERSION: Final = 1
 _decoder = msgspec.json.Decoder(SpeechRecord)
 
 
@@ -52,6 +57,9 @@ def decode(data: bytes | None) -> SpeechRecord:
 
 
 def encode(record: SpeechRecord) -> bytes:
+    """Raises WrittenByNewer."""
+    if record.version > VERSION:
+        raise WrittenByNewer("a speech record", record.version, VERSION)
     return msgspec.json.encode(record)
 
 
@@ -102,6 +110,15 @@ def next_attempt(record: SpeechRecord, execution: str) -> SpeechRecord:
 def handed_back(record: SpeechRecord, execution: str) -> SpeechRecord:
     """An execution that ended in good order, through no fault of the turn, does not count."""
     return replace(owned(record, execution), executions=max(0, record.executions - 1))
+
+
+def not_stored(record: SpeechRecord, *, since: str, refused: bool) -> SpeechRecord:
+    """The store has not taken it, in a try that began then."""
+    return replace(
+        record,
+        away_since=record.away_since or since,
+        refused_since=(record.refused_since or since) if refused else "",
+    )
 
 
 def ended(record: SpeechRecord, execution: str, end: Stored | AudioFailed) -> SpeechRecord:

@@ -43,10 +43,11 @@ class Script:
         self._segmenter = Segmenter(max_chars=self._max_chars)
         self._text: list[str] = []
         self._length = 0
+        self.truncated = False  # there is more of it than is spoken
 
     @property
     def text(self) -> str:
-        """The text so far, as it is shown."""
+        """The text so far, as it is shown, as far as it is spoken."""
         return "".join(self._text)
 
     def add(self, event: Delta) -> list[Piece]:
@@ -65,8 +66,9 @@ class Script:
         return []
 
     def say(self, text: str) -> list[Piece]:
-        room = self._max - self._length
-        text = text[:room] if room > 0 else ""
+        room = max(0, self._max - self._length)
+        self.truncated = self.truncated or len(text) > room
+        text = text[:room]
         self._length += len(text)
         self._text.append(text)
         return self._segmenter.feed(self._markdown.feed(text))

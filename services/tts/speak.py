@@ -7,22 +7,26 @@ never said again.
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from services.tts import record
 from services.tts.finish import fail, give_up, store, tell_committed
-from services.tts.ports import Label, SpokenWord
+from services.tts.ports import Label, SpokenWord, Unvoiced
 from services.tts.progress import Progress
 from services.tts.record import Repeated
 from services.tts.script import Ending, Script
 from services.tts.speaker import Next, Speaker
+from services.tts.text.language import SpokenLanguage
 from shared.contract import Error, Finish, Started
 from shared.errors import (
     Cancelled,
     Failure,
     Internal,
+    ProviderBroken,
     ProviderError,
+    ProviderRefused,
+    ProviderStalled,
     StorageUnavailable,
 )
 from shared.process.failpoints import failpoint
@@ -65,12 +69,12 @@ async def speak(
     if found.end is not None:
         return await tell_committed(found, deps.publish)
     failpoint("tts.begun")
-    progress = Progress(deps.price)
-    if found.attempt > 1:
-        _resume(progress, await deps.publish.replay(found.since), deps)
     if found.executions > rules.max_executions:
         reason = Internal(f"begun {rules.max_executions} times and never finished")
         await give_up(job, reason, held, deps)
+    progress = Progress(deps.price)
+    if found.attempt > 1:
+        _resume(progress, await deps.publish.replay(found.since), deps)
     return await _Speaking(job, rules, text, deps, progress, held).run()
 
 
@@ -122,7 +126,10 @@ class _Speaking:
             max_characters=rules.max_characters,
         )
         self.speaker = Speaker(job.params, rules)
+        self.language = SpokenLanguage(job.params.language)
         self.context = _Context(deps.voice, deps.token)
+        self.asked: SaidPiece | None = None  # the piece that the speech model is asked for
+        self.unvoiced: ProviderError | None = None  # why a piece was done without a sound
 
     @property
     def record(self) -> SpeechRecord:
@@ -182,7 +189,9 @@ class _Speaking:
         await self._release()
         if self.progress.reaches(pieces):
             await self._forget_from(pieces)  # it was answered anew, and shorter
-        return Finish.COMPLETE
+        if self.progress.done and not self.progress.samples:
+            raise self.unvoiced or Unvoiced("nothing of the text was heard")
+        return Finish.TRUNCATED if self.script.truncated else Finish.COMPLETE
 
     async def _say_all(self) -> int:
         """To the end of the text; returns how many pieces it has."""
@@ -191,6 +200,7 @@ class _Speaking:
             async for event in events:
                 if isinstance(event, Started):
                     pieces = 0
+                    self.language.begin()
                 for piece in self.script.add(event):
                     await self._say(piece)
                     pieces = piece.index + 1
@@ -219,25 +229,44 @@ class _Speaking:
         self.speaker.go_back()
         await self._next_attempt()
 
-    async def _try_again(self, exc: ProviderError, failures: int) -> Next:
-        """Makes ready for the next try; raises `exc` when there is none."""
+    async def _try_again(self, exc: ProviderError) -> bool:
+        """Makes ready for the next try; False when there is none."""
+        asked, self.asked = self.asked, None
+        await self._drop()
+        clock = self.deps.clock
+        if isinstance(exc, ProviderRefused) and self.language.guessed:
+            self.language.withdraw()
+        else:
+            heard = asked is not None and asked.samples > 0
+            then = self.speaker.after(
+                exc, asked=asked is not None, heard=heard, now=clock.monotonic()
+            )
+            if then is Next.NOBODY:
+                self.asked = asked
+                return False
+            if then is Next.AGAIN:
+                await clock.pause(self.speaker.pause(exc, clock.uniform))
+            if then is Next.AGAIN and asked is None:
+                return True  # nobody was told of a piece that has to be told anew
+        await self._next_attempt()
+        return True
+
+    async def _drop(self) -> None:
+        """What the context still says of pieces that are not done is not heard."""
         await self.context.close()
         # Before anything else: a turn that is stopped from here on is stored as it is.
         self.deps.recording.cut(self.progress.samples)
-        following = self.speaker.after(exc, failures)
-        if following is Next.NOBODY:
-            raise exc
-        if following is Next.AGAIN:
-            clock = self.deps.clock
-            await clock.pause(PROVIDER.scattered(failures, exc.wait, uniform=clock.uniform))
-        await self._next_attempt()
-        return following
 
     # ------------------------------------------------------------ pieces
 
+    @property
+    def _params(self) -> VoiceParams:
+        return replace(self.speaker.params, language=self.language.name)
+
     async def _say(self, piece: Piece) -> None:
-        if self.speaker.is_due_back:
-            await self._hear_the_rest()  # its voice is closed after this piece
+        self.language.read(piece.text)
+        if self.speaker.is_due_back or self.context.differs(self._params):
+            await self._hear_the_rest()  # its context is closed after this piece
         await self._release()
         if self.progress.has(piece):
             return
@@ -245,32 +274,45 @@ class _Speaking:
             await self._forget_from(piece.index)
         if self.speaker.is_due_back:
             await self._recover()
-        failures = 0
+        await self._until_said(piece)
+
+    async def _until_said(self, piece: Piece) -> None:
+        """Raises ProviderError where nothing can be heard of this piece, nor of the voice."""
         while True:
             try:
                 await self._say_once(piece)
             except ProviderError as exc:
-                failures += 1
-                if await self._try_again(exc, failures) is Next.FALLBACK:
-                    failures = 0
-            else:
-                self.speaker.said()
-                return
+                if await self._try_again(exc):
+                    continue
+                self._pass_over(exc)
+            self.speaker.said()
+            return
+
+    def _pass_over(self, exc: ProviderError) -> None:
+        """A piece that the speech model never voices is done without a sound; or raises `exc`."""
+        asked, self.asked = self.asked, None
+        heard = self.progress.samples > 0
+        if asked is None or asked.samples or not _is_of_the_piece(exc, heard=heard):
+            raise exc
+        if not heard and self.unvoiced is not None:
+            raise exc  # the second in vain: nobody speaks here
+        self.unvoiced = exc
+        self.progress.held = asked
 
     async def _say_once(self, piece: Piece) -> None:
-        said = self.progress.begin(piece)
+        params = self._params
+        voice = await self.context.open(params)
+        said = self.asked = self.progress.begin(piece)
         await self.deps.publish.piece(piece)
         failpoint("tts.piece")
-        params = self.speaker.params
         self.progress.count(params.model, len(piece.text))
         try:
-            voice = await self.context.open(params)
             await self._hear(said, voice.say(piece.text))
         except Cancelled:
             if said.samples:  # what was heard of it is kept
                 self.progress.held = said
             raise
-        self.progress.held = said
+        self.asked, self.progress.held = None, said
 
     async def _hear(self, said: SaidPiece, parts: AsyncGenerator[bytes | SpokenWord, None]) -> None:
         async with aclosing(self.deps.token.items(parts)) as heard:
@@ -285,18 +327,27 @@ class _Speaking:
 
     async def _hear_the_rest(self) -> None:
         """The last piece is over when it has been quiet: nothing else tells that no more comes."""
+        breaks = 0
         while (said := self.progress.held) is not None and self.context.turn is not None:
             before = said.samples
             try:
                 await self._hear(said, self.context.turn.finish())
             except ProviderError as exc:
-                if said.samples == before:
+                breaks += 1
+                if said.samples == before or breaks >= self.rules.max_tries:
                     return  # all that was promised had come: what broke is the silence after it
-                self.progress.held = None
-                await self._try_again(exc, 1)
-                await self._say(said.piece)
+                await self._say_anew(said.piece, exc, breaks)
             else:
                 return
+
+    async def _say_anew(self, piece: Piece, exc: ProviderError, failures: int) -> None:
+        """What came late of this piece broke off."""
+        self.progress.held = None
+        await self._drop()
+        clock = self.deps.clock
+        await clock.pause(PROVIDER.scattered(failures, exc.wait, uniform=clock.uniform))
+        await self._next_attempt()
+        await self._until_said(piece)
 
     async def _release(self) -> None:
         """The piece that was said last is done; told when the next begins or the turn ends."""
@@ -304,6 +355,16 @@ class _Speaking:
         if done is not None:
             await self.deps.publish.piece_done(done.index, done.samples, done.words)
             failpoint("tts.piece_done")
+
+
+def _is_of_the_piece(exc: ProviderError, *, heard: bool) -> bool:
+    """True for what may be wrong with one piece; `heard`: others were voiced.
+
+    Not a provider that is away, nor one that refuses everything.
+    """
+    if isinstance(exc, ProviderRefused):
+        return heard
+    return isinstance(exc, ProviderBroken | ProviderStalled)
 
 
 @dataclass(slots=True)
@@ -314,12 +375,19 @@ class _Context:
     token: CancelToken
     turn: VoiceTurn | None = None
     _manager: AbstractAsyncContextManager[VoiceTurn] | None = None
+    _params: VoiceParams | None = None
+
+    def differs(self, params: VoiceParams) -> bool:
+        """True when it is open, and to be spoken in another way."""
+        return self.turn is not None and params != self._params
 
     async def open(self, params: VoiceParams) -> VoiceTurn:
+        if self.differs(params):
+            await self.close()
         if self.turn is None:
             manager = self.voice.turn(params)
             self.turn = await self.token.guard(manager.__aenter__())
-            self._manager = manager
+            self._manager, self._params = manager, params
         return self.turn
 
     async def close(self) -> None:

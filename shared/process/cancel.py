@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
-from shared.errors import Cancelled
+from shared.errors import Cancelled, Failure, ParleyError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable
+    from collections.abc import AsyncGenerator, Awaitable, Iterator
 
 T = TypeVar("T")
 
@@ -19,23 +20,44 @@ class CancelToken:
     def __init__(self) -> None:
         self.cancelled = False
         self.heard_ms: int | None = None
+        self._reason: ParleyError = Cancelled()
         self._task: asyncio.Task[object] | None = None
 
     def cancel(self, heard_ms: int | None = None) -> None:
         """The first call counts; `heard_ms` is how much of the voice was heard."""
-        if self.cancelled:
-            return
+        if not self.cancelled:
+            self.heard_ms = heard_ms
+            self._end()
+
+    def expire(self, reason: Failure) -> None:
+        """Its time is over: the work ends with `reason` instead, unless it was cancelled before."""
+        if not self.cancelled:
+            self._reason = reason
+            self._end()
+
+    def _end(self) -> None:
         self.cancelled = True
-        self.heard_ms = heard_ms
         if self._task is not None:
             self._task.cancel()
 
+    @contextlib.contextmanager
+    def deadline(self, seconds: float, reason: Failure) -> Iterator[None]:
+        """What is done inside expires after so many seconds."""
+        timer = asyncio.get_running_loop().call_later(seconds, self.expire, reason)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     async def guard(self, work: Awaitable[T]) -> T:
-        """Awaits `work`; raises Cancelled when the token was or is cancelled meanwhile."""
+        """Awaits `work`; raises Cancelled when the token was or is cancelled meanwhile.
+
+        Or the reason for which it has expired.
+        """
         if self.cancelled:
             if asyncio.iscoroutine(work):
                 work.close()
-            raise Cancelled
+            raise self._reason
         task = asyncio.current_task()
         self._task = task
         try:
@@ -43,7 +65,7 @@ class CancelToken:
         except asyncio.CancelledError:
             # Ours, unless somebody else cancelled the task as well.
             if self.cancelled and task is not None and task.cancelling() == 1:
-                raise Cancelled from None
+                raise self._reason from None
             raise
         finally:
             self._task = None

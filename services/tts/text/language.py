@@ -24,6 +24,7 @@ _SCRIPTS: Final = (
 _LETTER: Final = re.compile(r"[^\W\d_]")
 # Of the letters so many must be of a script: a Greek letter in a formula does not make it Greek.
 _SHARE: Final = 0.3
+_KANA: Final = 0.1  # of the letters: so few are enough beside Chinese characters
 # Words that are frequent in one of these languages and in none of the others, nor in English.
 _WORDS: Final = {
     "es": "el los las una es y que está estoy muy pero como qué cómo por con del hola gracias son"
@@ -48,6 +49,7 @@ _ENGLISH_WORDS: Final = frozenset(_ENGLISH.split())
 _LEXICON: Final = {name: frozenset(words.split()) for name, words in _WORDS.items()}
 _WORD: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _PROVEN_BY: Final = 2  # words more than of any other language
+_TELLING: Final = 200  # characters; what comes after them is an example or a name
 
 
 def language_of(text: str) -> str | None:
@@ -55,8 +57,13 @@ def language_of(text: str) -> str | None:
     if text.isascii():
         return _by_words(text)
     letters = len(_LETTER.findall(text))
-    for name, script in _SCRIPTS:
-        if letters and len(script.findall(text)) >= _SHARE * letters:
+    counts = {name: len(script.findall(text)) for name, script in _SCRIPTS}
+    if counts["ja"] >= max(1, _KANA * letters):  # Japanese is written in Chinese characters, too
+        counts["ja"] += counts["zh"]
+    else:
+        counts["ja"] = 0
+    for name, count in counts.items():
+        if letters and count >= _SHARE * letters:
             return name
     return _by_words(text)
 
@@ -67,3 +74,40 @@ def _by_words(text: str) -> str | None:
     (best, most), (_, second) = sorted(counts.items(), key=lambda item: -item[1])[:2]
     rival = max(second, sum(word in _ENGLISH_WORDS for word in words))
     return best if most >= rival + _PROVEN_BY else None
+
+
+class SpokenLanguage:
+    """Of one text, by its first pieces: once it is known, the rest is spoken in it.
+
+    Its answers depend on the pieces alone, which are a function of the text.
+    """
+
+    def __init__(self, given: str | None) -> None:
+        """`given`: what the request or the service says; then the text is not asked."""
+        self._given = given
+        self.begin()
+
+    def begin(self) -> None:
+        """Another text, or the same one from its start."""
+        self.name = self._given
+        self._read = ""
+        self._open = self._given is None
+
+    @property
+    def guessed(self) -> bool:
+        return self.name is not None and self._given is None
+
+    def read(self, piece: str) -> None:
+        """The next piece that is said."""
+        if not self._open:
+            return
+        self._read = f"{self._read} {piece}".lstrip()
+        found = language_of(self._read)
+        # What looks Chinese is Japanese as soon as there is kana in it.
+        if self.name is None or found == "ja":
+            self.name = found
+        self._open = len(self._read) <= _TELLING and self.name in {None, "zh"}
+
+    def withdraw(self) -> None:
+        """The model does not speak what was guessed: it is left to choose."""
+        self.name, self._open = self._given, False

@@ -18,8 +18,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from services.tts.ports import Unvoiced
 from services.tts.together.profile import Position, Profile
-from shared.errors import ProviderBroken, ProviderStalled
+from shared.errors import ProviderStalled
 
 if TYPE_CHECKING:
     from services.tts.together.protocol import ItemId
@@ -245,7 +246,7 @@ class EndOfAudio:
 
         Raises:
             ProviderStalled: no audio, or not the rest of it, came in time.
-            ProviderBroken: the provider calls the piece done and has sent no audio.
+            Unvoiced: the provider calls the piece done and has sent no audio.
         """
         due = self._due()
         if now < max(due, self._grace or 0.0):
@@ -301,7 +302,7 @@ class EndOfAudio:
             case State.WAITING:
                 raise ProviderStalled(f"no audio within {self._first_audio_patience:g} s")
             case State.HOLLOW:
-                raise ProviderBroken("the provider calls a piece done without any audio")
+                raise Unvoiced("the provider calls a piece done without any audio")
             case State.SPEAKING if self.profile.expects_done(self._position):
                 self.profile.dones[self._position].note(False, now)
                 raise ProviderStalled(f"no audio and no done for {self._audio_patience:g} s")

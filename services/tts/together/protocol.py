@@ -214,14 +214,17 @@ def _session(params: VoiceParams) -> dict[str, Any]:
 def changes(params: VoiceParams, current: VoiceParams) -> dict[str, Any]:
     """The settings of `params` that differ from the current ones."""
     wanted, given = _session(params), _session(current)
-    return {name: value for name, value in wanted.items() if value != given[name]}
+    changed = {name: value for name, value in wanted.items() if value != given[name]}
+    if not params.voice:
+        changed.pop("voice", None)  # nothing says how to have the provider choose again
+    return changed
 
 
 def socket_url(url: str, params: VoiceParams, segment: str = "never") -> str:
-    """Where to connect. Model and voice always together: the defaults do not fit each other."""
+    """Where to connect. Model and voice together: the provider's defaults do not fit each other."""
     query = {
         "model": params.model,
-        "voice": params.voice,
+        **({"voice": params.voice} if params.voice else {}),
         "response_format": "pcm",
         "sample_rate": SAMPLE_RATE,
         "segment": segment,

@@ -48,7 +48,7 @@ from shared.contract import (
     Text,
     Usage,
 )
-from shared.errors import Internal, Superseded
+from shared.errors import Internal, Superseded, WrittenByNewer
 
 NOW = "2026-01-02T03:04:05.678Z"
 ASK = ChatRequest(content="What is a tide?")
@@ -540,6 +540,12 @@ def test_a_document_of_a_newer_version_can_be_read() -> None:
     data = encode(run(Conversation()))[:-1] + b',"new_field":{"x":1}}'
 
     assert conversation.decode(data) == run(Conversation())
+
+
+def test_a_document_of_a_newer_version_is_not_rewritten() -> None:
+    newer = conversation.decode(b'{"version":2,"new_field":{"x":1}}')
+    with pytest.raises(WrittenByNewer, match="conversation has version 2, and this worker knows 1"):
+        encode(run(newer))
 
 
 def test_a_loop_is_stopped_at_so_many_turns_a_minute() -> None:

@@ -127,9 +127,21 @@ def test_a_wrong_value_is_named(name: str, value: str) -> None:
     assert name in reason(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["TTS_FALLBACK_MODEL", "TTS_FALLBACK_VOICE"])
-def test_half_a_fallback_is_none(name: str) -> None:
-    assert "set both or neither" in reason(**{name: "x"})
+def test_a_voice_to_fall_back_to_needs_its_model() -> None:
+    assert "set TTS_FALLBACK_MODEL, too" in reason(TTS_FALLBACK_VOICE="x")
+
+
+def test_a_model_without_a_voice_gets_its_own_and_never_another_model_s() -> None:
+    found = config(TTS_MODEL="canopylabs/orpheus-3b-0.1-ft", TTS_FALLBACK_MODEL="cartesia/sonic-2")
+    assert (found.voice, found.fallback) == ("tara", ("cartesia/sonic-2", ""))
+    assert config().voice == "af_heart"
+    assert config(TTS_VOICE="am_adam").voice == "am_adam"
+
+
+def test_a_store_is_not_waited_for_longer_in_a_request_than_altogether() -> None:
+    found = config(MINIO_GIVE_UP="7", MINIO_PATIENCE="20").minio
+    assert (found.give_up, found.patience) == (7, 7)
+    assert (config().minio.give_up, config().minio.patience) == (3600, 20)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"m": "dear"}', '{"m": -1}'])

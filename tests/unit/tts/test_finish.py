@@ -49,6 +49,7 @@ JOB = Job(
 )
 RULES = Rules(
     max_tries=3,
+    patience=15.0,
     max_executions=5,
     fallback=None,
     recover_after=8,
@@ -56,6 +57,7 @@ RULES = Rules(
     code_blocks="skip",
     store_again=3.0,
     store_give_up=3600.0,
+    store_refused=60.0,
 )
 # Taken up for the third time, by w1.
 OWNED = SpeechRecord(attempt=3, executions=2, execution="w1", since="now")
@@ -69,6 +71,8 @@ class Ending:
     records: MemoryRecords = field(default_factory=lambda: MemoryRecords(OWNED, 1))
     objects: MemoryStore = field(default_factory=MemoryStore)
     clock: NoTime = field(default_factory=NoTime)
+
+    owned: SpeechRecord = OWNED
 
     def __post_init__(self) -> None:
         self.audio, self.spool = MemoryAudio(self.stream), Spool()
@@ -103,7 +107,7 @@ class Ending:
             text=SHOWN[:10],
             format=AudioFormat.OPUS,
         )
-        held = Held(OWNED, 1)
+        held = Held(self.owned, 1)
         text = ScriptedText((), whole)
         return await store(
             JOB, RULES, label, self.progress, finish, held, text=text, deps=self.deps
@@ -167,17 +171,43 @@ async def test_while_the_store_is_away_the_execution_does_not_count(ending: Endi
     ending.objects.down = 1
     with pytest.raises(StorageUnavailable):
         await ending.store()
-    assert ending.records.kept == replace(OWNED, executions=1)
+    assert ending.records.kept == replace(OWNED, executions=1, away_since=ending.clock.now)
     assert ending.stream.told() == []
 
 
-async def test_a_store_that_is_away_for_too_long_costs_the_voice(ending: Ending) -> None:
-    ending.objects.down = 1
-    ending.clock.now = "2026-01-01T01:00:00Z"
-    with pytest.raises(GivenUp) as caught:
+@pytest.mark.parametrize(
+    ("refuses", "now", "lost"),
+    [
+        (False, "2026-01-01T00:59:59Z", False),
+        (False, "2026-01-01T01:00:00Z", True),
+        (True, "2026-01-01T00:00:59Z", False),
+        (True, "2026-01-01T00:01:00Z", True),
+    ],
+)
+async def test_a_store_costs_the_voice_when_it_is_away_for_an_hour_or_refuses_for_a_minute(
+    ending: Ending, *, refuses: bool, now: str, lost: bool
+) -> None:
+    since = "2026-01-01T00:00:00Z"
+    ending.owned = replace(OWNED, away_since=since, refused_since=since if refuses else "")
+    ending.records.kept = ending.owned
+    ending.objects.down, ending.objects.refuses = 1, refuses
+    ending.clock.now = now
+    with pytest.raises(GivenUp if lost else StorageUnavailable) as caught:
         await ending.store()
-    assert caught.value.reason.code is Code.STORAGE_UNAVAILABLE
-    assert ending.stream.told() == [("failed", 3, "storage_unavailable")]
+    assert ending.stream.told() == ([("failed", 3, "storage_unavailable")] if lost else [])
+    if lost:
+        assert isinstance(caught.value, GivenUp)
+        assert caught.value.reason.code is Code.STORAGE_UNAVAILABLE
+
+
+async def test_a_store_that_refuses_after_it_was_away_is_given_its_minute(ending: Ending) -> None:
+    ending.owned = replace(OWNED, away_since="2026-01-01T00:00:00Z")
+    ending.records.kept = ending.owned
+    ending.objects.down, ending.objects.refuses = 1, True
+    ending.clock.now = "2026-01-01T00:50:00Z"
+    with pytest.raises(StorageUnavailable):
+        await ending.store()
+    assert ending.records.kept.refused_since == ending.clock.now
 
 
 async def test_a_cancel_that_is_noted_meanwhile_does_not_leave_the_voice_open(

@@ -70,6 +70,7 @@ class Office:
         self.deps = Dependencies(
             rules=Rules(
                 max_tries=3,
+                patience=15.0,
                 max_executions=5,
                 fallback=None,
                 recover_after=8,
@@ -77,6 +78,7 @@ class Office:
                 code_blocks="skip",
                 store_again=3.0,
                 store_give_up=3600.0,
+                store_refused=60.0,
             ),
             defaults=Defaults(
                 model="m",

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from services.tts.job import Defaults, Job
+from services.tts.job import Defaults, Job, seconds_between
 from services.tts.ports import VoiceParams
 from shared.contract import Alignment, AudioFormat, Speech, SpeechRequest
 
@@ -87,5 +88,22 @@ def test_nothing_of_the_voice_is_older_than_its_request() -> None:
     ("now", "seconds"),
     [("2026-01-02T03:04:05.060Z", 0.0), ("2026-01-02T04:04:05.060Z", 3600.0)],
 )
-def test_it_knows_how_long_ago_it_was_asked_for(now: str, seconds: float) -> None:
-    assert job(Speech()).age(now) == seconds
+def test_times_have_seconds_between_them(now: str, seconds: float) -> None:
+    assert seconds_between("2026-01-02T03:04:05.060000Z", now) == seconds
+
+
+@pytest.mark.parametrize(
+    ("model", "voice"),
+    [
+        ("hexgrad/Kokoro-82M", "af_heart"),
+        ("canopylabs/orpheus-3b-0.1-ft", "tara"),
+        ("cartesia/sonic-2", ""),
+        ("some/model", "the-service-s"),
+        (None, "the-service-s"),
+    ],
+)
+def test_a_model_without_a_voice_is_spoken_with_its_own(model: str | None, voice: str) -> None:
+    defaults = replace(DEFAULTS, voice="the-service-s")
+    request = SpeechRequest("c", "t", Speech(model=model))
+    asked = defaults.job(request, execution="w1", taken_at=TAKEN_AT)
+    assert asked.params.voice == voice

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from services.tts import record
 from services.tts.record import SpeechRecord
 from shared.contract import AudioFailed, Code, Error, Finish, Stored
-from shared.errors import Superseded
+from shared.errors import Superseded, WrittenByNewer
 
 FAILED = AudioFailed("c", "t", 1, error=Error(Code.INTERNAL, "a bug", retryable=False))
 STORED = Stored(
@@ -129,3 +129,21 @@ def test_another_message_of_the_same_turn_does_not_take_the_voice() -> None:
 def test_a_voice_of_which_nobody_noted_the_message_is_taken_over() -> None:
     taken = record.begin(replace(begun(), request=0), execution="w2", since="", request=8)
     assert (taken.execution, taken.request) == ("w2", 8)
+
+
+def test_a_record_of_a_newer_version_is_not_rewritten() -> None:
+    newer = record.decode(b'{"version": 2, "attempt": 3, "mood": "calm"}')
+    changed = record.begin(newer, execution="w1", since="now", request=7)
+    with pytest.raises(
+        WrittenByNewer, match="speech record has version 2, and this worker knows 1"
+    ):
+        record.encode(changed)
+
+
+def test_it_says_since_when_nothing_could_be_stored_and_since_when_that_was_refused() -> None:
+    away = record.not_stored(SpeechRecord(), since="1", refused=False)
+    assert (away.away_since, away.refused_since) == ("1", "")
+    refused = record.not_stored(away, since="2", refused=True)
+    assert (refused.away_since, refused.refused_since) == ("1", "2")
+    assert record.not_stored(refused, since="3", refused=True) == refused
+    assert record.not_stored(refused, since="4", refused=False) == away

@@ -135,6 +135,21 @@ def test_beyond_the_limit_of_characters_nothing_is_said() -> None:
     found = [*each.say("One two "), *each.say("three four "), *each.say("five."), *each.finish()]
     assert said(found) == ["One two thre"]
     assert each.text == "One two thre"
+    assert each.truncated
+
+
+def test_a_text_of_just_the_limit_is_whole() -> None:
+    each = script(max_characters=8)
+    each.say("One two.")
+    each.finish()
+    assert not each.truncated
+
+
+def test_a_text_answered_anew_is_measured_anew() -> None:
+    each = script(max_characters=8)
+    each.say("One two three.")
+    each.add(started(2))
+    assert not each.truncated
 
 
 def test_code_may_be_announced() -> None:

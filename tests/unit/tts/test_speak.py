@@ -16,6 +16,7 @@ from services.tts.ports import (
     Recording,
     SpokenWord,
     StoredObject,
+    Unvoiced,
     VoiceDependencies,
     VoiceParams,
 )
@@ -44,7 +45,9 @@ from shared.errors import (
     DeadlineExceeded,
     ProviderAuth,
     ProviderBroken,
+    ProviderError,
     ProviderOverloaded,
+    ProviderRefused,
     ProviderStalled,
     StorageUnavailable,
     Superseded,
@@ -120,6 +123,7 @@ class Worker:
     requests: MemoryRequests = field(default_factory=MemoryRequests)
     words: bool = False
     whole_text: str | None = None
+    max_characters: int = 50_000
 
     def __post_init__(self) -> None:
         self.audio = MemoryAudio(self.stream)
@@ -149,13 +153,15 @@ class Worker:
                 ),
                 Rules(
                     max_tries=self.max_tries,
+                    patience=15.0,
                     max_executions=5,
                     fallback=self.fallback,
                     recover_after=self.recover_after,
-                    max_characters=50_000,
+                    max_characters=self.max_characters,
                     code_blocks="skip",
                     store_again=3.0,
                     store_give_up=3600.0,
+                    store_refused=60.0,
                 ),
                 ScriptedText(events, self.whole_text),
                 VoiceDependencies(
@@ -364,17 +370,160 @@ async def test_without_a_further_piece_nobody_goes_back_to_the_first_model() -> 
 
 
 @pytest.mark.parametrize(("fallback", "tries"), [(None, 3), ((FALLBACK, "w"), 6)])
-async def test_a_voice_that_never_works_fails_with_the_last_reason(
+async def test_a_voice_of_which_nothing_is_heard_fails_with_the_last_reason(
     fallback: tuple[str, str] | None, tries: int
 ) -> None:
-    worker = Worker(ScriptedVoice(*[[ProviderStalled("quiet")]] * 10), fallback=fallback)
+    worker = Worker(ScriptedVoice(*[[ProviderStalled("quiet")]] * 20), fallback=fallback)
     end = await worker.speak(answer(TEXT))
     assert isinstance(end, AudioFailed)
     assert end.error == Error(Code.PROVIDER_STALLED, "quiet", retryable=True)
-    assert worker.stream.told()[-1] == ("failed", tries, "provider_stalled")
-    assert worker.said() == [LINES[0]] * tries
+    assert worker.stream.told()[-1][2] == "provider_stalled"
+    # The second piece in vain is proof enough; the fallback goes on with it.
+    assert worker.said() == [LINES[0]] * tries + [LINES[1]] * 3
     assert worker.records.kept.failed == end
     assert worker.store.audio == {}
+
+
+@pytest.mark.parametrize("silent", [0, 1, 2])
+@pytest.mark.parametrize("why", [Unvoiced("done"), ProviderStalled("quiet")])
+async def test_a_piece_that_is_never_voiced_is_done_without_a_sound(
+    why: ProviderError, silent: int
+) -> None:
+    plans: list[list[bytes | SpokenWord | Exception] | None] = [None] * silent
+    worker = Worker(ScriptedVoice(*plans, [why], [why], [why]))
+    end = await worker.speak(answer(TEXT))
+    assert worker.stream.told(Kind.PIECE_DONE) == [
+        (
+            "piece_done",
+            1 if index < silent else 3,
+            (index, 0 if index == silent else 10 * len(line)),
+        )
+        for index, line in enumerate(LINES)
+    ]
+    voiced = b"".join(audio for index, audio in enumerate((A, B, C)) if index != silent)
+    assert worker.store.audio == {"c/t/3.wav": voiced}
+    assert worker.chunks_of_done_pieces() == voiced
+    assert isinstance(end, Stored)
+    assert (end.finish, end.pieces) == (Finish.COMPLETE, 3)
+    # Given to the model three times, and paid for as often.
+    assert end.characters == sum(map(len, LINES)) + 2 * len(LINES[silent])
+
+
+async def test_a_voice_of_one_piece_that_is_never_voiced_fails() -> None:
+    worker = Worker(ScriptedVoice(*[[Unvoiced("done")]] * 3))
+    end = await worker.speak(answer(LINES[0]))
+    assert isinstance(end, AudioFailed)
+    assert end.error.code is Code.PROVIDER_BROKEN
+    assert worker.stream.told()[-2:] == [
+        ("piece_done", 3, (0, 0)),
+        ("failed", 3, "provider_broken"),
+    ]
+
+
+async def test_a_piece_that_is_refused_after_others_were_voiced_is_passed_over() -> None:
+    worker = Worker(ScriptedVoice(None, [ProviderRefused("not this")]))
+    end = await worker.speak(answer(TEXT))
+    assert worker.store.audio == {"c/t/1.wav": A + C}
+    assert isinstance(end, Stored)
+
+
+async def test_a_model_that_refuses_the_first_piece_fails_at_once() -> None:
+    worker = Worker(ScriptedVoice([ProviderRefused("no such model")]))
+    await worker.speak(answer(TEXT))
+    assert worker.stream.told()[-1] == ("failed", 1, "provider_refused")
+    assert worker.said() == LINES[:1]
+
+
+# ---------------------------------------------------------------- a provider that is away
+
+
+async def test_who_is_away_for_ten_seconds_costs_nothing_and_is_told_to_nobody() -> None:
+    worker = Worker()
+    worker.voice.away = [ProviderOverloaded("503")] * 8
+    await worker.speak(answer(TEXT))
+    assert sum(worker.clock.pauses) > 5.0
+    assert worker.stream.told() == [
+        ("started", 1, MODEL),
+        *whole(0),
+        *whole(1),
+        *whole(2),
+        ("stored", 1, "complete"),
+    ]
+
+
+async def test_who_goes_away_in_mid_piece_is_waited_for_and_what_was_heard_stays() -> None:
+    worker = Worker(ScriptedVoice(None, [B[:100], ProviderBroken("cut")]))
+
+    async def gone(index: int, audio: bytes) -> None:
+        await MemoryAudio.chunk(worker.audio, index, audio)
+        if index == 1 and worker.audio.attempt == 1:
+            worker.voice.away = [ProviderBroken("refused")] * 8
+
+    worker.audio.chunk = gone  # type: ignore[method-assign]  # it breaks down after its first part
+    end = await worker.speak(answer(TEXT))
+    assert worker.said() == [LINES[0], LINES[1], LINES[1], LINES[2]]
+    assert worker.stream.told(Kind.STARTED) == [("started", 1, MODEL), ("started", 2, MODEL)]
+    assert worker.store.audio == {"c/t/2.wav": A + B + C}
+    assert isinstance(end, Stored)
+    assert end.characters == sum(map(len, LINES)) + len(LINES[1])
+
+
+async def test_who_stays_away_fails_the_voice() -> None:
+    worker = Worker()
+    worker.voice.away = [ProviderOverloaded("503")] * 100
+    await worker.speak(answer(TEXT))
+    assert worker.stream.told() == [("started", 1, MODEL), ("failed", 1, "provider_overloaded")]
+    assert 15.0 <= sum(worker.clock.pauses) <= 18.0
+
+
+# ---------------------------------------------------------------- language
+
+
+async def test_a_text_is_spoken_in_the_language_in_which_it_is_written() -> None:
+    worker = Worker()
+    await worker.speak(answer("你好！今天天气很好。我们去公园。"))
+    assert [(params.model, params.language) for params in worker.voice.opened] == [(MODEL, "zh")]
+
+
+async def test_a_text_that_turns_out_to_be_chinese_goes_on_in_a_context_of_its_own() -> None:
+    worker = Worker()
+    await worker.speak(answer("OK.\n你好！今天天气很好，我们去公园走走吧。"))
+    assert [params.language for params in worker.voice.opened] == [None, "zh"]
+    assert worker.stream.told(Kind.STARTED) == [("started", 1, MODEL)]
+
+
+async def test_a_language_that_the_model_does_not_speak_is_left_to_it() -> None:
+    worker = Worker(ScriptedVoice([ProviderRefused("no such language")]))
+    end = await worker.speak(answer("Привет, как дела?"))
+    assert [params.language for params in worker.voice.opened] == ["ru", None]
+    assert isinstance(end, Stored)
+
+
+# ---------------------------------------------------------------- limits
+
+
+async def test_a_text_that_is_too_long_is_spoken_as_far_as_it_may_and_says_so() -> None:
+    worker = Worker(max_characters=len(LINES[0]))
+    end = await worker.speak(answer(TEXT))
+    assert worker.said() == LINES[:1]
+    assert isinstance(end, Stored)
+    assert end.finish is Finish.TRUNCATED
+
+
+async def test_a_voice_that_takes_too_long_fails_and_keeps_what_was_heard_in_its_events() -> None:
+    worker = Worker()
+
+    async def late(index: int, audio: bytes) -> None:
+        await MemoryAudio.chunk(worker.audio, index, audio)
+        if index == 1:
+            worker.token.expire(DeadlineExceeded("it took longer than 900 s"))
+
+    worker.audio.chunk = late  # type: ignore[method-assign]  # its time is over in mid-piece
+    end = await worker.speak(answer(TEXT))
+    assert isinstance(end, AudioFailed)
+    assert end.error.code is Code.DEADLINE_EXCEEDED
+    assert worker.stream.told()[:5] == [("started", 1, MODEL), *whole(0)]
+    assert worker.stream.told()[-1] == ("failed", 1, "deadline_exceeded")
 
 
 async def test_what_no_repeating_mends_fails_at_once() -> None:
@@ -419,6 +568,14 @@ async def test_late_audio_that_breaks_off_has_its_piece_said_again() -> None:
     await worker.speak(answer(TEXT))
     assert worker.said() == [*LINES, LINES[2]]
     assert worker.store.audio == {"c/t/2.wav": A + B + C}
+
+
+async def test_late_audio_that_always_breaks_off_is_not_said_again_without_end() -> None:
+    worker = Worker()
+    worker.voice.late = [[b"\x01\x00" * 50, ProviderBroken("cut")]] * 10
+    await worker.speak(answer(TEXT))
+    assert worker.said() == [*LINES, LINES[2], LINES[2]]
+    assert worker.store.audio == {"c/t/3.wav": A + B + C + b"\x01\x00" * 50}
 
 
 async def test_a_socket_that_breaks_when_all_was_said_costs_nothing() -> None:
@@ -661,7 +818,7 @@ async def test_a_store_that_was_away_for_an_hour_costs_the_voice() -> None:
     with pytest.raises(StorageUnavailable):
         await worker.speak(answer(TEXT))
     late = worker.next(name="w2")
-    late.clock.now = "2026-01-01T01:00:00.000Z"
+    late.clock.now = "2026-01-01T01:00:10.000Z"
     with pytest.raises(GivenUp) as caught:
         await late.speak(answer(TEXT))
     assert caught.value.reason.code is Code.STORAGE_UNAVAILABLE

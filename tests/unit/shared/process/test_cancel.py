@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.errors import Cancelled
+from shared.errors import Cancelled, DeadlineExceeded
 from shared.process.cancel import CancelToken
 
 if TYPE_CHECKING:
@@ -304,3 +304,30 @@ async def test_an_error_of_the_source_passes_through() -> None:
     with pytest.raises(LookupError):
         await read(CancelToken().items(broken()), got)
     assert got == [1]
+
+
+async def test_a_token_expires_with_the_reason_that_it_is_given() -> None:
+    token = CancelToken()
+    reason = DeadlineExceeded("it took longer than 0 s")
+    with token.deadline(0, reason), pytest.raises(DeadlineExceeded) as caught:
+        await token.guard(asyncio.Event().wait())
+    assert caught.value is reason
+    with pytest.raises(DeadlineExceeded):
+        await token.guard(asyncio.sleep(0))
+
+
+async def test_what_is_done_in_time_does_not_expire() -> None:
+    token = CancelToken()
+    with token.deadline(0, DeadlineExceeded("late")):
+        pass
+    await asyncio.sleep(0)
+    assert await token.guard(asyncio.sleep(0, "done")) == "done"
+
+
+async def test_who_was_cancelled_does_not_expire() -> None:
+    token = CancelToken()
+    token.cancel(7)
+    token.expire(DeadlineExceeded("late"))
+    with pytest.raises(Cancelled):
+        await token.guard(asyncio.sleep(0))
+    assert token.heard_ms == 7
