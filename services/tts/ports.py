@@ -72,6 +72,10 @@ class Unvoiced(ProviderBroken):
     """The speech model calls a piece done and has sent no audio of it."""
 
 
+class ConnectionLost(ProviderBroken):
+    """The speech model has gone away, in the midst of a piece perhaps."""
+
+
 class VoiceTurn(Protocol):
     """The voice of one turn: its own context on one socket."""
 

@@ -10,8 +10,8 @@ import enum
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from services.tts.ports import Unvoiced
-from shared.errors import ProviderBroken, ProviderOverloaded, ProviderRateLimited
+from services.tts.ports import ConnectionLost
+from shared.errors import ProviderOverloaded, ProviderRateLimited
 from shared.retry import PROVIDER
 
 if TYPE_CHECKING:
@@ -95,11 +95,5 @@ class Speaker:
 
 
 def _is_away(error: ProviderError) -> bool:
-    """Of a piece that was asked and of which nothing was heard: the provider was not there.
-
-    A socket that is lost (ProviderBroken) is how it goes away; a model that says that a piece is
-    done, or says nothing for as long as anybody waits, is there.
-    """
-    if isinstance(error, Unvoiced):
-        return False
-    return isinstance(error, ProviderBroken | ProviderOverloaded | ProviderRateLimited)
+    """Of a piece that was asked and of which nothing was heard: the provider was not there."""
+    return isinstance(error, ConnectionLost | ProviderOverloaded | ProviderRateLimited)

@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from services.tts.audio.pcm import ForeignFormat
-from services.tts.ports import SpokenWord
+from services.tts.ports import ConnectionLost, SpokenWord
 from services.tts.together.assembler import Assembler
 from services.tts.together.counts import Happened
 from services.tts.together.end_of_audio import EndOfAudio
@@ -38,7 +38,7 @@ class Overflow(ProviderBroken):
     """More audio waits for its consumer than a turn may keep."""
 
 
-class SocketLost(ProviderBroken):
+class SocketLost(ConnectionLost):
     """The socket under a turn is gone."""
 
 

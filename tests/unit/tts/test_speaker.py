@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from services.tts.job import Rules
-from services.tts.ports import Unvoiced, VoiceParams
+from services.tts.ports import ConnectionLost, Unvoiced, VoiceParams
 from services.tts.speaker import Next, Speaker
 from shared.errors import (
     ProviderAuth,
@@ -86,7 +86,7 @@ def test_without_another_model_there_is_nobody(without: Speaker) -> None:
         (ProviderStalled("no session"), False),
         (ProviderOverloaded("503"), False),
         (ProviderOverloaded("503"), True),
-        (ProviderBroken("the socket was closed"), True),
+        (ConnectionLost("the socket was closed"), True),
     ],
 )
 def test_a_provider_that_is_away_is_tried_for_as_long_as_anybody_waits(
@@ -107,7 +107,12 @@ def test_each_piece_is_waited_for_anew() -> None:
 
 @pytest.mark.parametrize(
     ("error", "heard"),
-    [(Unvoiced("done"), False), (STALLED, False), (ProviderBroken("cut"), True)],
+    [
+        (Unvoiced("done"), False),
+        (ProviderBroken("failed"), False),
+        (STALLED, False),
+        (ConnectionLost("cut"), True),
+    ],
 )
 def test_a_provider_that_is_there_is_asked_so_often_and_no_more(
     error: ProviderError, *, heard: bool
