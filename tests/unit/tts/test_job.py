@@ -105,5 +105,5 @@ def test_times_have_seconds_between_them(now: str, seconds: float) -> None:
 def test_a_model_without_a_voice_is_spoken_with_its_own(model: str | None, voice: str) -> None:
     defaults = replace(DEFAULTS, voice="the-service-s")
     request = SpeechRequest("c", "t", Speech(model=model))
-    asked = defaults.job(request, execution="w1", taken_at=TAKEN_AT)
+    asked = defaults.job(request, execution="w1", taken_at=TAKEN_AT, sequence=7)
     assert asked.params.voice == voice
