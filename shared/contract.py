@@ -45,6 +45,7 @@ MSG_ID = "Nats-Msg-Id"
 TRACEPARENT = "traceparent"
 H_CONVERSATION = "Parley-Conversation"
 H_TURN = "Parley-Turn"
+H_WARNINGS = "Parley-Warnings"  # of a request that was handed on: JSON, as in `started`
 H_ASKED_AT = "Parley-Asked-At"  # when the stream took the request that this one is made of
 H_ATTEMPT = "Parley-Attempt"
 H_SEQ = "Parley-Seq"

@@ -42,7 +42,7 @@ from shared.errors import (
 from shared.process.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
 
     from services.chat.conversation import Conversation, TurnRecord
@@ -76,6 +76,7 @@ class Job:
     execution: str
     asked_at: datetime  # when the stream took the request; of another machine's clock
     speech: Speech | None  # how it is spoken; None where it is not
+    warnings: Sequence[str] = ()  # what the request may have misspelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +255,7 @@ class _Answer:
                 metadata=self.job.request.metadata,
                 speech=self.job.speech or False,
                 created_at=self.record.created_at,
+                warnings=self.job.warnings,
             )
         )
         failpoint("chat.started")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from faststream.nats import NatsBroker
 
-from services.chat import answer, cancel, conversation, erase, handle
+from services.chat import answer, ask, cancel, conversation, erase, handle
 from services.chat.held_turns import HeldTurns
 from services.chat.nats.cancels import NatsCancels
 from services.chat.nats.conversations import NatsConversations
@@ -21,18 +21,23 @@ from services.chat.nats.heard import NatsHeard
 from services.chat.nats.history import NatsHistory
 from services.chat.nats.intake import NatsIntake
 from services.chat.nats.queue import NatsQueue
+from services.chat.nats.replay import NatsReplay
+from services.chat.nats.requests import NatsRequests
 from services.chat.nats.voices import NatsVoices
 from services.chat.prompt import Context
-from services.chat.request import asked_at, speech_of
+from services.chat.request import asked_at, speech_of, warnings_of
 from services.chat.show import show
 from services.chat.together.chat import TogetherChat
 from shared.contract import (
+    CHAT_ASK,
     CHAT_CANCEL,
     CHAT_DEAD,
+    CHAT_REPLAY,
     CHAT_REQUEST,
     CHAT_WORKERS,
     HISTORY_DELETE,
     HISTORY_GET,
+    Asked,
     CancelRequest,
     ChatRequest,
     Deleted,
@@ -41,13 +46,22 @@ from shared.contract import (
     Failed,
     History,
     HistoryRequest,
+    ReplayRequest,
 )
 from shared.errors import ParleyError
 from shared.nats.connection import Connection
 from shared.nats.dead_letters import NatsDeadLetters
 from shared.nats.lease import Delivery, LeaseFence
 from shared.nats.provision import consumer
-from shared.nats.replies import answer_with, decode_request, serve
+from shared.nats.replies import (
+    ANSWERED,
+    answer_with,
+    decode_body,
+    decode_request,
+    is_inbox,
+    named_by,
+    serve,
+)
 from shared.nats.work import Work
 from shared.process.cancel import CancelToken
 from shared.process.clock import SystemClock
@@ -60,7 +74,7 @@ from shared.process.metrics import (
     TURNS_UNDER_WAY,
     WAITING,
 )
-from shared.process.tracing import Span, span
+from shared.process.tracing import Span, carried, span
 from shared.refuse import refuse
 
 if TYPE_CHECKING:
@@ -124,6 +138,9 @@ class ChatWorker:
         """
 
         # One replica answers.
+        for subject, answering in {CHAT_ASK: self._ask, CHAT_REPLAY: self._replay}.items():
+            reply = functools.partial(self._reply, answering)
+            serve(broker, subject, reply, queue="chat", literal=False)
         for subject, answering in {
             HISTORY_GET: self._show,
             HISTORY_DELETE: self._erase,
@@ -161,7 +178,8 @@ class ChatWorker:
             handle=self._handle,
             dead_letters=dead_letters,
         )
-        queue, voices = NatsQueue(connection), NatsVoices(connection)
+        self.queue = queue = NatsQueue(connection)
+        self.replay, voices = NatsReplay(connection), NatsVoices(connection)
         self.cancelling = cancel.Dependencies(
             conversations=self.conversations,
             queue=queue,
@@ -227,6 +245,7 @@ class ChatWorker:
             execution=uuid.uuid4().hex,
             asked_at=asked_at(delivery),
             speech=speech_of(request, default=self.admission.speech),
+            warnings=warnings_of(delivery),
         )
         with span("chat.turn", delivery.headers) as traced:
             deltas = self._deltas(delivery, job, traced)
@@ -275,6 +294,23 @@ class ChatWorker:
         )
         await erase.erase(conversation_id, needs)
         return Deleted(conversation_id)
+
+    async def _ask(self, msg: Msg) -> Asked:
+        headers = msg.headers or {}
+        needs = ask.Dependencies(
+            conversations=self.conversations,
+            queue=self.queue,
+            requests=NatsRequests(self.connection, carried(headers)),
+        )
+        asking = ask.Asking.named(msg.subject, msg.data, headers)
+        return await ask.ask(asking, needs, max_bytes=self.config.max_request_bytes)
+
+    async def _replay(self, msg: Msg) -> object:
+        conversation_id = named_by(msg.subject)
+        request = decode_body(msg.data, ReplayRequest)
+        if is_inbox(msg.reply):
+            await self.replay.send(conversation_id, request, msg.reply)
+        return ANSWERED
 
     async def _cancel(self, msg: Msg) -> CancelRequest:
         request = decode_request(msg, CancelRequest)

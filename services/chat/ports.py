@@ -239,6 +239,23 @@ class QueuePosition(Protocol):
         ...
 
 
+class Requests(Protocol):
+    """The way into the work queue."""
+
+    async def put(
+        self, request: ChatRequest, warnings: Sequence[str], *, anew: bool = False
+    ) -> bool:
+        """False where the stream has had the turn's request of late, and took no second one.
+
+        `anew`: it takes it all the same.
+
+        Raises:
+            StorageUnavailable: the stream takes no more.
+            NatsError: it was not acked.
+        """
+        ...
+
+
 class Queue(Protocol):
     """The work queue, by conversation."""
 

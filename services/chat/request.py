@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 from shared.contract import (
     H_ASKED_AT,
     H_TURN,
+    H_WARNINGS,
     ID_RULE,
     MSG_ID,
     ChatRequest,
@@ -23,13 +25,18 @@ from shared.contract import (
 )
 from shared.errors import InvalidRequest, TooLarge
 from shared.refuse import Refused
+from shared.unknown_fields import MAX_NAMED, unknown_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from shared.refuse import Message
 
 _decode = msgspec.json.Decoder(ChatRequest).decode
+_Warnings: TypeAlias = Annotated[
+    list[Annotated[str, msgspec.Meta(max_length=400)]], msgspec.Meta(max_length=MAX_NAMED)
+]
+_decode_warnings = msgspec.json.Decoder(_Warnings).decode
 
 
 class _Ids(msgspec.Struct):
@@ -42,7 +49,26 @@ class _Ids(msgspec.Struct):
 _decode_ids = msgspec.json.Decoder(_Ids).decode
 
 
-def understand(message: Message, *, max_bytes: int) -> ChatRequest | Refused:
+class Arrived(Protocol):
+    """A request before it is understood; `sequence` and `unique` as of a message of the queue."""
+
+    @property
+    def subject(self) -> str: ...
+
+    @property
+    def data(self) -> bytes: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def sequence(self) -> int: ...
+
+    @property
+    def unique(self) -> str: ...
+
+
+def understand(message: Arrived, *, max_bytes: int) -> ChatRequest | Refused:
     """The request with both ids set, or why it cannot be done."""
     conversation_id, turn_id = _known_ids(message, max_bytes)
     try:
@@ -53,6 +79,22 @@ def understand(message: Message, *, max_bytes: int) -> ChatRequest | Refused:
         named = message.headers.get(MSG_ID) or message.unique
         conversation_id = "c" + hashlib.sha256(named.encode()).hexdigest()[:20]
     return replace(request, conversation_id=conversation_id, turn_id=turn_id)
+
+
+def warnings_of(message: Arrived) -> list[str]:
+    """What its sender may have misspelled, of a request that was understood."""
+    handed_on = message.headers.get(H_WARNINGS)
+    try:
+        if handed_on is not None:
+            return _decode_warnings(handed_on)
+        return unknown_fields(msgspec.json.decode(message.data), ChatRequest)
+    except (msgspec.MsgspecError, RecursionError):
+        return []  # plain text
+
+
+def handed_on_with(warnings: Sequence[str]) -> dict[str, str]:
+    """The header by which they reach whoever answers; none where there are none."""
+    return {H_WARNINGS: json.dumps(list(warnings))} if warnings else {}
 
 
 def asked_at(message: Message) -> datetime:
@@ -97,7 +139,7 @@ def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int, *, prefix
     return f"{prefix}{sequence}"
 
 
-def _known_ids(message: Message, max_bytes: int) -> tuple[str | None, str]:
+def _known_ids(message: Arrived, max_bytes: int) -> tuple[str | None, str]:
     short = message.data if len(message.data) <= max_bytes else b""
     turn_id = turn_id_of(short, message.headers, message.sequence)
     known = conversation_of(message.subject) or conversation_id_of(short)

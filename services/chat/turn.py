@@ -18,6 +18,8 @@ from shared.contract import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shared.contract import Error
 
 
@@ -80,7 +82,13 @@ class Turn:
         return self._seq <= 1 and not self._said and not self._thinking
 
     def started(
-        self, *, model: str, metadata: dict[str, str], speech: SpeechOrFalse, created_at: str
+        self,
+        *,
+        model: str,
+        metadata: dict[str, str],
+        speech: SpeechOrFalse,
+        created_at: str,
+        warnings: Sequence[str] = (),
     ) -> Started:
         seq = self._number(Step.START)
         return Started(
@@ -92,6 +100,7 @@ class Turn:
             metadata=metadata,
             speech=speech,
             created_at=created_at,
+            warnings=list(warnings),
         )
 
     def say(self, text: str) -> None:

@@ -18,6 +18,7 @@ from shared.errors import (
     Internal,
     InvalidRequest,
     NatsError,
+    StorageUnavailable,
     TooLarge,
 )
 from shared.nats.connection import Connection
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 MAX_BYTES: Final = 16_384
 DEADLINE: Final = 20.0
+AT_ONCE: Final = 16
+ANSWERED: Final = object()
 
 
 async def _as_bytes(message: NatsMessage) -> bytes:
@@ -48,17 +51,21 @@ def serve(
     take: Callable[[Msg], Awaitable[None]],
     *,
     queue: str = "",
+    literal: bool = True,
 ) -> None:
-    """Has FastStream take a subject, and the same with a conversation behind it.
+    """Has FastStream take a subject, and the same with a conversation behind it (or that alone).
 
-    In a queue group one replica takes each message, else every one does.
+    In a queue group one replica takes each message, several at once: one that waits for something
+    holds up no other. Else every replica does, one after the other.
     """
 
     async def on_message(body: bytes, message: NatsMessage) -> None:  # noqa: ARG001  FastStream's form
         await take(message.raw_message)
 
-    for each in everywhere(subject):
-        broker.subscriber(each, queue=queue, no_reply=True, decoder=_as_bytes)(on_message)
+    for each in everywhere(subject)[0 if literal else 1 :]:
+        broker.subscriber(
+            each, queue=queue, no_reply=True, decoder=_as_bytes, max_workers=AT_ONCE if queue else 1
+        )(on_message)
 
 
 class _InConversation(Protocol):
@@ -109,37 +116,54 @@ def named_by(subject: str) -> str:
 
 async def answer_with(connection: Connection, msg: Msg, work: Awaitable[Any], *, to: str) -> None:
     """Answers with what `work` returns, or why it failed; a request that is not understood is kept
-    as a dead letter, too."""
+    as a dead letter, too. Where `work` has answered by itself it returns ANSWERED."""
     try:
         async with asyncio.timeout(DEADLINE):
             reply: object = await work
     except Failure as exc:
-        reply = Refusal(exc.as_error())
-        REFUSED.labels(msg.subject, exc.code.value).inc()
-        if isinstance(exc, InvalidRequest):
-            with contextlib.suppress(NatsError):
-                await dead_letter(
-                    connection,
-                    to,
-                    subject=msg.subject,
-                    data=msg.data,
-                    headers=msg.headers or {},
-                    error=exc,
-                )
+        await _refuse(connection, msg, exc, to=to)
     except TimeoutError:
-        reply = Refusal(DeadlineExceeded(f"not done within {DEADLINE:g} s").as_error())
+        await _refuse(connection, msg, DeadlineExceeded(f"not done within {DEADLINE:g} s"), to=to)
+    except NatsError as exc:
+        log.warning("reply.not_done", extra={"subject": msg.subject, "reason": str(exc)})
+        await _refuse(connection, msg, StorageUnavailable(f"NATS did not do it: {exc}"), to=to)
     except Exception:  # the last guard: the asker gets a code, the log gets the reason
         log.exception("reply.failed", extra={"subject": msg.subject})
-        reply = Refusal(Internal("an error inside the service").as_error())
-    await reply_to(connection, msg.reply, reply)
+        await _refuse(connection, msg, Internal("an error inside the service"), to=to)
+    else:
+        if reply is not ANSWERED:
+            await reply_to(connection, msg.reply, reply)
+
+
+async def _refuse(connection: Connection, msg: Msg, error: Failure, *, to: str) -> None:
+    REFUSED.labels(_label(msg.subject), error.code.value).inc()
+    await reply_to(connection, msg.reply, Refusal(error.as_error()))
+    if isinstance(error, InvalidRequest):
+        with contextlib.suppress(NatsError):
+            await dead_letter(
+                connection,
+                to,
+                subject=msg.subject,
+                data=msg.data,
+                headers=msg.headers or {},
+                error=error,
+            )
+
+
+def _label(subject: str) -> str:
+    """Without the conversation: each would be a series of its own."""
+    conversation_id = conversation_of(subject)
+    return subject.removesuffix(f".{conversation_id}") if conversation_id else subject
+
+
+def is_inbox(reply: str) -> bool:
+    """Any other reply subject would let a sender make us publish there."""
+    return reply.startswith("_INBOX.")
 
 
 async def reply_to(connection: Connection, to: str, reply: object) -> None:
-    """Sends an answer; one that NATS would not take is a refusal that says so.
-
-    Only to `_INBOX`: any other reply subject would let a sender make us publish there.
-    """
-    if not to.startswith("_INBOX."):
+    """Sends an answer, to an inbox only; one that NATS would not take is a refusal that says so."""
+    if not is_inbox(to):
         return
     body = encode(reply)
     limit = connection.client.max_payload

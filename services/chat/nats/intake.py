@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from services.chat.queue import round_robin
-from services.chat.request import understand
+from services.chat.request import handed_on_with, understand, warnings_of
 from shared.contract import (
     CHAT_INTAKE,
     CHAT_REQUESTS_STREAM,
@@ -59,6 +59,10 @@ class _Taken:
 
     delivery: Delivery
     found: ChatRequest | Refused
+
+    @property
+    def warnings(self) -> list[str]:
+        return warnings_of(self.delivery)
 
     @property
     def conversation_id(self) -> str:
@@ -179,6 +183,7 @@ class NatsIntake:
                     H_CONVERSATION: taken.conversation_id,
                     H_TURN: str(found.turn_id),
                     H_ASKED_AT: delivery.taken_at.isoformat(),
+                    **handed_on_with(taken.warnings),
                     **carried(delivery.headers),
                 }
                 await window.send(chat_request(taken.conversation_id), encode(found), headers)

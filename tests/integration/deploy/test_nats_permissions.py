@@ -97,7 +97,9 @@ PUBLISH: Mapping[str, set[str]] = {
     },
     "client": {
         *("chat.request", "chat.request.c", "chat.cancel", "tts.request.c"),
-        *("chat.history.get", "chat.history.delete"),
+        *("chat.history.get", "chat.history.delete", "chat.cancel.c"),
+        *("chat.history.get.c", "chat.history.delete.c"),
+        *("chat.ask.c", "chat.replay.c", "tts.link.c"),
         *(f"$JS.API.DIRECT.GET.{s}" for s in ("CHAT_DELTAS", "TTS_AUDIO")),
     },
 }
@@ -115,6 +117,7 @@ NOBODY = {
     *("$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.CREATE.OTHER"),
     *("$JS.API.STREAM.SNAPSHOT.CHAT_REQUESTS", "$JS.API.INFO"),
     *("chat.delta", "tts.audio", "chat.history.other", "chat.request.c.d", "anything"),
+    *("chat.ask", "chat.replay", "tts.link"),
     *("_INBOX.somebody", "_INBOX.parley-chat.x", "_INBOX.parley-tts.x"),
 }
 EVERY_PUBLISH = sorted(set().union(*PUBLISH.values()) | NOBODY)
@@ -124,10 +127,15 @@ SUBSCRIBE: Mapping[str, set[str]] = {
         *("chat.cancel", "chat.cancel chat", "chat.delta.*", "chat.delta.c"),
         "_INBOX.parley-chat.>",
         *("chat.history.get chat", "chat.history.delete chat"),
+        *("chat.cancel.*", "chat.cancel.* chat"),
+        *("chat.history.get.* chat", "chat.history.delete.* chat"),
+        *("chat.ask.* chat", "chat.replay.* chat"),
     },
     "tts": {
         *("chat.cancel", "chat.cancel tts", "chat.delta.*", "chat.delta.c"),
         *("chat.history.delete", "chat.history.delete tts", "_INBOX.parley-tts.>"),
+        *("chat.history.delete.*", "chat.history.delete.* tts", "tts.link.* tts"),
+        *("chat.cancel.*", "chat.cancel.* tts"),
     },
     "client": {
         *("chat.delta", "chat.delta.*", "chat.delta.c", "tts.audio", "tts.audio.*", "tts.audio.c"),
@@ -139,6 +147,7 @@ EVERY_SUBSCRIBE = sorted(
     | {
         *("chat.request", "chat.request.c", "chat.request.*", "tts.request.c", "tts.request.*"),
         *("chat.history.get", "chat.history.delete", "chat.history.get spy"),
+        *("chat.ask.*", "chat.replay.*", "tts.link.*", "chat.ask.c", "chat.history.get.*"),
         *("chat.dead", "tts.dead", "chat.>", "tts.>", ">", "$KV.>", "$KV.conversations.>"),
         *("$JS.>", "$JS.API.>", "$JS.EVENT.>", "$SYS.>", "$JS.ACK.>"),
     }

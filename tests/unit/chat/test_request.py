@@ -7,7 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.chat.request import asked_at, speech_of, turn_id_of, understand
+from services.chat.request import (
+    asked_at,
+    handed_on_with,
+    speech_of,
+    turn_id_of,
+    understand,
+    warnings_of,
+)
 from shared.contract import (
     H_ASKED_AT,
     ChatRequest,
@@ -335,3 +342,37 @@ def test_a_request_was_asked_when_the_stream_took_the_first_form_of_it(
     headers = {} if header is None else {H_ASKED_AT: header}
 
     assert asked_at(Queued(headers=headers, taken_at=TAKEN)) == asked
+
+
+# ---------------------------------------------------------------- what may be misspelled
+
+
+def warned(data: bytes, headers: dict[str, str] | None = None) -> list[str]:
+    return warnings_of(Queued(data, "chat.request.c1", headers or {}))
+
+
+def test_a_misspelled_field_is_named_with_its_path_and_the_field_that_was_meant() -> None:
+    (said,) = warned(b'{"content":"x","speech":{"voce":"v"}}')
+
+    assert "`speech.voce`" in said
+    assert "`voice`" in said
+
+
+def test_of_a_request_that_was_handed_on_the_first_reader_says_what_was_misspelled() -> None:
+    headers = handed_on_with(["`ü` is not known and was ignored"])
+
+    assert headers["Parley-Warnings"].isascii()
+    assert warned(b'{"content":"x"}', headers) == ["`ü` is not known and was ignored"]
+    assert handed_on_with([]) == {}
+
+
+@pytest.mark.parametrize(
+    "header", ["", "x", "5", "[5]", json.dumps(["x"] * 11), json.dumps(["x" * 401])]
+)
+def test_a_header_that_we_never_wrote_says_nothing(header: str) -> None:
+    assert warned(b'{"content":"x"}', {"Parley-Warnings": header}) == []
+
+
+@pytest.mark.parametrize("text", [b"Hello", b"[1]", b"5", b'"x"', b"\xff"])
+def test_plain_text_misspells_no_field(text: bytes) -> None:
+    assert warned(text) == []

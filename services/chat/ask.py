@@ -1,0 +1,99 @@
+"""Verb: a request is put into the work queue for somebody who waits to hear that it is there."""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.chat.request import understand, warnings_of
+from shared.contract import MSG_ID, Asked, AskState
+from shared.refuse import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from services.chat.ports import Conversations, Queue, Requests
+    from shared.contract import ChatRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A request as it came, not yet in any stream."""
+
+    subject: str
+    data: bytes
+    headers: Mapping[str, str]
+    sequence: int = 0
+    unique: str = ""
+
+    @classmethod
+    def named(cls, subject: str, data: bytes, headers: Mapping[str, str]) -> Asking:
+        """With an id for its turn, where the sender gave none."""
+        return cls(subject, data, {MSG_ID: uuid.uuid4().hex, **headers})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependencies:
+    conversations: Conversations
+    queue: Queue
+    requests: Requests
+
+
+async def ask(asking: Asking, needs: Dependencies, *, max_bytes: int) -> Asked:
+    """Returns once the stream has the request, or where its turn id is known already.
+
+    Raises:
+        InvalidRequest: it is not understood.
+        StorageUnavailable: the stream takes no more.
+        NatsError: it may be in the stream, or not; asking again is harmless.
+    """
+    found = understand(asking, max_bytes=max_bytes)
+    if isinstance(found, Refused):
+        raise found.error
+    return await _Ask(found, warnings_of(asking), needs).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    request: ChatRequest
+    warnings: Sequence[str]
+    needs: Dependencies
+
+    @property
+    def conversation_id(self) -> str:
+        return str(self.request.conversation_id)
+
+    @property
+    def turn_id(self) -> str:
+        return str(self.request.turn_id)
+
+    async def run(self) -> Asked:
+        state = await self._state()
+        # A turn that runs by the document, and whose request is gone, is nobody's: asked anew.
+        if state is AskState.QUEUED or (state is AskState.RUNNING and not await self._is_held()):
+            state = await self._put()
+        return Asked(self.conversation_id, self.turn_id, state)
+
+    async def _put(self) -> AskState:
+        put = functools.partial(self.needs.requests.put, self.request, self.warnings)
+        if await put() or await self._is_held():
+            return AskState.QUEUED
+        # The stream has had it of late, and it is gone: it was answered, or it was refused.
+        state = await self._state()
+        if state is AskState.QUEUED:
+            await put(anew=True)
+        return state
+
+    async def _is_held(self) -> bool:
+        return await self.needs.queue.holds(self.conversation_id, self.turn_id)
+
+    async def _state(self) -> AskState:
+        """As the document tells it: queued where it knows nothing of the turn."""
+        document = (await self.needs.conversations.load(self.conversation_id)).value
+        if self.turn_id in document.ended:
+            return AskState.ENDED
+        if document.turn is not None and document.turn.turn_id == self.turn_id:
+            return AskState.RUNNING
+        return AskState.QUEUED
