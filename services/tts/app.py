@@ -57,6 +57,7 @@ from shared.process.metrics import (
     TURN_SECONDS,
     TURNS,
     TURNS_UNDER_WAY,
+    WAITING_FOR_SLOT,
 )
 from shared.process.tracing import span
 
@@ -162,6 +163,7 @@ class TtsWorker:
         await self.work.start()
         TURNS_UNDER_WAY.labels("tts").set_function(lambda: self.held.running)
         SOCKETS.set_function(lambda: self.voice.open_sockets)
+        WAITING_FOR_SLOT.set_function(lambda: self.voice.waiting_turns)
 
     async def failed(self) -> None:
         await self.work.failed()

@@ -18,4 +18,5 @@ CHARACTERS = Counter("parley_characters", "Characters given to the speech model"
 AUDIO_SECONDS = Counter("parley_audio_seconds", "Seconds of voice published")
 REFUSED = Counter("parley_refused", "Messages that were not understood", ["subject", "code"])
 SOCKETS = Gauge("parley_speech_sockets", "Open speech sockets")
+WAITING_FOR_SLOT = Gauge("parley_speech_turns_waiting", "Turns that wait for a slot on a socket")
 SOCKET_EVENTS = Counter("parley_speech_socket_events", "What happened on them", ["event"])

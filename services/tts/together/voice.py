@@ -118,25 +118,12 @@ class TogetherVoice:
     # ------------------------------------------------------------ how it goes
 
     @property
-    def healthy(self) -> bool:
-        """True while a socket is open."""
-        return self.open_sockets > 0
-
-    @property
-    def last_error(self) -> ProviderError | None:
-        """Why the last attempt to connect for the default model failed; None once one worked."""
-        return self._pool.profiles.of(self._pool.ahead.model).attempts.error
-
-    @property
     def open_sockets(self) -> int:
         return sum(socket.open for socket in self._pool.sockets)
 
     @property
-    def live_turns(self) -> int:
-        return sum(len(socket.turns) for socket in self._pool.sockets)
-
-    @property
     def waiting_turns(self) -> int:
+        """Without a slot."""
         return len(self._pool.waiters)
 
     # ------------------------------------------------------------ life

@@ -225,7 +225,6 @@ async def test_nothing_to_say_is_not_said() -> None:
             assert await heard(turn.say("Yes.")) == samples(("Yes.",), emulator)
         async with voice.turn(PARAMS):
             pass
-        await until(lambda: voice.live_turns == 0)
         assert len(emulator.record.commits) == 1
         assert len(emulator.record.contexts) == 1
 
@@ -503,7 +502,7 @@ async def test_a_socket_that_breaks_in_mid_piece_breaks_the_piece(kind: str) -> 
             with pytest.raises(ProviderBroken):
                 await heard(turn.say(TEXTS[2]))
         assert await spoken(voice) == samples(TEXTS, emulator)
-        assert voice.healthy
+        assert voice.open_sockets > 0
 
 
 @pytest.mark.parametrize("kind", ["speech.abort", "speech.close"])
@@ -582,7 +581,7 @@ async def test_an_idle_socket_that_the_provider_closes_is_replaced() -> None:
         await until(lambda: counts[Happened.LOST] > 0)
         emulator.change({"speech": {"idle_seconds": 0.0}})
         assert await spoken(voice) == samples(TEXTS, emulator)
-        await until(lambda: voice.healthy)
+        await until(lambda: voice.open_sockets > 0)
 
 
 async def test_old_sockets_are_retired_and_no_turn_is_cut() -> None:
@@ -680,16 +679,16 @@ async def test_after_an_error_that_means_nothing_the_voice_goes_on() -> None:
 
 
 async def test_a_pool_that_cannot_connect_starts_and_says_why() -> None:
-    faults = [{"kind": "socket.refuse", "status": 503}]
-    async with speaking(faults=faults, limits=Limits(slot_timeout=0.3)) as (emulator, voice):
-        await until(lambda: voice.last_error is not None)
-        assert not voice.healthy
+    counts, faults = Counts(), [{"kind": "socket.refuse", "status": 503}]
+    limits = Limits(slot_timeout=0.3)
+    async with speaking(faults=faults, limits=limits, count=counts) as (emulator, voice):
+        await until(lambda: counts[Happened.CONNECT_FAILED] > 0)
+        assert voice.open_sockets == 0
         with pytest.raises(ProviderOverloaded):
             async with voice.turn(PARAMS):
                 pass
         emulator.change({"faults": []})
-        await until(lambda: voice.healthy)
-        assert voice.last_error is None
+        await until(lambda: voice.open_sockets > 0)
         assert await spoken(voice) == samples(TEXTS, emulator)
 
 
@@ -787,7 +786,6 @@ async def test_a_turn_that_gives_up_waiting_leaves_nothing_behind() -> None:
         task.cancel()
         await asyncio.wait([task])
         assert voice.waiting_turns == 0
-        assert voice.live_turns == 0
 
 
 async def test_the_key_is_in_no_log_and_no_repr(caplog: pytest.LogCaptureFixture) -> None:
@@ -803,6 +801,5 @@ async def test_a_hundred_turns_leave_no_memory_behind() -> None:
     script = {"realtime_factor": 0.0, "first_audio_ms": 0.0, "char_samples": 16}
     async with speaking(script, sockets=2) as (_, voice):
         await asyncio.gather(*(spoken(voice, ("Yes.",)) for _ in range(100)))
-        await until(lambda: voice.live_turns == 0)
         gc.collect()
         assert sum(isinstance(one, TogetherTurn | Turn) for one in gc.get_objects()) == 0
