@@ -21,8 +21,12 @@
      ├── NatsError                      NATS did not do it within the deadline: the message that was
      │    │                             worked on is handed back, and somebody does it again
      │    ├── Conflict                  a compare-and-set met another revision
+     │    │    └── InFlight             another write there is still being agreed on
      │    ├── NoStream                  nobody answers for that stream at this moment
      │    ├── ApiError                  the JetStream API refused the request
+     │    │    ├── NotNow               for the moment: the same again may be taken
+     │    │    └── Full                 a stream, an account or a disk has no more room
+     │    ├── Torn                      a burst was stored in another order than it was sent in
      │    ├── Unsendable                NATS would never take this message
      │    └── WrittenByNewer            a newer version wrote the document: it goes on with it
      ├── Superseded                     another worker has this work now
@@ -141,6 +145,10 @@ class Conflict(NatsError):
     """A compare-and-set met another revision than it expected."""
 
 
+class InFlight(Conflict):
+    """Another write to the same subject is still being agreed on in the cluster."""
+
+
 class NoStream(NatsError):
     """There is no stream of that name, or nobody answers for it at this moment."""
 
@@ -151,6 +159,21 @@ class ApiError(NatsError):
     def __init__(self, code: int, err_code: int, description: str) -> None:
         super().__init__(f"{description} ({err_code})")
         self.code, self.err_code = code, err_code
+
+
+class NotNow(ApiError):
+    """Refused for the moment only: a change of leader, or the same message is under way already."""
+
+
+class Full(ApiError):
+    """There is no more room, in the stream, in the account or on the disk."""
+
+
+class Torn(NatsError):
+    """A burst was stored in another order than it was sent in: a leader changed in its midst.
+
+    What is stored stays; only saying it again, as a higher attempt, gives the order back.
+    """
 
 
 class Unsendable(NatsError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -55,19 +56,13 @@ def next_move(older: Sequence[Older], turn_id: str, on_busy: OnBusy, max_waiting
     return move
 
 
-def round_robin(items: Iterable[T], conversation: Callable[[T], str], count: int) -> list[T]:
-    """At most `count` of them: the first of each conversation, then the second of each, …
+def oldest_of_each(items: Iterable[T], conversation: Callable[[T], str], count: int) -> list[T]:
+    """The first of each conversation as they are given, at most `count` of them.
 
-    So a flood in one conversation holds up no other. The order within a conversation is the order
-    in which they are given.
+    So a flood in one conversation holds up no other; and where a burst of them is stored in another
+    order than it is sent in, the order within a conversation stays.
     """
-    queues: dict[str, list[T]] = {}
+    oldest: dict[str, T] = {}
     for item in items:
-        queues.setdefault(conversation(item), []).append(item)
-    chosen: list[T] = []
-    for number in range(count):
-        found = [queue[number] for queue in queues.values() if number < len(queue)]
-        chosen += found
-        if not found or len(chosen) >= count:
-            break
-    return chosen[:count]
+        oldest.setdefault(conversation(item), item)
+    return list(itertools.islice(oldest.values(), count))

@@ -17,7 +17,17 @@ import msgspec
 import nats.errors
 import nats.js.errors
 
-from shared.errors import ApiError, Conflict, NatsError, NoStream, Unsendable
+from shared.errors import (
+    ApiError,
+    Conflict,
+    Full,
+    InFlight,
+    NatsError,
+    NoStream,
+    NotNow,
+    Torn,
+    Unsendable,
+)
 from shared.retry import NATS
 
 if TYPE_CHECKING:
@@ -39,8 +49,16 @@ PUBLISH_SECONDS: Final = 30.0  # then it has failed: NATS has been away for too 
 # Of a flush: a dead connection is found, and its pongs forgotten, well before this.
 _FLUSH_SECONDS: Final = 60
 _LOOK_SECONDS: Final = 0.1  # whether the connection was lost while a flush waits
-# The server's codes of a lost compare-and-set: alone, and in a cluster.
-_WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
+# The server's codes. A lost compare-and-set; in a cluster another one, while a write to the same
+# subject is being agreed on, perhaps our own whose ack was lost.
+_WRONG_LAST_SEQUENCE: Final = 10071
+_WRITE_IN_FLIGHT: Final = 10164
+_IN_FLIGHT_SECONDS: Final = 2.0  # longer than an agreement takes; then it counts as lost
+_ID_IN_FLIGHT: Final = 10158  # the same `Nats-Msg-Id` is being agreed on
+# No room: in the account, on any server, on this one; in a stream (which has other reasons, too).
+_NO_ROOM: Final = frozenset({10002, 10023, 10047})
+_NOT_STORED: Final = 10077
+_FOR_NOW: Final = frozenset({429, 503})  # like HTTP: too many requests, nobody leads
 
 
 def connect_options(settings: NatsSettings, name: str) -> dict[str, Any]:
@@ -142,9 +160,19 @@ class _Refusal(msgspec.Struct, frozen=True):
     description: str = "refused"
 
     def as_error(self) -> NatsError:
-        if self.err_code in _WRONG_LAST_SEQUENCE:
+        if self.err_code == _WRONG_LAST_SEQUENCE:
             return Conflict(self.description)
-        return ApiError(self.code, self.err_code, self.description)
+        if self.err_code == _WRITE_IN_FLIGHT:
+            return InFlight(self.description)
+        return self._kind()(self.code, self.err_code, self.description)
+
+    def _kind(self) -> type[ApiError]:
+        full = self.err_code == _NOT_STORED and "exceeded" in self.description
+        if full or self.err_code in _NO_ROOM:
+            return Full
+        if self.err_code == _ID_IN_FLIGHT or self.code in _FOR_NOW:
+            return NotNow
+        return ApiError
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -324,18 +352,29 @@ class Connection:
         """Does `work` again until it is done, for `publish_seconds` at most.
 
         Raises:
-            Conflict, ApiError, Unsendable: at once, for a repetition mends none of these.
+            Conflict: lost for good, or another write was in flight for too long.
+            ApiError, Unsendable: at once, for a repetition mends none of these; but NotNow is one
+                of those that were not done in time.
             NatsError: it was not done in time.
         """
-        until = time.monotonic() + self.publish_seconds
+        began = time.monotonic()
         pauses = NATS.pauses()
         while True:
             try:
                 return await work()
-            except (Conflict, ApiError, Unsendable):
-                raise
-            except NatsError:
+            except NatsError as exc:
                 pause = next(pauses)
-                if time.monotonic() + pause > until:
+                if time.monotonic() + pause - began > self._patience(exc):
                     raise
             await asyncio.sleep(pause)
+
+    def _patience(self, error: NatsError) -> float:
+        """Seconds in which a repetition may mend it."""
+        match error:
+            case InFlight():
+                return min(_IN_FLIGHT_SECONDS, self.publish_seconds)
+            case NotNow():
+                return self.publish_seconds
+            case Conflict() | ApiError() | Unsendable() | Torn():
+                return 0
+        return self.publish_seconds

@@ -40,6 +40,7 @@ class Delivery:
         "settled",
         "subject",
         "taken_at",
+        "unique",
     )
 
     def __init__(self, connection: Connection, msg: Msg, lease: float) -> None:
@@ -53,14 +54,11 @@ class Delivery:
         self.sequence = metadata.sequence.stream
         self.consumer_sequence = metadata.sequence.consumer  # counts what is given to anybody
         self.taken_at = metadata.timestamp  # UTC, when the stream took it
+        # Names it among all there ever were: a stream made anew counts from 1 again.
+        self.unique = f"{self.sequence}.{int(self.taken_at.timestamp() * 1e6)}"
         self.confirmed = time.monotonic()  # when the lease was last known to be ours
         self._lapsed = False  # once it has been longer than a lease, for good
         self.settled = False
-
-    @property
-    def unique(self) -> str:
-        """Names this message among all there ever were; a stream made anew counts from 1 again."""
-        return f"{self.sequence}.{int(self.taken_at.timestamp() * 1e6)}"
 
     @property
     def lapsed(self) -> bool:

@@ -6,15 +6,18 @@ A lost ack is asked for again with the same `Nats-Msg-Id`, never for ever.
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
+import itertools
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 import nats.errors
 
-from shared.errors import ApiError, Conflict, NatsError, Unsendable
+from shared.errors import ApiError, Conflict, NatsError, NotNow, Torn, Unsendable
 from shared.nats.connection import Answer, translated
 
 if TYPE_CHECKING:
@@ -68,16 +71,42 @@ class Fence(Protocol):
         ...
 
 
-# Only whether it was refused is looked at: a tenth of the time that nats-py's own ack takes.
-_decode_ack = msgspec.json.Decoder(Answer).decode
+class _Ack(Answer, frozen=True):
+    """Where a message was stored; a repetition is told where the original stands."""
+
+    stream: str = ""
+    seq: int = 0
+
+
+# A tenth of the time that nats-py's own ack takes.
+_decode_ack = msgspec.json.Decoder(_Ack).decode
 
 
 @dataclass(slots=True)
 class _Unacked:
+    number: int  # 1, 2 … in the order in which they were sent
     subject: str
     payload: bytes
     headers: dict[str, str]
     sent: float
+
+
+class StoredOrder:
+    """Whether what was sent in an order is stored in it, however the acks come."""
+
+    def __init__(self) -> None:
+        self._stored: list[tuple[int, int]] = []  # number and sequence of the acked
+
+    def holds(self, number: int, sequence: int, settled: int) -> bool:
+        """Takes an ack; all numbers up to `settled` have been acked before."""
+        stored = self._stored
+        place = bisect.bisect(stored, (number, 0))
+        after = place == 0 or stored[place - 1][1] < sequence
+        before = place == len(stored) or sequence < stored[place][1]
+        stored.insert(place, (number, sequence))
+        if len(stored) > 2 * WINDOW:  # of those that nothing can come in between, the last tells
+            del stored[: max(0, bisect.bisect(stored, (settled + 1, 0)) - 1)]
+        return after and before
 
 
 class PublishWindow:
@@ -85,11 +114,16 @@ class PublishWindow:
 
     Each message needs a `Nats-Msg-Id`: what is not acked in time is sent again. A failure is
     raised by the next `send` or by `drained`. With a fence, a worker that may have been superseded
-    looks before it sends anything.
+    looks before it sends anything. Each stream stores the messages in the order in which they were
+    sent, unless they are not `ordered`; where it does not, that is Torn.
     """
 
-    def __init__(self, connection: Connection, fence: Fence | None = None) -> None:
-        self._connection, self._fence = connection, fence
+    def __init__(
+        self, connection: Connection, fence: Fence | None = None, *, ordered: bool = True
+    ) -> None:
+        self._connection, self._fence, self._ordered = connection, fence, ordered
+        self._numbers = itertools.count(1)
+        self._orders: defaultdict[str, StoredOrder] = defaultdict(StoredOrder)  # by stream
         self._unacked: dict[str, _Unacked] = {}
         self._error: NatsError | None = None
         self._changed = asyncio.Event()
@@ -117,7 +151,7 @@ class PublishWindow:
         await self._resend()
         now = time.monotonic()
         token, reply = self._connection.expect(self._on_ack)
-        self._unacked[token] = _Unacked(subject, payload, headers, now)
+        self._unacked[token] = _Unacked(next(self._numbers), subject, payload, headers, now)
         try:
             await self._connection.client.publish(subject, payload, reply, headers)
         except nats.errors.MaxPayloadError as exc:
@@ -132,20 +166,39 @@ class PublishWindow:
 
     def _on_ack(self, msg: Msg) -> None:
         token = msg.subject.rpartition(".")[2]
-        if token not in self._unacked:
+        entry = self._unacked.get(token)
+        if entry is None:
             return
         if msg.headers and msg.headers.get("Status") == "503":
-            return  # no responder: the stream is away for a moment; sent again
+            self._soon_again(entry)  # no responder: the stream is away for a moment
+            return
         try:
-            _decode_ack(msg.data).check()
+            ack = _decode_ack(msg.data)
+            ack.check()
+        except NotNow:
+            self._soon_again(entry)
+            return
         except (ApiError, Conflict) as exc:
             self._error = exc
         except msgspec.MsgspecError as exc:
             self._error = NatsError(f"an ack that cannot be read: {exc}")
+        else:
+            self._note_order(entry, ack)
         self._drop(token)
         self._changed.set()
         if not self._unacked and self._on_idle is not None:
             self._on_idle()
+
+    def _soon_again(self, entry: _Unacked) -> None:
+        """Sent again as soon as it is the oldest: by then all before it are stored."""
+        soon = time.monotonic() + LOOK_SECONDS - self._connection.ack_seconds
+        entry.sent = min(entry.sent, soon)
+
+    def _note_order(self, entry: _Unacked, ack: _Ack) -> None:
+        settled = next(iter(self._unacked.values())).number - 1
+        holds = self._orders[ack.stream].holds(entry.number, ack.seq, settled)
+        if self._ordered and not holds and self._error is None:
+            self._error = Torn(f"{entry.subject}: a burst was stored out of order")
 
     async def drained(self) -> None:
         """Waits until every publish is acked; raises NatsError when one is not."""

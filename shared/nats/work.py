@@ -64,7 +64,7 @@ class Work:
         self._slots = asyncio.Semaphore(slots)
         self._free = slots
         self._waiting = 0  # for a slot
-        self._held: dict[int, _Held] = {}  # by sequence
+        self._held: dict[str, _Held] = {}  # by what names them; a stream made anew counts from 1
         self._pull = Pull(connection, consumer, self._take, room=self._room)
         self._loops: list[asyncio.Task[None]] = []
 
@@ -89,11 +89,11 @@ class Work:
         return self._free + SLACK - self._waiting
 
     def _take(self, delivery: Delivery) -> None:
-        known = self._held.get(delivery.sequence)
+        known = self._held.get(delivery.unique)
         if known is not None:
             known.delivery.adopt(delivery)
             return
-        held = self._held[delivery.sequence] = _Held(delivery)
+        held = self._held[delivery.unique] = _Held(delivery)
         held.task = asyncio.create_task(self._run(delivery))
 
     async def _run(self, delivery: Delivery) -> None:
@@ -116,7 +116,7 @@ class Work:
             log.exception("work.failed", extra={"consumer": self._consumer.name})
             await delivery.nak(pause)
         finally:
-            self._held.pop(delivery.sequence, None)
+            self._held.pop(delivery.unique, None)
             self._pull.more()
 
     @contextlib.asynccontextmanager
@@ -127,7 +127,7 @@ class Work:
             await self._slots.acquire()
         finally:
             self._waiting -= 1
-        held = self._held[message.sequence]
+        held = self._held[message.unique]
         self._free -= 1
         held.runs = True
         try:

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from services.chat.queue import round_robin
+from services.chat.queue import oldest_of_each
 from services.chat.request import handed_on_with, understand, warnings_of
 from shared.contract import (
     CHAT_INTAKE,
@@ -41,6 +41,7 @@ from shared.retry import Backoff, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import datetime
 
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class NatsIntake:
     ) -> None:
         self._connection, self._max_bytes, self._refuse = connection, max_bytes, refuse
         self._lease = consumer.lease
-        self._waiting: dict[int, _Taken] = {}
+        self._waiting: dict[tuple[datetime, int], _Taken] = {}  # by age
         self._came = asyncio.Event()
         self._new_pin = True
         self._pull = Pull(
@@ -95,12 +96,12 @@ class NatsIntake:
         self._new_pin = True
 
     def _take(self, delivery: Delivery) -> None:
-        known = self._waiting.get(delivery.sequence)
+        known = self._waiting.get(_age(delivery))
         if known is not None:
             known.delivery.adopt(delivery)
         else:
             found = understand(delivery, max_bytes=self._max_bytes)
-            self._waiting[delivery.sequence] = _Taken(delivery, found)
+            self._waiting[_age(delivery)] = _Taken(delivery, found)
         self._came.set()
 
     async def run(self) -> None:
@@ -141,7 +142,7 @@ class NatsIntake:
             pauses = AGAIN.pauses()
             while self._waiting and not self._new_pin:
                 in_order = [self._waiting[n] for n in sorted(self._waiting)]
-                batch = round_robin(in_order, lambda taken: taken.conversation_id, BATCH)
+                batch = oldest_of_each(in_order, lambda taken: taken.conversation_id, BATCH)
                 try:
                     await self._forward(batch)
                 except NatsError as exc:
@@ -170,7 +171,7 @@ class NatsIntake:
 
     async def _forward(self, batch: list[_Taken]) -> None:
         failpoint("intake.taken")
-        window = PublishWindow(self._connection)
+        window = PublishWindow(self._connection, ordered=False)  # one of each conversation
         try:
             for taken in batch:
                 delivery, found = taken.delivery, taken.found
@@ -193,5 +194,10 @@ class NatsIntake:
         failpoint("intake.forwarded")
         for taken in batch:
             await taken.delivery.ack_unconfirmed()
-            self._waiting.pop(taken.delivery.sequence, None)
+            self._waiting.pop(_age(taken.delivery), None)
         self._pull.more()
+
+
+def _age(delivery: Delivery) -> tuple[datetime, int]:
+    """A stream that was made anew counts from 1 again."""
+    return delivery.taken_at, delivery.sequence

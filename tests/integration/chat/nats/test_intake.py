@@ -197,7 +197,7 @@ async def test_a_refusal_that_fails_is_tried_again(connection: Connection) -> No
 async def test_a_crash_before_the_ack_doubles_nothing(
     connection: Connection, server: NatsServer
 ) -> None:
-    """Everything was put in its queue, and nobody was told."""
+    """The oldest was put in its queue, and nobody was told."""
     async with connected(server.url) as dying:
         first = Replica(dying)
 
@@ -209,7 +209,7 @@ async def test_a_crash_before_the_ack_doubles_nothing(
             await ask(connection, *(body("c", n) for n in range(20)))
 
             async def all_there() -> bool:
-                return len((await forwarded(connection))["c"]) == 20
+                return len((await forwarded(connection)).get("c", [])) == 1
 
             assert await wait_until(all_there, 5, clock=SystemClock())
             await first.die()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from local.nats_server import NatsServer
 from shared.contract import MSG_ID
-from shared.errors import ApiError, Conflict, NatsError, Superseded
-from shared.nats.connection import Connection
-from shared.nats.publish import WINDOW, PublishWindow, publish
+from shared.errors import ApiError, Conflict, Full, NatsError, Superseded, Torn
+from shared.nats.connection import Connection, settle
+from shared.nats.publish import WINDOW, PublishWindow, StoredOrder, publish
 from shared.nats.read import read_back
 from tests.integration.harness import (
     Lease,
@@ -23,6 +26,9 @@ from tests.integration.harness import (
     soon,
     stream_s,
 )
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -291,3 +297,146 @@ async def test_what_is_sent_again_is_looked_at_first(
         with pytest.raises(Superseded):
             await window.drained()
     assert await bodies(connection) == []
+
+
+# ---------------------------------------------------------------- a cluster, by a stand-in
+
+
+class Stream:
+    """Stands in for a stream: takes what comes to `x.>` and answers what it is told to."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.refuses: list[tuple[int, int, str]] = []  # code, err_code, description: the first
+        self.sequences: dict[bytes, int] = {}
+        self.taken: list[bytes] = []
+
+    async def listen(self) -> None:
+        await self._connection.client.subscribe("x.>", cb=self._take)
+        await settle(self._connection.client)
+
+    async def _take(self, msg: Msg) -> None:
+        self.taken.append(msg.data)
+        body: dict[str, object] = {"stream": "X"}
+        if self.refuses:
+            code, err_code, text = self.refuses.pop(0)
+            body["error"] = {"code": code, "err_code": err_code, "description": text}
+        else:
+            body["seq"] = self.sequences.setdefault(msg.data, len(self.sequences) + 1)
+        await msg.respond(json.dumps(body).encode())
+
+
+@pytest.fixture
+async def stream(connection: Connection) -> Stream:
+    stream = Stream(connection)
+    await stream.listen()
+    return stream
+
+
+IN_PROCESS = (409, 10158, "duplicate message id is in process")
+NO_LEADER = (503, 10008, "JetStream system temporarily unavailable")
+RAFT = (503, 10077, "raft: not leader")
+TOO_MANY = (429, 10167, "too many requests")
+WRITE_IN_FLIGHT = (400, 10164, "wrong last sequence")
+LOST = (400, 10071, "wrong last sequence: 7")
+FULL = (503, 10077, "maximum bytes exceeded")
+
+
+@pytest.mark.parametrize("refusal", [IN_PROCESS, NO_LEADER, RAFT, TOO_MANY, WRITE_IN_FLIGHT])
+async def test_a_publish_that_is_refused_for_the_moment_is_asked_again(
+    connection: Connection, stream: Stream, refusal: tuple[int, int, str]
+) -> None:
+    stream.refuses = [refusal, refusal]
+    assert (await publish(connection, "x.a", b"one", {MSG_ID: "x"})).seq == 1
+    assert stream.taken == [b"one"] * 3
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"), [(LOST, Conflict), (FULL, Full), ((400, 10002, "resources"), Full)]
+)
+async def test_a_publish_that_is_refused_for_good_is_told_at_once(
+    connection: Connection, stream: Stream, refusal: tuple[int, int, str], kind: type[Exception]
+) -> None:
+    stream.refuses = [refusal]
+    with pytest.raises(kind):
+        await publish(connection, "x.a", b"one")
+    assert stream.taken == [b"one"]
+
+
+async def test_a_write_that_stays_in_flight_counts_as_lost(
+    connection: Connection, stream: Stream
+) -> None:
+    connection.publish_seconds = 0.3
+    stream.refuses = [WRITE_IN_FLIGHT] * 100
+    with pytest.raises(Conflict):
+        await publish(connection, "x.a", b"one")
+
+
+@pytest.mark.parametrize("refusal", [IN_PROCESS, NO_LEADER, RAFT])
+async def test_what_is_refused_for_the_moment_is_sent_again_by_the_window(
+    connection: Connection, stream: Stream, refusal: tuple[int, int, str]
+) -> None:
+    stream.refuses = [refusal]
+    window = PublishWindow(connection)
+    began = time.monotonic()
+    await window.send("x.a", b"one", {MSG_ID: "1"})
+    await window.drained()
+    assert stream.taken == [b"one", b"one"]
+    assert time.monotonic() - began < 1.5  # not only when an ack is late
+
+
+async def test_a_burst_that_a_change_of_leader_tears_is_named(
+    connection: Connection, stream: Stream
+) -> None:
+    stream.refuses = [NO_LEADER]
+    window = PublishWindow(connection)
+    for number in range(5):  # 0 is refused, 1 to 4 are stored, 0 again behind them
+        await window.send("x.a", b"%d" % number, {MSG_ID: str(number)})
+    with pytest.raises(Torn, match=r"x\.a: a burst was stored out of order"):
+        await window.drained()
+    with pytest.raises(Torn):
+        await window.send("x.a", b"more", {MSG_ID: "more"})
+
+
+async def test_a_burst_of_which_no_order_is_asked_may_be_torn(
+    connection: Connection, stream: Stream
+) -> None:
+    stream.refuses = [NO_LEADER]
+    window = PublishWindow(connection, ordered=False)
+    for number in range(5):
+        await window.send("x.a", b"%d" % number, {MSG_ID: str(number)})
+    await window.drained()
+    assert stream.taken == [b"0", b"1", b"2", b"3", b"4", b"0", *stream.taken[6:]]
+
+
+async def test_each_stream_has_an_order_of_its_own(connection: Connection, stream: Stream) -> None:
+    window = PublishWindow(connection)
+    await publish(connection, "s.a", b"first of all")
+    for number in range(4):
+        await window.send("s.a", b"%d" % number, {MSG_ID: str(number)})
+        await window.send("x.a", b"%d" % number, {MSG_ID: str(number)})
+    await window.drained()
+    assert len(stream.taken) == 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_order_is_judged_alike_however_the_acks_come(seed: int) -> None:
+    dice = random.Random(seed)
+    numbers = list(range(1, 40))
+    torn = seed % 2 == 1
+    sequences = [number * 3 for number in numbers]
+    if torn:
+        first, second = sorted(dice.sample(range(len(numbers)), 2))
+        sequences[first], sequences[second] = sequences[second], sequences[first]
+    acks = list(zip(numbers, sequences, strict=True))
+    dice.shuffle(acks)
+    order = StoredOrder()
+    held = [order.holds(number, sequence, 0) for number, sequence in acks]
+    assert all(held) is not torn
+
+
+def test_what_nothing_can_come_in_between_is_forgotten() -> None:
+    order = StoredOrder()
+    for number in range(1, 10 * WINDOW):
+        assert order.holds(number, number, number - 1)
+    assert not order.holds(10 * WINDOW, 5, 10 * WINDOW - 1)
