@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from services.tts.together import protocol
 from services.tts.together.counts import Happened
 from services.tts.together.faults import TooManyContexts, as_error
+from services.tts.together.leaving import Leaving
 from services.tts.together.liveness import Liveness, Verdict
 from services.tts.together.turn import SocketLost
 from shared.errors import (
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
     from services.tts.together.counts import Count
     from services.tts.together.profile import Profile
     from services.tts.together.turn import Turn
-
-# Where nobody is named, audio may follow a cancellation, and the next turn waits until none does.
-LATE_AUDIO: Final = 0.1  # seconds
-FREED_AFTER: Final = 2.0  # a cancelled context counts as free by then, even if nobody says so
 
 
 class Wire(Protocol):
@@ -128,8 +125,7 @@ class Socket:
         self._count = count
         self._liveness = Liveness(idle_check)
         self._latest = params  # the last turn's, where contexts may not be told apart
-        self._leaving: dict[str, float] = {}  # cancelled contexts, and when they count as free
-        self._confirmed: set[str] = set()  # of these: cancelled, where audio may still follow
+        self._leaving = Leaving()
         self._former: set[str] = set()  # all contexts that ever were
 
     @property
@@ -232,7 +228,7 @@ class Socket:
         self.idle_since = now
         if spoke and self._wire is not None and self.open:
             self._wire.send(protocol.cancel(turn.context))
-            self._free_at(now + FREED_AFTER, turn.context)
+            self._leaving.cancel(turn.context, now)
         # What is still to come of it would be heard in the next turn, where nobody is named.
         contaminated = not settled and not self._tells_apart
         if self.state is State.RETIRING or (contaminated and self.state is not State.LOST):
@@ -255,15 +251,6 @@ class Socket:
             return self.profile.tells_apart
         return self.sharing is Sharing.SHARED
 
-    def _free_at(self, when: float, context: str) -> None:
-        self._leaving.pop(context, None)  # the latest is the last
-        self._leaving[context] = when
-
-    def _freed(self, context: str) -> None:
-        self._confirmed.discard(context)
-        if self._leaving.pop(context, None) is not None:
-            self._stir()
-
     # ------------------------------------------------------------ what is due
 
     def at_rest(self, now: float) -> bool:
@@ -273,19 +260,17 @@ class Socket:
         return self._liveness.at_rest(self._wire.heard, now)
 
     def look(self, now: float) -> Verdict:
-        """Frees what is due; whether it has to be asked if it lives, or is dead."""
-        for context in [each for each, when in self._leaving.items() if when <= now]:
-            self._freed(context)
+        """Frees the slots that are due; whether it has to be asked if it lives, or is dead."""
+        self._leaving.free_due(now)
         if self._wire is None or not self.open or not self._expecting:
             return Verdict.FINE
         return self._liveness.look(self._wire.heard, now)
 
     def due(self, now: float) -> float:
         """When to look again, unless something happens before."""
-        freed = min(self._leaving.values(), default=math.inf)
         if self._wire is None or not self.open or not self._expecting:
-            return freed
-        return min(freed, self._liveness.due(self._wire.heard, now))
+            return self._leaving.due
+        return min(self._leaving.due, self._liveness.due(self._wire.heard, now))
 
     @property
     def _expecting(self) -> bool:
@@ -331,8 +316,7 @@ class Socket:
             turn.hear(event, now)
             return
         self._count(Happened.STALE_AUDIO)
-        for context in self._confirmed:  # it is not over yet
-            self._free_at(now + LATE_AUDIO, context)
+        self._leaving.heard(now)
         if event.context_id not in self._former and self.turns:
             self._blame(None, ProviderBroken("audio that could be of any turn"))
 
@@ -400,16 +384,17 @@ class Socket:
             self.give_up(error)
 
     def _cancelled(self, context: str | None, now: float) -> None:
-        if context is None:  # the oldest one, then
-            context = next(iter(self._leaving), None)
+        if context is None:
+            context = self._leaving.oldest
+        if context is None:
+            return
         if context in self.turns:
             self.turns[context].fail(ProviderBroken("the provider cancelled the context"))
         elif context in self._leaving and self.sharing is not Sharing.SHARED:
-            self._confirmed.add(context)
-            self._free_at(now + LATE_AUDIO, context)
+            self._leaving.confirm(context, now)
             self._stir()
-        elif context is not None:
-            self._freed(context)
+        elif self._leaving.free(context):
+            self._stir()
 
     def _step(self, step: Step) -> None:
         self.state = NEXT[self.state, step]

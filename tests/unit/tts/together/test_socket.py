@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from services.tts.ports import VoiceParams
 from services.tts.together.counts import Happened
 from services.tts.together.end_of_audio import Patience
+from services.tts.together.leaving import FREED_AFTER, LATE_AUDIO
 from services.tts.together.liveness import NO_ANSWER, SILENT, Verdict
 from services.tts.together.profile import Profile
 from services.tts.together.socket import (
-    FREED_AFTER,
-    LATE_AUDIO,
     NEXT,
     Sharing,
     Socket,
