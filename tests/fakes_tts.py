@@ -314,6 +314,7 @@ class MemoryStore:
             key=key,
             url=f"http://store/{key}",
             captions_key=f"{key}.vtt",
+            captions_url=f"http://store/{key}.vtt",
             content_type=CONTENT_TYPES[label.format],
             bytes=len(audio),
             sha256="0" * 64,

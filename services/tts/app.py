@@ -18,6 +18,7 @@ from services.tts.erase import erase
 from services.tts.handle import Dependencies, KnownVoices, handle, note_cancel
 from services.tts.held_voices import HeldVoices
 from services.tts.job import Defaults, Rules
+from services.tts.link import link
 from services.tts.minio.store import MinioStore
 from services.tts.nats.audio import NatsAudio
 from services.tts.nats.ends import NatsEnds
@@ -35,17 +36,20 @@ from shared.contract import (
     CHAT_CANCEL,
     HISTORY_DELETE,
     TTS_DEAD,
+    TTS_LINK,
     TTS_REQUEST,
     TTS_WORKERS,
     CancelRequest,
     DeleteRequest,
+    Link,
+    LinkRequest,
     Stored,
 )
 from shared.errors import DeadlineExceeded, NatsError, ParleyError
 from shared.nats.dead_letters import NatsDeadLetters
 from shared.nats.lease import LeaseFence
 from shared.nats.provision import consumer
-from shared.nats.replies import decode_request, serve
+from shared.nats.replies import answer_with, decode_body, decode_request, named_by, serve
 from shared.nats.work import Work
 from shared.process.cancel import CancelToken
 from shared.process.clock import SystemClock
@@ -118,6 +122,18 @@ class TtsWorker:
         # Every replica stops speaking; one of them erases what was said.
         serve(broker, HISTORY_DELETE, self._cancel_all)
         serve(broker, HISTORY_DELETE, self._erase_once, queue="tts")
+        serve(broker, TTS_LINK, self._link, queue="tts", literal=False)
+
+    async def _link(self, msg: Msg) -> None:
+        await answer_with(self.connection, msg, self._linked(msg), to=TTS_DEAD)
+
+    async def _linked(self, msg: Msg) -> Link:
+        conversation_id = named_by(msg.subject)
+        turn_id = decode_body(msg.data, LinkRequest).turn_id
+        records = self._records(conversation_id, turn_id)
+        return await link(
+            conversation_id, turn_id, records=records, objects=self.store, clock=self.clock
+        )
 
     async def _cancel(self, msg: Msg) -> None:
         with contextlib.suppress(ParleyError):  # refused by the chat service

@@ -172,7 +172,7 @@ def _minio(env: Env) -> MinioSettings:
         bucket=_matching(env, "MINIO_BUCKET", "parley-audio", _BUCKET, "the name of a bucket"),
         secure=secure,
         region=_matching(env, "MINIO_REGION", "us-east-1", _REGION, "the name of a region"),
-        presign=env.number("MINIO_PRESIGN_SECONDS", 300, minimum=1, maximum=604_800),
+        presign=env.number("MINIO_PRESIGN_SECONDS", 3_600, minimum=1, maximum=604_800),
         patience=min(env.seconds("MINIO_PATIENCE", 20), give_up),
         give_up=give_up,
     )

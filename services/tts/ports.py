@@ -111,9 +111,18 @@ class StoredObject:
     key: str | None
     url: str | None
     captions_key: str | None
+    captions_url: str | None
     content_type: str
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptObject:
+    """An object as it is listed."""
+
+    key: str
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +162,27 @@ class AudioStore(Protocol):
 
     async def remove(self, label: Label) -> None:
         """Takes back what a late worker wrote. Never raises: it is only tidying up."""
+        ...
+
+
+class Links(Protocol):
+    """What the store keeps of a turn's voice, for who has no login there."""
+
+    @property
+    def link_seconds(self) -> float:
+        """For how long a link can be used."""
+        ...
+
+    async def kept(self, conversation_id: str, turn_id: str) -> Sequence[KeptObject]:
+        """Raises StorageUnavailable."""
+        ...
+
+    async def duration_ms(self, key: str) -> int:
+        """Of a voice, as its object says; 0 where it does not. Raises StorageUnavailable."""
+        ...
+
+    def link(self, key: str) -> str:
+        """Freshly signed."""
         ...
 
 

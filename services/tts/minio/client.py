@@ -93,12 +93,14 @@ class Client:
             http_client=self._http,
         )
 
-    async def patiently(self, what: str, work: Callable[[], T], size: int = 0) -> T:
+    async def patiently(
+        self, what: str, work: Callable[[], T], size: int = 0, *, patience: float | None = None
+    ) -> T:
         """Does it in a thread until it works or patience ends; `size` is what has to be sent.
 
         Raises StorageUnavailable.
         """
-        until = time.monotonic() + self._patience
+        until = time.monotonic() + (self._patience if patience is None else patience)
         for pause in _AGAIN.pauses():
             try:
                 return await self._in_thread(what, work, size)

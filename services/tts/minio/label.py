@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from services.tts.ports import Label
 
 
+DURATION: Final = "x-amz-meta-duration-ms"
+
+
+def turn_prefix(conversation_id: str, turn_id: str) -> str:
+    """What the keys of all objects of a turn begin with."""
+    return f"{conversation_id}/{turn_id}/"
+
+
 def key_of(label: Label) -> str:
     """The object of one attempt, without its extension."""
-    return f"{label.conversation_id}/{label.turn_id}/{label.attempt}"
+    return f"{turn_prefix(label.conversation_id, label.turn_id)}{label.attempt}"
 
 
 def audio_key(label: Label) -> str:
@@ -22,7 +30,7 @@ def captions_key(label: Label) -> str:
     return f"{key_of(label)}.vtt"
 
 
-def metadata(label: Label) -> dict[str, str]:
+def metadata(label: Label, duration_ms: int) -> dict[str, str]:
     """HTTP headers."""
     text = label.text.encode(errors="replace")
     facts = {
@@ -32,7 +40,8 @@ def metadata(label: Label) -> dict[str, str]:
         "voice": _header(label.voice),
         "sha256": hashlib.sha256(text).hexdigest(),
     }
-    return {f"x-amz-meta-{name}": value for name, value in facts.items()}
+    named = {f"x-amz-meta-{name}": value for name, value in facts.items()}
+    return named | {DURATION: str(duration_ms)}
 
 
 def _header(text: str) -> str:

@@ -15,11 +15,12 @@ from minio.deleteobjects import DeleteObject
 from minio.error import S3Error
 
 from services.tts.audio.encode import encode
+from services.tts.audio.pcm import SAMPLE_WIDTH, milliseconds
 from services.tts.audio.spool import Spool, spooled_file
 from services.tts.minio.client import CONNECT_SECONDS, READ_SECONDS, THREADS, Client, Digest
-from services.tts.minio.label import audio_key, captions_key, metadata
+from services.tts.minio.label import DURATION, audio_key, captions_key, metadata, turn_prefix
 from services.tts.minio.reasons import explained
-from services.tts.ports import Label, StoredObject
+from services.tts.ports import KeptObject, Label, StoredObject
 from shared.contract import CONTENT_TYPES
 from shared.errors import StorageUnavailable
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 ERASED_AT_ONCE: Final = 1000  # what one request may name
 PREPARE_SECONDS: Final = 2.0  # between two tries to have a bucket
+LOOK_SECONDS: Final = 5.0  # for a store that does not answer to come back, while somebody waits
 CAPTIONS_TYPE: Final = "text/vtt; charset=utf-8"
 
 
@@ -51,6 +53,7 @@ class MinioStore:
             settings, connect_seconds=connect_seconds, read_seconds=read_seconds, threads=threads
         )
         self._erased_at_once = erased_at_once
+        self._link_seconds = settings.presign
         self._coders = ThreadPoolExecutor(os.cpu_count() or 1, "encode")
 
     async def prepare(self, pause: float = PREPARE_SECONDS) -> None:
@@ -87,7 +90,7 @@ class MinioStore:
         body, digest = await self._encoded(recording, label)
         with body:
             text = io.BytesIO(captions.encode(errors="replace"))
-            facts = metadata(label)
+            facts = metadata(label, milliseconds(recording.samples * SAMPLE_WIDTH))
 
             def write() -> None:
                 write = self._client.write
@@ -102,6 +105,7 @@ class MinioStore:
             key=audio_key(label),
             url=self._client.link(audio_key(label)),
             captions_key=captions_key(label),
+            captions_url=self._client.link(captions_key(label)),
             content_type=content_type,
             bytes=digest.size,
             sha256=digest.sha256,
@@ -135,6 +139,37 @@ class MinioStore:
 
         with contextlib.suppress(StorageUnavailable):
             await self._client.patiently("taking back", remove)
+
+    # ------------------------------------------------------------ links
+
+    @property
+    def link_seconds(self) -> float:
+        return self._link_seconds
+
+    def link(self, key: str) -> str:
+        return self._client.link(key)
+
+    async def kept(self, conversation_id: str, turn_id: str) -> list[KeptObject]:
+        prefix = turn_prefix(conversation_id, turn_id)
+
+        def look() -> list[KeptObject]:
+            found: list[KeptObject] = []
+            with _no_such_bucket():
+                listed = self._client.blocking.list_objects(self.bucket, prefix=prefix)
+                found += [KeptObject(str(each.object_name), each.size or 0) for each in listed]
+            return found
+
+        return await self._client.patiently("looking for a voice", look, patience=LOOK_SECONDS)
+
+    async def duration_ms(self, key: str) -> int:
+        def look() -> int:
+            found = self._client.blocking.stat_object(self.bucket, key)
+            told = (found.metadata or {}).get(DURATION, "")
+            return int(told) if str(told).isdigit() else 0
+
+        return await self._client.patiently("looking at a voice", look, patience=LOOK_SECONDS)
+
+    # ------------------------------------------------------------ removed
 
     async def erase(self, conversation_id: str) -> int:
         """Removes every object of a conversation; returns how many. Raises StorageUnavailable."""

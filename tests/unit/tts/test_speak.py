@@ -244,6 +244,7 @@ async def test_each_piece_is_said_once_in_order_and_the_whole_is_stored() -> Non
         sha256="0" * 64,
         duration_ms=pcm.milliseconds(len(A + B + C)),
         captions_key="c/t/1.wav.vtt",
+        captions_url="http://store/c/t/1.wav.vtt",
         pieces=3,
         characters=characters,
         finish=Finish.COMPLETE,

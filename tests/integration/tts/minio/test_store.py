@@ -114,6 +114,24 @@ async def test_captions_lie_beside_it(store: MinioStore, server: S3Server) -> No
     assert answer.headers["Content-Type"] == "text/vtt; charset=utf-8"
 
 
+async def test_captions_have_a_link_of_their_own(store: MinioStore) -> None:
+    kept = await store.put(recording(), CAPTIONS, label())
+    assert (await asyncio.to_thread(get, str(kept.captions_url))).data.decode() == CAPTIONS
+
+
+async def test_what_is_kept_of_a_turn_is_listed_and_linked_anew(store: MinioStore) -> None:
+    kept = await store.put(recording(), CAPTIONS, label())
+    listed = {each.key: each.bytes for each in await store.kept("c1", "t1")}
+    assert listed == {kept.key: kept.bytes, kept.captions_key: len(CAPTIONS.encode())}
+    assert (await asyncio.to_thread(get, store.link(str(kept.key)))).status == 200
+    assert await store.kept("c1", "t") == []
+
+
+async def test_a_voice_tells_how_long_it_is_in_any_format(store: MinioStore) -> None:
+    kept = await store.put(recording(), CAPTIONS, label(form=AudioFormat.OPUS))
+    assert await store.duration_ms(str(kept.key)) == pcm.milliseconds(len(AUDIO))
+
+
 async def test_the_object_tells_what_it_is(store: MinioStore, server: S3Server) -> None:
     kept = await store.put(recording(), CAPTIONS, label(voice=" Zoë \r\n x-evil:  1 "))
     told = looking(server.endpoint).stat_object(BUCKET, str(kept.key)).metadata

@@ -27,12 +27,13 @@ def test_the_captions_lie_beside_the_audio_of_their_attempt() -> None:
 
 
 def test_an_object_tells_whose_it_is_and_what_is_said_in_it() -> None:
-    assert metadata(LABEL) == {
+    assert metadata(LABEL, 1_234) == {
         "x-amz-meta-conversation": "c1",
         "x-amz-meta-turn": "t1",
         "x-amz-meta-model": "some/model",
         "x-amz-meta-voice": "af_heart",
         "x-amz-meta-sha256": hashlib.sha256("Grüße, Welt".encode()).hexdigest(),
+        "x-amz-meta-duration-ms": "1234",
     }
 
 
@@ -41,12 +42,12 @@ def test_an_object_tells_whose_it_is_and_what_is_said_in_it() -> None:
     [(" Zoë \r\n x-evil:  1 ", "Zo_ __ x-evil: 1"), ("\0", "_"), ("女", "_"), ("", "")],
 )
 def test_what_no_header_may_hold_is_told_in_ascii(voice: str, told: str) -> None:
-    assert metadata(replace(LABEL, voice=voice))["x-amz-meta-voice"] == told
+    assert metadata(replace(LABEL, voice=voice), 0)["x-amz-meta-voice"] == told
 
 
 @given(st.text(st.characters(exclude_categories=())), st.text())
 def test_whatever_it_is_called_it_makes_a_header(text: str, voice: str) -> None:
-    for value in metadata(replace(LABEL, text=text, voice=voice)).values():
+    for value in metadata(replace(LABEL, text=text, voice=voice), 0).values():
         assert value == " ".join(value.split())
         assert value.isascii()
         assert value == "" or value.isprintable()
