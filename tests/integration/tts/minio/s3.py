@@ -30,6 +30,7 @@ def settings(endpoint: str, **changes: object) -> MinioSettings:
         region="us-east-1",
         presign=60,
         patience=2,
+        give_up=3600,
     )
     return replace(whole, **changes)  # type: ignore[arg-type]  # each test knows its fields
 
