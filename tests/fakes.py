@@ -22,7 +22,7 @@ from shared.contract import (
     Text,
     Usage,
 )
-from shared.errors import Cancelled, Conflict, NatsError, Superseded
+from shared.errors import Cancelled, Conflict, NatsError, Superseded, Torn
 from shared.nats.documents import Held, amend
 
 if TYPE_CHECKING:
@@ -209,7 +209,8 @@ class Published:
     """Publish for one turn: keeps the events, the requests for a voice, and the order of all.
 
     With `lags` text waits in the turn until it is drained, as behind a slow server. After
-    `fenced_after` events the worker learns that it was superseded.
+    `fenced_after` events the worker learns that it was superseded. Whenever it holds as many events
+    as `torn_at` says next, what was published last turns out to be torn.
     """
 
     def __init__(
@@ -219,7 +220,9 @@ class Published:
         lags: bool = False,
         fenced_after: int | None = None,
         stored: Sequence[Delta] = (),
+        torn_at: Sequence[int] = (),
     ) -> None:
+        self.torn_at = list(torn_at)
         self.journal = [] if journal is None else journal
         self.events: list[Delta] = []
         self.voices: list[SpeechRequest] = []
@@ -255,6 +258,9 @@ class Published:
     def _send(self, turn: Turn) -> None:
         while (event := turn.take()) is not None:
             self._keep(event)
+        if self.torn_at and len(self.events) >= self.torn_at[0]:
+            del self.torn_at[0]
+            raise Torn
 
     async def drained(self, turn: Turn) -> None:
         self._send(turn)

@@ -7,8 +7,9 @@ later reads the document and knows what is left to do.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from msgspec.structs import replace
 
@@ -38,6 +39,7 @@ from shared.errors import (
     Internal,
     ProviderBroken,
     ProviderError,
+    Torn,
 )
 from shared.process.failpoints import failpoint
 
@@ -91,6 +93,9 @@ class Dependencies:
     price: Callable[[str, int, int], float | None]  # model, tokens given and made -> dollars
 
 
+MAX_TORN: Final = 8  # bursts of one turn; then somebody else begins anew
+
+
 class GivenUp(Internal):
     """Begun too often: it belongs among the dead letters."""
 
@@ -122,6 +127,7 @@ class _Answer:
         self.outdated = False  # what was published is of an earlier try than the one under way
         self.spent = Spent(needs.price)
         self.created_at = ""
+        self.model = ""  # that `started` named last
 
     async def run(self) -> Done | Failed | None:
         match await self._begin():
@@ -204,7 +210,7 @@ class _Answer:
         await self._start(self._first_model)
         if said:
             self.turn.say(said)
-            await publish.text(self.turn)
+            await self._publish_text()
         raise Cancelled
 
     async def _until_said(self, model: str) -> Callable[[], Done | Failed]:
@@ -247,6 +253,7 @@ class _Answer:
         return True
 
     async def _start(self, model: str) -> None:
+        self.model = model
         self.turn = Turn(self.job.conversation_id, self.job.turn_id, self.record.attempt)
         self.created_at = self.record.created_at
         self.delta_sequence = await self.needs.publish.started(
@@ -265,13 +272,34 @@ class _Answer:
     async def _restart(self, model: str) -> None:
         """The next attempt, which has something to say: listeners forget what this one has said."""
         self.outdated = False
-        await self.needs.publish.drained(self.turn)
+        with contextlib.suppress(Torn):  # nobody hears of it any more
+            await self.needs.publish.drained(self.turn)
+        await self._next_attempt(model)
+
+    async def _next_attempt(self, model: str) -> None:
         await self._change(
             lambda document: conversation.next_attempt(
                 document, self.job.turn_id, self.job.execution
             )
         )
         await self._start(model)
+
+    async def _publish_text(self) -> None:
+        await self._whole(lambda: self.needs.publish.text(self.turn))
+
+    async def _drained(self) -> None:
+        await self._whole(lambda: self.needs.publish.drained(self.turn))
+
+    async def _whole(self, publish: Callable[[], Awaitable[None]]) -> None:
+        """Where a burst was torn, a higher attempt says all of it again; the model goes on."""
+        for _ in range(MAX_TORN):
+            try:
+                return await publish()
+            except Torn:
+                torn = self.turn
+                await self._next_attempt(self.model)
+                self.turn.repeat(torn)
+        return await publish()
 
     async def _ask_for_voice(self, start_sequence: int) -> None:
         if self.job.speech is None:
@@ -315,7 +343,7 @@ class _Answer:
                 length += len(part.text)
             else:
                 self.turn.think(part.text)
-            await self.needs.publish.text(self.turn)
+            await self._publish_text()
             failpoint("chat.text")
             if length > self.rules.output_chars:
                 return FinishReason.LENGTH
@@ -346,7 +374,7 @@ class _Answer:
         return lambda: self.turn.failed(error.as_error())
 
     async def _end(self, make: Callable[[], Done | Failed]) -> Done | Failed:
-        await self.needs.publish.drained(self.turn)
+        await self._drained()
         failpoint("chat.drained")
         end = make()
         await self._commit(end)

@@ -65,6 +65,7 @@ class Turn:
         self._said: list[str] = []
         self._waiting: list[str] = []
         self._thinking: list[str] = []
+        self._thought: list[str] = []
 
     def _number(self, step: Step) -> int:
         self._state = NEXT[self._state, step]
@@ -108,7 +109,15 @@ class Turn:
         self._waiting.append(text)
 
     def think(self, text: str) -> None:
+        self._thought.append(text)
         self._thinking.append(text)
+
+    def repeat(self, other: Turn) -> None:
+        """All that was thought and said in another attempt, at once."""
+        if thought := "".join(other._thought):
+            self.think(thought)
+        if other.text:
+            self.say(other.text)
 
     def take(self) -> Text | Reasoning | None:
         """The next event of what waits, all of it joined; None when nothing does."""

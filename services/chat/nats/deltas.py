@@ -62,6 +62,8 @@ class NatsDeltas:
         return {MSG_ID: unique, **self._headers}
 
     async def started(self, event: Started) -> int:
+        self.close()
+        self._window = PublishWindow(self._connection, self._fence)
         if not self._fence.fresh:
             await self._fence.verify()
         ack = await publish(self._connection, self._subject, encode(event), self._headers_of(event))
@@ -130,4 +132,5 @@ class NatsDeltas:
         self._window.when_idle(None)
         if self._flush is not None:
             self._flush.cancel()
+            self._flush = None
         self._window.close()

@@ -47,6 +47,7 @@ from shared.errors import (
     ProviderRefused,
     ProviderStalled,
     Superseded,
+    Torn,
 )
 from shared.nats.documents import AMEND_TRIES
 from tests.fakes import (
@@ -1204,3 +1205,44 @@ async def test_a_broken_model_still_ends_the_turn_once(
     assert bench.model.closed == len(bench.model.prompts)
     if isinstance(end, Done):
         assert bench.published.read == end.text
+
+
+# ---------------------------------------------------------------- torn bursts
+
+
+@pytest.mark.parametrize(
+    ("torn_at", "lags"),
+    [([2], False), ([3], False), ([4], False), ([3, 4], False), ([2, 4, 6], False), ([2], True)],
+)
+async def test_what_a_change_of_leader_tore_is_said_again_by_a_higher_attempt(
+    torn_at: list[int], lags: bool
+) -> None:
+    bench = Bench([WORDS], lags=lags)
+    bench.published.torn_at = list(torn_at)
+    end = await bench.run()
+    assert isinstance(end, Done)
+    assert end.text == "The sea breathes."
+    assert bench.published.read == "The sea breathes."
+    last = [event for event in bench.published.events if event.attempt == end.attempt]
+    assert [event.seq for event in last] == list(range(len(last)))
+    assert isinstance(last[0], Started)
+    assert end.attempt > 1
+    assert len(bench.model.prompts) == 1  # what it had said is kept, and the rest comes
+    assert bench.published.events[-1] is end
+
+
+async def test_thoughts_that_were_torn_are_said_again_as_well() -> None:
+    bench = Bench([[Thought("Hm. "), "Yes.", STOP]])
+    bench.published.torn_at = [3]
+    end = await bench.run()
+    assert end is not None
+    last = [event for event in bench.published.events if event.attempt == end.attempt]
+    assert "".join(e.text for e in last if isinstance(e, Reasoning)) == "Hm. "
+    assert "".join(e.text for e in last if isinstance(e, Text)) == "Yes."
+
+
+async def test_a_turn_that_is_torn_without_end_is_handed_back() -> None:
+    bench = Bench([WORDS])
+    bench.published.torn_at = list(range(1, 100))
+    with pytest.raises(Torn):
+        await bench.run()
