@@ -176,7 +176,7 @@ class ChatWorker:
             consumer(CHAT_WORKERS),
             slots=self.config.max_turns,
             handle=self._handle,
-            dead_letters=dead_letters,
+            hopeless=self._hopeless,
         )
         self.queue = queue = NatsQueue(connection)
         self.replay, voices = NatsReplay(connection), NatsVoices(connection)
@@ -234,6 +234,9 @@ class ChatWorker:
     async def _handle(self, delivery: Delivery) -> None:
         answering = functools.partial(self._answer, delivery)
         await handle.handle(delivery, answering, self.admission, self.handling)
+
+    async def _hopeless(self, delivery: Delivery, error: Failure) -> None:
+        await handle.hopeless(delivery, error, self.admission, self.handling)
 
     async def _answer(
         self, delivery: Delivery, request: ChatRequest, stop: CancelToken

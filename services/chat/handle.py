@@ -83,16 +83,33 @@ async def handle(
     """
     found = understand(message, max_bytes=admission.max_bytes)
     if isinstance(found, Refused):
-        await refuse(
-            message,
-            found,
-            turns=needs.turns,
-            dead_letters=needs.dead_letters,
-            count=needs.count_refused,
-        )
-        await message.ack()
+        await _refuse(message, found, needs)
         return
     await _Handling(message, found, answer, admission, needs).run()
+
+
+async def hopeless(
+    message: Message, error: Failure, admission: Admission, needs: Dependencies
+) -> None:
+    """A message that fails however often it is delivered: told, kept among the dead, acked.
+
+    Raises NatsError.
+    """
+    found = understand(message, max_bytes=admission.max_bytes)
+    if not isinstance(found, Refused):
+        found = Refused(error, str(found.conversation_id), str(found.turn_id))
+    await _refuse(message, found, needs)
+
+
+async def _refuse(message: Message, refused: Refused, needs: Dependencies) -> None:
+    await refuse(
+        message,
+        refused,
+        turns=needs.turns,
+        dead_letters=needs.dead_letters,
+        count=needs.count_refused,
+    )
+    await message.ack()
 
 
 @dataclass(frozen=True, slots=True)

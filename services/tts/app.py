@@ -15,7 +15,7 @@ from faststream.nats import NatsBroker
 from services.tts import record
 from services.tts.audio.spool import ReplaySpool, Spool
 from services.tts.erase import erase
-from services.tts.handle import Dependencies, KnownVoices, handle, note_cancel
+from services.tts.handle import Dependencies, KnownVoices, handle, hopeless, note_cancel
 from services.tts.held_voices import HeldVoices
 from services.tts.job import Defaults, Rules
 from services.tts.link import link
@@ -160,7 +160,7 @@ class TtsWorker:
             consumer(TTS_WORKERS),
             slots=self.config.max_turns,
             handle=self._handle,
-            dead_letters=dead_letters,
+            hopeless=self._hopeless,
         )
         self.deps = Dependencies(
             rules=self.rules,
@@ -176,18 +176,32 @@ class TtsWorker:
         )
         await self.voice.__aenter__()
         self._bucket = asyncio.create_task(self.store.prepare())
-        await self.work.start()
+        self._begun = asyncio.create_task(self._begin())
         TURNS_UNDER_WAY.labels("tts").set_function(lambda: self.held.running)
         SOCKETS.set_function(lambda: self.voice.open_sockets)
         WAITING_FOR_SLOT.set_function(lambda: self.voice.waiting_turns)
 
+    async def _begin(self) -> None:
+        """Where the store refuses, others may do better: work is left to them for a while.
+
+        Then it is taken, so that the voices learn of it, if there are no others.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.rules.store_refused):
+                await self.store.usable.wait()
+        await self.work.start()
+
     async def failed(self) -> None:
+        await asyncio.shield(self._begun)
         await self.work.failed()
 
     async def waiting(self) -> Mapping[str, str]:
-        return {}  # nothing but NATS and the streams
+        if self.store.refusal or not self.store.usable.is_set():
+            return {"store": self.store.refusal or "it has not answered yet"}
+        return {}
 
     async def drain(self, grace: float) -> None:
+        self._begun.cancel()
         await self.work.drain(grace)
         self._bucket.cancel()
         await self.voice.close()
@@ -196,6 +210,9 @@ class TtsWorker:
 
     async def _handle(self, delivery: Delivery) -> None:
         await handle(delivery, partial(self._speak, delivery), self.deps)
+
+    async def _hopeless(self, delivery: Delivery, error: Failure) -> None:
+        await hopeless(delivery, error, self.deps)
 
     async def _speak(
         self, delivery: Delivery, job: Job, text: TurnText, token: CancelToken
@@ -299,7 +316,8 @@ class _Report:
         REFUSED.labels(TTS_REQUEST, error.code.value).inc()
 
     def handed_back(self, turn_id: str, error: Failure) -> None:
-        log.warning("tts.store_later", extra={"turn": turn_id, "reason": str(error)})
+        # The store's own line says that it is away: one for each voice and try says no more.
+        log.debug("tts.store_later", extra={"turn": turn_id, "reason": str(error)})
 
     def ended(self, end: Stored | AudioFailed, seconds: float) -> None:
         if isinstance(end, Stored):

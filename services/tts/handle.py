@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from services.tts import record
 from services.tts.finish import GivenUp
@@ -19,6 +19,7 @@ from services.tts.request import understand
 from shared.contract import AudioFailed
 from shared.errors import Cancelled, StorageUnavailable
 from shared.refuse import Refused, refuse
+from shared.retry import Backoff
 
 if TYPE_CHECKING:
     from services.tts.held_voices import HeldVoices
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from shared.errors import Failure
     from shared.process.cancel import CancelToken
     from shared.refuse import DeadLetters, Message, Turns
+
+STORE_AGAIN_LONGEST: Final = 15.0  # seconds; a store that is back is soon noticed
 
 # The records of one turn's voice, by its conversation and turn.
 RecordsOf: TypeAlias = "Callable[[str, str], Records]"
@@ -59,14 +62,7 @@ async def handle(message: Message, speaking: Speaking, deps: Dependencies) -> No
     """
     found = understand(message, max_characters=deps.rules.max_characters)
     if isinstance(found, Refused):
-        await refuse(
-            message,
-            found,
-            turns=deps.turns,
-            dead_letters=deps.dead_letters,
-            count=deps.report.refused,
-        )
-        await message.ack()
+        await _refuse(message, found, deps)
         return
     job = deps.defaults.job(
         found,
@@ -79,6 +75,28 @@ async def handle(message: Message, speaking: Speaking, deps: Dependencies) -> No
             with suppress(Cancelled):  # who is stopped needs no slot to end
                 await token.guard(slot.enter_async_context(deps.slots.slot(message)))
             await _speak(message, found, job, token, speaking, deps)
+
+
+async def hopeless(message: Message, error: Failure, deps: Dependencies) -> None:
+    """A message that fails however often it is delivered: told, kept among the dead, acked.
+
+    Raises NatsError.
+    """
+    found = understand(message, max_characters=deps.rules.max_characters)
+    if not isinstance(found, Refused):
+        found = Refused(error, str(found.conversation_id), str(found.turn_id))
+    await _refuse(message, found, deps)
+
+
+async def _refuse(message: Message, refused: Refused, deps: Dependencies) -> None:
+    await refuse(
+        message,
+        refused,
+        turns=deps.turns,
+        dead_letters=deps.dead_letters,
+        count=deps.report.refused,
+    )
+    await message.ack()
 
 
 async def _speak(
@@ -95,7 +113,8 @@ async def _speak(
     except StorageUnavailable as exc:
         # Nothing has to be spoken again when the store is there.
         deps.report.handed_back(job.turn_id, exc)
-        await message.nak(deps.rules.store_again)
+        again = Backoff(deps.rules.store_again, STORE_AGAIN_LONGEST)
+        await message.nak(again.ceiling(message.deliveries))
         return
     except Repeated:
         pass

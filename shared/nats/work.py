@@ -18,8 +18,9 @@ from shared.retry import Backoff
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from shared.errors import Failure
     from shared.nats.connection import Connection
-    from shared.refuse import DeadLetters, Message
+    from shared.refuse import Message
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,9 @@ class _Held:
 class Work:
     """A work queue's consumer in this process.
 
-    `handle` ends a message by acking it; it raises Superseded to leave it to somebody else, and
-    anything else to have it delivered again. What is delivered too often is a dead letter.
+    `handle` ends a message by acking it; it raises Superseded to leave it to somebody else,
+    NatsError to hand it back, and anything else to have it tried again: what fails so after
+    `max_deliveries` is given to `hopeless`, which acks it.
     """
 
     def __init__(
@@ -55,11 +57,11 @@ class Work:
         *,
         slots: int,
         handle: Callable[[Delivery], Awaitable[None]],
-        dead_letters: DeadLetters,
+        hopeless: Callable[[Delivery, Failure], Awaitable[None]],
         again: Backoff = AGAIN,
         max_deliveries: int = MAX_DELIVERIES,
     ) -> None:
-        self._consumer, self._handle, self._dead_letters = consumer, handle, dead_letters
+        self._consumer, self._handle, self._hopeless = consumer, handle, hopeless
         self._again, self._max_deliveries = again, max_deliveries
         self._slots = asyncio.Semaphore(slots)
         self._free = slots
@@ -99,12 +101,7 @@ class Work:
     async def _run(self, delivery: Delivery) -> None:
         pause = self._again.ceiling(delivery.deliveries)
         try:
-            if delivery.deliveries > self._max_deliveries:
-                error = Internal(f"delivered {delivery.deliveries} times")
-                await self._dead_letters.add(delivery, error)
-                await delivery.ack()
-            else:
-                await self._handle(delivery)
+            await self._handle(delivery)
         except Superseded:
             log.info("work.superseded", extra={"consumer": self._consumer.name})
         except asyncio.CancelledError:
@@ -114,10 +111,26 @@ class Work:
             await delivery.nak(pause)
         except Exception:  # the last guard: a bug must neither kill the worker nor lose the message
             log.exception("work.failed", extra={"consumer": self._consumer.name})
-            await delivery.nak(pause)
+            await self._failed(delivery, pause)
         finally:
             self._held.pop(delivery.unique, None)
             self._pull.more()
+
+    async def _failed(self, delivery: Delivery, pause: float) -> None:
+        """It was delivered too often only if it also failed at last, for a reason of its own.
+
+        What was handed back, however often, has not failed.
+        """
+        if delivery.deliveries >= self._max_deliveries:
+            try:
+                await self._hopeless(
+                    delivery, Internal(f"failed, and was delivered {delivery.deliveries} times")
+                )
+            except Exception:  # as above; it is kept and tried again
+                log.exception("work.failed", extra={"consumer": self._consumer.name})
+            else:
+                return
+        await delivery.nak(pause)
 
     @contextlib.asynccontextmanager
     async def slot(self, message: Message) -> AsyncIterator[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from minio.credentials.credentials import Credentials
 from minio.signer import sign_v4_s3
 from minio.time import to_amz_date
 
+from services.tts.minio.outage import Outage
 from services.tts.minio.reasons import FAILURES, explained, lasts, reason_of, refused
-from shared.errors import StorageUnavailable
+from shared.errors import StorageRefused, StorageUnavailable
 from shared.retry import Backoff
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from services.tts.config import MinioSettings
 
     T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 CONNECT_SECONDS: Final = 3.0
 READ_SECONDS: Final = 10.0
@@ -80,6 +78,7 @@ class Client:
             )
         self._presign = timedelta(seconds=settings.presign)
         self._patience = settings.patience
+        self._outage = Outage()
         self._answer_seconds = connect_seconds + read_seconds
         self._threads = ThreadPoolExecutor(threads, "store")
 
@@ -98,18 +97,32 @@ class Client:
     ) -> T:
         """Does it in a thread until it works or patience ends; `size` is what has to be sent.
 
-        Raises StorageUnavailable.
+        While the store is known to be away it is tried once: whoever comes has work to hold up.
+
+        Raises:
+            StorageRefused: no repeating mends it.
+            StorageUnavailable: it was not done within the patience.
         """
-        until = time.monotonic() + (self._patience if patience is None else patience)
+        patience = self._patience if patience is None else patience
+        until = time.monotonic() + (0.0 if self._outage.standing else patience)
         for pause in _AGAIN.pauses():
             try:
-                return await self._in_thread(what, work, size)
+                done = await self._in_thread(what, work, size)
             except FAILURES as exc:
                 reason = reason_of(exc)
+                self._outage.failed(what, reason)
                 if lasts(reason) or time.monotonic() + pause > until:
-                    raise StorageUnavailable(explained(what, reason)) from exc
-                log.warning("store.retried", extra={"what": what, "reason": reason})
+                    self._outage.gave_up(what, reason)
+                    kind = StorageRefused if lasts(reason) else StorageUnavailable
+                    raise kind(explained(what, reason)) from exc
                 await asyncio.sleep(pause)
+            except StorageUnavailable as exc:
+                self._outage.failed(what, "Timeout")
+                self._outage.gave_up(what, str(exc))
+                raise
+            else:
+                self._outage.over()
+                return done
         raise AssertionError("pauses never end")
 
     async def _in_thread(self, what: str, work: Callable[[], T], size: int) -> T:

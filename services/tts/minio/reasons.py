@@ -21,6 +21,7 @@ _LASTING: Final = {
     "AccessDenied": f"{_WRONG_KEY}, and that they may read and write in MINIO_BUCKET",
     "AuthorizationHeaderMalformed": "check MINIO_REGION",
     "InvalidBucketName": "check MINIO_BUCKET",
+    "NoSuchBucket": "check MINIO_BUCKET",  # and nobody lets us make it
     "PermanentRedirect": "check MINIO_REGION and MINIO_ENDPOINT",
     "RequestTimeTooSkewed": _CLOCKS,
     "ValueError": "check MINIO_BUCKET and MINIO_ENDPOINT",

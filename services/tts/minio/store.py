@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -22,15 +21,13 @@ from services.tts.minio.label import DURATION, audio_key, captions_key, metadata
 from services.tts.minio.reasons import explained
 from services.tts.ports import KeptObject, Label, StoredObject
 from shared.contract import CONTENT_TYPES
-from shared.errors import StorageUnavailable
+from shared.errors import StorageRefused, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from services.tts.config import MinioSettings
     from services.tts.ports import Recording
-
-log = logging.getLogger(__name__)
 
 ERASED_AT_ONCE: Final = 1000  # what one request may name
 PREPARE_SECONDS: Final = 2.0  # between two tries to have a bucket
@@ -54,27 +51,38 @@ class MinioStore:
         )
         self._erased_at_once = erased_at_once
         self._link_seconds = settings.presign
+        self.refusal = ""
+        self.usable = asyncio.Event()
         self._coders = ThreadPoolExecutor(os.cpu_count() or 1, "encode")
 
     async def prepare(self, pause: float = PREPARE_SECONDS) -> None:
-        """Returns when the bucket is there: made, if it was missing; tries again without end."""
+        """Returns when the bucket is there: made, if it was missing; tries again without end.
+
+        Meanwhile `refusal` says what is wrong, where somebody has to mend it, and `usable` is set
+        as soon as that is not so: a store that is away comes back by itself.
+        """
         while True:
             try:
-                await self.ensure_bucket()
-            except StorageUnavailable as exc:
-                log.warning("store.unavailable", extra={"reason": str(exc)})
-                await asyncio.sleep(pause)
+                await self.ensure_bucket(patience=0.0)
+            except StorageRefused as exc:
+                self.refusal = str(exc)
+            except StorageUnavailable:
+                self.refusal = ""
+                self.usable.set()
             else:
+                self.refusal = ""
+                self.usable.set()
                 return
+            await asyncio.sleep(pause)
 
-    async def ensure_bucket(self) -> None:
+    async def ensure_bucket(self, patience: float | None = None) -> None:
         """Makes the bucket if it is missing. Raises StorageUnavailable."""
 
         def make() -> None:
             if not self._client.blocking.bucket_exists(self.bucket):
                 self._make_bucket()
 
-        await self._client.patiently("making the bucket", make)
+        await self._client.patiently("making the bucket", make, patience=patience)
 
     def _make_bucket(self) -> None:
         try:

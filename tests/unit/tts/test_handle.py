@@ -13,7 +13,7 @@ import pytest
 from services.tts import record
 from services.tts.finish import GivenUp
 from services.tts.given_text import GivenText
-from services.tts.handle import Dependencies, KnownVoices, handle, note_cancel
+from services.tts.handle import Dependencies, KnownVoices, handle, hopeless, note_cancel
 from services.tts.held_voices import HeldVoices
 from services.tts.job import Defaults, Job, Rules
 from services.tts.record import SpeechRecord
@@ -292,6 +292,25 @@ async def test_while_the_store_is_away_the_message_is_handed_back_for_later() ->
     message, _ = await handled(office, StorageUnavailable("HTTP 503"))
     assert message.settled == ["nak 3"]
     assert office.happened[1:] == [("handed back", "t", Code.STORAGE_UNAVAILABLE)]
+
+
+@pytest.mark.parametrize(("deliveries", "pause"), [(1, "3"), (2, "6"), (3, "12"), (9, "15")])
+async def test_the_longer_the_store_is_away_the_longer_are_the_pauses(
+    deliveries: int, pause: str
+) -> None:
+    message, _ = await handled(Office(), StorageUnavailable("away"), deliveries=deliveries)
+    assert message.settled == [f"nak {pause}"]
+
+
+async def test_what_fails_however_often_it_is_delivered_is_told_and_kept_among_the_dead() -> None:
+    office, message = Office(), Queued()
+    await hopeless(message, Internal("failed, and was delivered 25 times"), office.deps)
+    assert office.happened == [
+        ("refused", Code.INTERNAL),
+        ("failed", "c", "t", Code.INTERNAL),
+        ("dead letter", message.data, Code.INTERNAL),
+    ]
+    assert message.settled == ["ack"]
 
 
 @pytest.mark.parametrize("error", [Superseded(), NatsError("away"), ValueError("a bug")])

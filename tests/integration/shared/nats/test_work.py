@@ -25,7 +25,6 @@ from tests.integration.shared.nats.puller import LEASE
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from shared.refuse import Message
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -55,13 +54,13 @@ class Worker:
         self.do = do
         self.begun: list[bytes] = []
         self.ended: list[bytes] = []
-        self.dead_letters: list[tuple[bytes, Failure]] = []
+        self.given_up: list[tuple[bytes, Failure]] = []
         self.work = Work(
             connection,
             consumer(CHAT_WORKERS, leases),
             slots=slots,
             handle=self._handle,
-            dead_letters=self,
+            hopeless=self._hopeless,
             again=Backoff(again, again),
             max_deliveries=max_deliveries,
         )
@@ -72,9 +71,9 @@ class Worker:
         await delivery.ack()
         self.ended.append(delivery.data)
 
-    async def add(self, message: Message, error: Failure) -> None:
-        """DeadLetters, as far as work is concerned."""
-        self.dead_letters.append((message.data, error))
+    async def _hopeless(self, delivery: Delivery, error: Failure) -> None:
+        self.given_up.append((delivery.data, error))
+        await delivery.ack()
 
 
 @contextlib.asynccontextmanager
@@ -201,18 +200,32 @@ async def test_what_fails_unexpectedly_is_tried_again(chat: Connection, error: E
     assert len(worker.begun) == 3
 
 
-async def test_what_is_delivered_too_often_becomes_a_dead_letter(chat: Connection) -> None:
-
+async def test_what_fails_however_often_it_is_delivered_is_given_up(chat: Connection) -> None:
     async def stumble(_worker: Worker, _delivery: Delivery) -> None:
         raise ZeroDivisionError
 
     async with working(chat, stumble, max_deliveries=3, again=0.01) as worker:
         await ask(chat, b"one")
-        await soon(lambda: bool(worker.dead_letters))
-        assert worker.dead_letters[0][0] == b"one"
-        assert "delivered 4 times" in str(worker.dead_letters[0][1])
+        await soon(lambda: bool(worker.given_up))
+        assert worker.given_up[0][0] == b"one"
+        assert "delivered 3 times" in str(worker.given_up[0][1])
         await soon(lambda: not worker.work._held)
     assert len(worker.begun) == 3
+
+
+async def test_what_is_handed_back_never_counts_towards_giving_up(chat: Connection) -> None:
+    async def hand_back(worker: Worker, delivery: Delivery) -> None:
+        if len(worker.begun) <= 4:
+            raise NatsError("a newer version wrote it")
+        if len(worker.begun) <= 8:
+            await delivery.nak()
+            raise Superseded
+
+    async with working(chat, hand_back, max_deliveries=3, again=0.01) as worker:
+        await ask(chat, b"one")
+        await soon(lambda: worker.ended == [b"one"])
+    assert worker.given_up == []
+    assert len(worker.begun) == 9
     assert await held(chat, CHAT_REQUESTS_STREAM) == []
 
 

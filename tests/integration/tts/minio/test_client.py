@@ -11,7 +11,7 @@ import pytest
 
 from local.s3_server import S3Server
 from services.tts.minio.client import Client, Digest
-from shared.errors import StorageUnavailable
+from shared.errors import StorageRefused, StorageUnavailable
 from tests.integration.tts.minio.s3 import BUCKET, answering, settings
 
 if TYPE_CHECKING:
@@ -134,3 +134,54 @@ async def test_an_impossible_bucket_is_no_crash() -> None:
     to = client("127.0.0.1:1", bucket="A")
     with pytest.raises(StorageUnavailable, match="check MINIO_BUCKET"):
         await to.patiently("looking", lambda: to.blocking.bucket_exists("A"))
+
+
+async def test_a_store_that_refuses_is_told_from_one_that_is_away() -> None:
+    with (
+        answering(lambda _: (403, refusal("InvalidAccessKeyId"))) as endpoint,
+        pytest.raises(StorageRefused),
+    ):
+        await put(client(endpoint))
+    with pytest.raises(StorageUnavailable) as caught:
+        await put(client(endpoint, patience=0))
+    assert not isinstance(caught.value, StorageRefused)
+
+
+async def test_an_outage_is_told_once_when_it_begins_and_counted_when_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    answers = [(503, refusal("SlowDown"))] * 4 + [(200, b"")] * 2
+    with answering(lambda _: answers.pop(0)) as endpoint:
+        to = client(endpoint)
+        await put(to)
+        await put(to)
+    told = [(record.levelname, record.msg) for record in caplog.records]
+    assert told == [("WARNING", "store.away"), ("INFO", "store.back")]
+    assert caplog.records[1].__dict__["failures"] == 4
+
+
+async def test_a_single_failure_is_nothing_to_tell(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    answers = [(503, refusal("SlowDown")), (200, b"")]
+    with answering(lambda _: answers.pop(0)) as endpoint:
+        await put(client(endpoint))
+    assert caplog.records == []
+
+
+async def test_while_a_store_is_known_to_be_away_nobody_waits_for_it() -> None:
+    tries = []
+
+    def answer(path: str) -> tuple[int, bytes]:
+        tries.append(path)
+        return 503, refusal("SlowDown")
+
+    with answering(answer) as endpoint:
+        to = client(endpoint, patience=0.25)
+        with pytest.raises(StorageUnavailable):
+            await put(to)
+        assert len(tries) > 1
+        tries.clear()
+        with pytest.raises(StorageUnavailable):
+            await put(to)
+        assert len(tries) == 1

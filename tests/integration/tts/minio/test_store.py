@@ -23,6 +23,7 @@ from services.tts.minio.store import MinioStore
 from services.tts.ports import Label
 from shared.contract import CONTENT_TYPES, AudioFormat
 from shared.errors import StorageUnavailable
+from tests.integration.harness import soon
 from tests.integration.tts.minio.s3 import BUCKET, answering, settings
 
 if TYPE_CHECKING:
@@ -252,3 +253,25 @@ async def test_a_store_that_is_away_at_the_start_is_waited_for() -> None:
         async with asyncio.timeout(5):
             await MinioStore(settings(endpoint, patience=0)).prepare(pause=0.01)
     assert answers == []
+
+
+async def test_a_store_that_refuses_is_not_usable_and_says_what_to_check(
+    server: S3Server,
+) -> None:
+    store = MinioStore(settings(server.endpoint, secret_key="wrong-secret"))
+    preparing = asyncio.create_task(store.prepare(pause=0.01))
+    await soon(lambda: bool(store.refusal))
+    assert "check MINIO_ACCESS_KEY and MINIO_SECRET_KEY" in store.refusal
+    assert not store.usable.is_set()
+    preparing.cancel()
+
+
+async def test_a_store_that_is_away_is_usable_for_those_who_wait_for_it() -> None:
+    with answering(lambda _: (200, b"")) as endpoint:
+        pass
+    store = MinioStore(settings(endpoint))
+    preparing = asyncio.create_task(store.prepare(pause=0.01))
+    async with asyncio.timeout(10):
+        await store.usable.wait()
+    assert store.refusal == ""
+    preparing.cancel()

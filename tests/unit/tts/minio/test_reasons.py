@@ -41,7 +41,8 @@ def test_anything_else_is_named_by_its_kind_and_never_by_its_text(error: Excepti
 
 
 @pytest.mark.parametrize(
-    "reason", ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ValueError"]
+    "reason",
+    ["AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ValueError"],
 )
 def test_what_no_repeating_mends_says_what_to_check(reason: str) -> None:
     assert lasts(reason)
