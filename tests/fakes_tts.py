@@ -38,6 +38,7 @@ from shared.errors import (
     StorageRefused,
     StorageUnavailable,
     Superseded,
+    Torn,
 )
 from shared.nats.documents import Held, amend
 
@@ -177,10 +178,14 @@ def _fact(headers: dict[str, str], data: bytes) -> object:
 
 @dataclass
 class MemoryAudio:
-    """Publish on an AudioStream; the fence is shut once it holds `shut_after` messages."""
+    """Publish on an AudioStream; the fence is shut once it holds `shut_after` messages.
+
+    When it would hold as many as `torn_at` says next, a burst is torn: the one before comes last.
+    """
 
     stream: AudioStream = field(default_factory=AudioStream)
     shut_after: int | None = None
+    torn_at: list[int] = field(default_factory=list)
     attempt: int = 0
     seq: int = 0
 
@@ -193,6 +198,10 @@ class MemoryAudio:
         headers = {H_TYPE: kind.value, H_ATTEMPT: str(self.attempt)}
         headers |= {name: str(value) for name, value in more.items()}
         self.stream.messages.append((headers, data))
+        if self.torn_at and len(self.stream.messages) >= self.torn_at[0]:
+            del self.torn_at[0]
+            self.stream.messages[-2:] = reversed(self.stream.messages[-2:])
+            raise Torn
 
     async def started(self, attempt: int, params: VoiceParams) -> None:
         self.attempt, self.seq = attempt, 0

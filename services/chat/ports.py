@@ -161,7 +161,10 @@ class Voices(Protocol):
 
 
 class Publish(Protocol):
-    """The events of one turn, in order, their acks checked. Raises Superseded when fenced."""
+    """The events of one turn, in order, their acks checked.
+
+    Raises Superseded when fenced; Torn where some are stored out of order: `started` begins anew.
+    """
 
     async def started(self, event: Started) -> int:
         """Returns the event's sequence in the stream."""

@@ -146,6 +146,10 @@ class Recording(Protocol):
 
     def append(self, pcm: bytes) -> None: ...
 
+    def read(self, start: int, samples: int) -> bytes:
+        """The PCM of so many samples from `start` on."""
+        ...
+
     def cut(self, samples: int) -> None:
         """Forgets everything after so many samples."""
         ...
@@ -198,7 +202,10 @@ class Objects(Protocol):
 
 
 class Publish(Protocol):
-    """The events of one voice, in order, their acks checked. Raises Superseded when fenced."""
+    """The events of one voice, in order, their acks checked.
+
+    Raises Superseded when fenced; Torn where some are stored out of order: `started` begins anew.
+    """
 
     async def started(self, attempt: int, params: VoiceParams) -> None: ...
 

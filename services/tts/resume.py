@@ -69,6 +69,7 @@ class _Heard:
     announced: Piece | None = None
     chunks: dict[int, tuple[int, int]] = field(default_factory=dict)  # seq -> part, bytes
     done: PieceDone | None = None
+    torn: bool = False  # not in the order in which it was said
 
     def whole(self) -> _Whole | None:
         """None while something of it is missing."""
@@ -78,13 +79,14 @@ class _Heard:
             return None
         said, (start, end) = self.announced, self.announced.chars
         done = DonePiece(said.index, said.text, start, end, self.done.samples, self.done.words)
-        return _Whole(done, [part for _, (part, _) in sorted(self.chunks.items())])
+        return _Whole(done, [part for _, (part, _) in sorted(self.chunks.items())], torn=self.torn)
 
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
     piece: DonePiece
     parts: list[int]  # of its audio, in order
+    torn: bool
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ class Replay:
     submitted: dict[str, int] = field(default_factory=dict)  # model -> characters
     end: Stored | AudioFailed | None = None
     _model: str = ""
+    _highest: int = -1  # seq of this attempt
     _heard: dict[int, _Heard] = field(default_factory=dict)  # of this attempt
     _done: list[_Whole] = field(default_factory=list)  # in earlier ones
 
@@ -140,6 +143,7 @@ class Replay:
                 self._reach(attempt)
                 chunks = self._piece(index).chunks
                 if seq not in chunks:  # else a repeat
+                    self._piece(index).torn |= self._comes_late(index, seq)
                     chunks[seq] = (self.spool.put(data), len(data))
             case Kind.PIECE_DONE:
                 done = msgspec.json.decode(data, type=PieceDone)
@@ -151,6 +155,7 @@ class Replay:
         if attempt > self.attempt:
             self._done = self._in_order()
             self._heard = {}
+            self._highest = -1
             self.attempt = attempt
 
     def _piece(self, index: int) -> _Heard:
@@ -161,6 +166,19 @@ class Replay:
         if heard.announced is None:  # else a repeat
             self.submitted[self._model] = self.submitted.get(self._model, 0) + len(event.text)
             heard.announced = event
+            heard.torn |= bool(heard.chunks)
+
+    def _comes_late(self, index: int, seq: int) -> bool:
+        """A chunk that one behind it overtook in the stream, or the end of its piece did."""
+        overtaken = seq < self._highest
+        self._highest = max(seq, self._highest)
+        return overtaken or self._piece(index).done is not None
+
+    @property
+    def intact(self) -> int:
+        """So many pieces, from the first, stand in the stream in the order in which they came."""
+        done = self._in_order()
+        return next((n for n, whole in enumerate(done) if whole.torn), len(done))
 
     def in_order(self) -> Iterator[tuple[DonePiece, bytes]]:
         """The pieces that are done without one missing before them, with their audio."""

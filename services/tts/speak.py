@@ -6,9 +6,10 @@ never said again.
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from services.tts import record
 from services.tts.finish import fail, give_up, store, tell_committed
@@ -18,6 +19,7 @@ from services.tts.record import Repeated
 from services.tts.script import Ending, Script
 from services.tts.speaker import Next, Speaker
 from services.tts.text.language import SpokenLanguage
+from services.tts.text.segments import Piece
 from shared.contract import Error, Finish, Started
 from shared.errors import (
     Cancelled,
@@ -28,12 +30,13 @@ from shared.errors import (
     ProviderRefused,
     ProviderStalled,
     StorageUnavailable,
+    Torn,
 )
 from shared.process.failpoints import failpoint
 from shared.retry import PROVIDER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable
     from contextlib import AbstractAsyncContextManager
 
     from services.tts.job import Job, Rules
@@ -47,10 +50,12 @@ if TYPE_CHECKING:
     from services.tts.progress import SaidPiece
     from services.tts.record import SpeechRecord
     from services.tts.resume import Replay
-    from services.tts.text.segments import Piece
     from shared.contract import AudioFailed, Stored
     from shared.nats.documents import Held
     from shared.process.cancel import CancelToken
+
+
+MAX_TORN: Final = 8  # bursts in a row; then somebody else takes the voice over
 
 
 async def speak(
@@ -150,10 +155,12 @@ class _Speaking:
             raise
         except Failure as exc:
             await self._release()
+            await self._drained()
             return await fail(self.job, exc.as_error(), self.held, self.deps)
 
     async def _store(self, finish: Finish) -> Stored:
         await self._release()
+        await self._drained()
         label = Label(
             conversation_id=self.job.conversation_id,
             turn_id=self.job.turn_id,
@@ -211,7 +218,10 @@ class _Speaking:
     # ------------------------------------------------------------ attempts
 
     async def _next_attempt(self) -> None:
-        await self.deps.publish.drained()
+        await self._drained()
+        await self._start_anew()
+
+    async def _start_anew(self) -> None:
         self.held = await self.deps.records.amend(
             lambda r: record.next_attempt(r, self.job.execution), self.held
         )
@@ -303,7 +313,7 @@ class _Speaking:
         params = self._params
         voice = await self.context.open(params)
         said = self.asked = self.progress.begin(piece)
-        await self.deps.publish.piece(piece)
+        await self._tell(self.deps.publish.piece(piece))
         failpoint("tts.piece")
         self.progress.count(params.model, len(piece.text))
         try:
@@ -322,7 +332,7 @@ class _Speaking:
                     continue
                 self.deps.recording.append(part)
                 said.add(part)
-                await self.deps.publish.chunk(said.piece.index, part)
+                await self._tell(self.deps.publish.chunk(said.piece.index, part))
                 failpoint("tts.chunk")
 
     async def _hear_the_rest(self) -> None:
@@ -353,8 +363,51 @@ class _Speaking:
         """The piece that was said last is done; told when the next begins or the turn ends."""
         done = self.progress.release()
         if done is not None:
-            await self.deps.publish.piece_done(done.index, done.samples, done.words)
+            await self._tell(self.deps.publish.piece_done(done.index, done.samples, done.words))
             failpoint("tts.piece_done")
+
+    # ------------------------------------------------------------ torn bursts
+
+    async def _tell(self, event: Awaitable[None]) -> None:
+        """Publishes what progress and recording have already: where that tears, it is in there."""
+        try:
+            await event
+        except Torn:
+            await self._tell_again()
+
+    async def _drained(self) -> None:
+        for _ in range(MAX_TORN):
+            try:
+                return await self.deps.publish.drained()
+            except Torn:
+                await self._tell_again()
+        return await self.deps.publish.drained()
+
+    async def _tell_again(self) -> None:
+        """What listeners cannot join is told in a higher attempt; nothing is spoken again."""
+        for _ in range(MAX_TORN):
+            with contextlib.suppress(Torn):
+                return await self._tell_what_is_not_intact()
+        return await self._tell_what_is_not_intact()
+
+    async def _tell_what_is_not_intact(self) -> None:
+        intact = (await self.deps.publish.replay(self.record.since)).intact
+        await self._start_anew()
+        before = sum(done.samples for done in self.progress.done[:intact])
+        for done in self.progress.done[intact:]:
+            piece = Piece(done.index, done.text, done.start, done.end)
+            await self._tell_recorded(piece, before, done.samples)
+            await self.deps.publish.piece_done(done.index, done.samples, done.words)
+            before += done.samples
+        said = self.asked or self.progress.held
+        if said is not None and not self.progress.reaches(said.piece.index):
+            await self._tell_recorded(said.piece, said.before, said.samples)
+
+    async def _tell_recorded(self, piece: Piece, start: int, samples: int) -> None:
+        await self.deps.publish.piece(piece)
+        if samples:
+            audio = self.deps.recording.read(start, samples)
+            await self.deps.publish.chunk(piece.index, audio)
 
 
 def _is_of_the_piece(exc: ProviderError, *, heard: bool) -> bool:

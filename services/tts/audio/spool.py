@@ -37,6 +37,11 @@ class Spool:
         self._file.seek(self._bytes)
         self._file.truncate()
 
+    def read(self, start: int, samples: int) -> bytes:
+        """The PCM of so many samples from `start` on."""
+        self._file.seek(start * pcm.SAMPLE_WIDTH)
+        return self._file.read(samples * pcm.SAMPLE_WIDTH)
+
     def open(self) -> IO[bytes]:
         """The PCM from its start; the file is the spool's own."""
         self._file.seek(0)

@@ -76,6 +76,8 @@ class NatsAudio:
         await self._window.send(self._subject, encode(event), headers)
 
     async def started(self, attempt: int, params: VoiceParams) -> None:
+        self._window.close()  # all of it is acked, or torn and said again
+        self._window = PublishWindow(self._connection, self._fence)
         self._attempt, self._seq, self._number = attempt, 0, 0
         await self._send(
             Kind.STARTED,

@@ -211,3 +211,22 @@ def test_a_repeat_takes_no_room_and_a_spool_on_disk_does_as_well() -> None:
     assert [audio for _, audio in wanted] == [FIRST, SECOND]
     assert len(in_memory) == 3
     on_disk.close()
+
+
+def test_pieces_that_stand_in_order_are_intact() -> None:
+    assert replayed(started(1), *first(), *second()).intact == 2
+
+
+def test_a_chunk_that_was_overtaken_tears_its_piece() -> None:
+    one, two, three, four = first()
+    found = replayed(started(1), one, three, two, four, *second())
+    assert found.intact == 0
+    assert audio(found) == [FIRST, SECOND]  # the audio is all there, for whoever can sort it
+    assert replayed(started(1), one, two, four, three, *second()).intact == 0
+    assert replayed(started(1), two, one, three, four).intact == 0
+
+
+def test_a_piece_that_was_told_again_is_intact() -> None:
+    one, two, three, four = first()
+    found = replayed(started(1), one, three, two, four, started(2), *first(2), *second(2))
+    assert found.intact == 2

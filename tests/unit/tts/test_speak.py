@@ -51,6 +51,7 @@ from shared.errors import (
     ProviderStalled,
     StorageUnavailable,
     Superseded,
+    Torn,
 )
 from shared.process.cancel import CancelToken
 from tests.fakes_tts import (
@@ -912,3 +913,42 @@ async def test_who_is_replaced_after_its_commit_leaves_its_object() -> None:
     end = await worker.next(name="w2").speak(answer(TEXT))
     assert isinstance(end, Stored)
     assert worker.store.audio == {"c/t/1.wav": A + B + C}
+
+
+# ---------------------------------------------------------------- torn bursts
+
+
+@pytest.mark.parametrize("torn_at", [[n] for n in range(3, 14)] + [[4, 8], [6, 9, 12]])
+async def test_what_a_change_of_leader_tore_is_told_again_and_never_spoken_again(
+    torn_at: list[int],
+) -> None:
+    worker = Worker()
+    worker.audio.torn_at = list(torn_at)
+    end = await worker.speak(answer(TEXT))
+    assert not worker.audio.torn_at
+    assert isinstance(end, Stored)
+    assert (end.finish, end.pieces) == (Finish.COMPLETE, 3)
+    assert end.attempt == 1 + len(torn_at)
+    assert worker.said() == LINES
+    assert worker.store.audio == {f"c/t/{end.attempt}.wav": A + B + C}
+    assert worker.chunks_of_done_pieces() == A + B + C
+    assert worker.stream.replay().intact == 3
+    characters = sum(map(len, LINES))
+    assert end.characters == characters
+
+
+async def test_pieces_that_stand_in_order_are_not_told_again() -> None:
+    worker = Worker()
+    worker.audio.torn_at = [8]
+    await worker.speak(answer(TEXT))
+    assert [fact for _, attempt, fact in worker.stream.told(Kind.PIECE) if attempt == 2] == [
+        (1, LINES[1]),
+        (2, LINES[2]),
+    ]
+
+
+async def test_a_voice_that_is_torn_without_end_is_left_to_somebody_else() -> None:
+    worker = Worker()
+    worker.audio.torn_at = list(range(3, 200))
+    with pytest.raises(Torn):
+        await worker.speak(answer(TEXT))

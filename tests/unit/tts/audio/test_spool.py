@@ -56,3 +56,12 @@ def test_a_replay_is_read_back_in_any_order() -> None:
     ]
     assert kept.get(kept.put(b"one more")) == b"one more"
     kept.close()
+
+
+def test_a_part_is_read_while_the_recording_goes_on() -> None:
+    spool = Spool(max_in_memory=4)
+    spool.append(b"aabbcc")
+    assert spool.read(1, 2) == b"bbcc"
+    spool.append(b"dd")
+    assert spool.read(0, 4) == b"aabbccdd"
+    spool.close()
