@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from shared.errors import Failure
 
 
-class Message(Protocol):
-    """A message of a work queue, leased to this worker until it is acked or handed back."""
+class Request(Protocol):
+    """A request as it arrives."""
 
     @property
     def subject(self) -> str: ...
@@ -30,17 +30,32 @@ class Message(Protocol):
 
     @property
     def sequence(self) -> int:
-        """Its place in the stream, from 1."""
-        ...
-
-    @property
-    def deliveries(self) -> int:
-        """How often it was handed out, this time included."""
+        """Its place in the stream, from 1; 0 where it is in none."""
         ...
 
     @property
     def unique(self) -> str:
         """Names it among all there ever were; a stream made anew counts from 1 again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unqueued:
+    """Implements Request: one that is in no stream, or not yet."""
+
+    subject: str
+    data: bytes
+    headers: Mapping[str, str]
+    sequence: int = 0
+    unique: str = ""
+
+
+class Message(Request, Protocol):
+    """A message of a work queue, leased to this worker until it is acked or handed back."""
+
+    @property
+    def deliveries(self) -> int:
+        """How often it was handed out, this time included."""
         ...
 
     @property

@@ -25,7 +25,7 @@ from services.chat.nats.replay import NatsReplay
 from services.chat.nats.requests import NatsRequests
 from services.chat.nats.voices import NatsVoices
 from services.chat.prompt import Context
-from services.chat.request import asked_at, speech_of, warnings_of
+from services.chat.request import asked_at, speech_of, understand, warnings_of
 from services.chat.show import show
 from services.chat.together.chat import TogetherChat
 from shared.contract import (
@@ -47,12 +47,14 @@ from shared.contract import (
     History,
     HistoryRequest,
     ReplayRequest,
+    everywhere,
 )
 from shared.errors import ParleyError
 from shared.nats.connection import Connection
 from shared.nats.dead_letters import NatsDeadLetters
 from shared.nats.lease import Delivery, LeaseFence
 from shared.nats.provision import consumer
+from shared.nats.refusals import Refusals
 from shared.nats.replies import (
     ANSWERED,
     answer_with,
@@ -75,7 +77,7 @@ from shared.process.metrics import (
     WAITING,
 )
 from shared.process.tracing import Span, carried, span
-from shared.refuse import refuse
+from shared.refuse import Refused, Unqueued, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -202,6 +204,14 @@ class ChatWorker:
             count_ended=count_ended,
             clock=self.clock,
         )
+        self.refusals = Refusals(
+            connection,
+            subjects=everywhere(CHAT_REQUEST),
+            queue="chat",
+            dead=CHAT_DEAD,
+            check=self._check,
+        )
+        await self.refusals.start()
         await self.work.start()
         self._intake = asyncio.create_task(self.intake.run())
         TURNS_UNDER_WAY.labels("chat").set_function(lambda: self.held.running)
@@ -220,7 +230,15 @@ class ChatWorker:
     async def waiting(self) -> Mapping[str, str]:
         return {}  # nothing but NATS and the streams
 
+    def _check(self, msg: Msg) -> Failure | None:
+        found = understand(
+            Unqueued(msg.subject, msg.data, msg.headers or {}),
+            max_bytes=self.config.max_request_bytes,
+        )
+        return found.error if isinstance(found, Refused) else None
+
     async def drain(self, grace: float) -> None:
+        await self.refusals.stop()
         await self.intake.drain()
         self._intake.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -305,8 +323,8 @@ class ChatWorker:
             queue=self.queue,
             requests=NatsRequests(self.connection, carried(headers)),
         )
-        asking = ask.Asking.named(msg.subject, msg.data, headers)
-        return await ask.ask(asking, needs, max_bytes=self.config.max_request_bytes)
+        asked = Unqueued(msg.subject, msg.data, headers)
+        return await ask.ask(asked, needs, max_bytes=self.config.max_request_bytes)
 
     async def _replay(self, msg: Msg) -> object:
         conversation_id = named_by(msg.subject)

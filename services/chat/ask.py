@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from services.chat.request import understand, warnings_of
@@ -12,26 +12,11 @@ from shared.contract import MSG_ID, Asked, AskState
 from shared.refuse import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from services.chat.ports import Conversations, Queue, Requests
     from shared.contract import ChatRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """A request as it came, not yet in any stream."""
-
-    subject: str
-    data: bytes
-    headers: Mapping[str, str]
-    sequence: int = 0
-    unique: str = ""
-
-    @classmethod
-    def named(cls, subject: str, data: bytes, headers: Mapping[str, str]) -> Asking:
-        """With an id for its turn, where the sender gave none."""
-        return cls(subject, data, {MSG_ID: uuid.uuid4().hex, **headers})
+    from shared.refuse import Unqueued
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +26,21 @@ class Dependencies:
     requests: Requests
 
 
-async def ask(asking: Asking, needs: Dependencies, *, max_bytes: int) -> Asked:
+async def ask(asked: Unqueued, needs: Dependencies, *, max_bytes: int) -> Asked:
     """Returns once the stream has the request, or where its turn id is known already.
+
+    A turn whose sender gave no id is given one.
 
     Raises:
         InvalidRequest: it is not understood.
         StorageUnavailable: the stream takes no more.
         NatsError: it may be in the stream, or not; asking again is harmless.
     """
-    found = understand(asking, max_bytes=max_bytes)
+    named = replace(asked, headers={MSG_ID: uuid.uuid4().hex, **asked.headers})
+    found = understand(named, max_bytes=max_bytes)
     if isinstance(found, Refused):
         raise found.error
-    return await _Ask(found, warnings_of(asking), needs).run()
+    return await _Ask(found, warnings_of(named), needs).run()
 
 
 @dataclass(frozen=True, slots=True)

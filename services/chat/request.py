@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -30,7 +30,7 @@ from shared.unknown_fields import MAX_NAMED, unknown_fields
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from shared.refuse import Message
+    from shared.refuse import Message, Request
 
 _decode = msgspec.json.Decoder(ChatRequest).decode
 _Warnings: TypeAlias = Annotated[
@@ -49,26 +49,7 @@ class _Ids(msgspec.Struct):
 _decode_ids = msgspec.json.Decoder(_Ids).decode
 
 
-class Arrived(Protocol):
-    """A request before it is understood; `sequence` and `unique` as of a message of the queue."""
-
-    @property
-    def subject(self) -> str: ...
-
-    @property
-    def data(self) -> bytes: ...
-
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-
-    @property
-    def sequence(self) -> int: ...
-
-    @property
-    def unique(self) -> str: ...
-
-
-def understand(message: Arrived, *, max_bytes: int) -> ChatRequest | Refused:
+def understand(message: Request, *, max_bytes: int) -> ChatRequest | Refused:
     """The request with both ids set, or why it cannot be done."""
     conversation_id, turn_id = _known_ids(message, max_bytes)
     try:
@@ -81,7 +62,7 @@ def understand(message: Arrived, *, max_bytes: int) -> ChatRequest | Refused:
     return replace(request, conversation_id=conversation_id, turn_id=turn_id)
 
 
-def warnings_of(message: Arrived) -> list[str]:
+def warnings_of(message: Request) -> list[str]:
     """What its sender may have misspelled, of a request that was understood."""
     handed_on = message.headers.get(H_WARNINGS)
     try:
@@ -139,7 +120,7 @@ def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int, *, prefix
     return f"{prefix}{sequence}"
 
 
-def _known_ids(message: Arrived, max_bytes: int) -> tuple[str | None, str]:
+def _known_ids(message: Request, max_bytes: int) -> tuple[str | None, str]:
     short = message.data if len(message.data) <= max_bytes else b""
     turn_id = turn_id_of(short, message.headers, message.sequence)
     known = conversation_of(message.subject) or conversation_id_of(short)

@@ -27,6 +27,7 @@ from services.tts.nats.records import NatsRecords
 from services.tts.nats.requests import NatsRequests
 from services.tts.nats.text import NatsText
 from services.tts.ports import VoiceDependencies
+from services.tts.request import understand
 from services.tts.speak import speak
 from services.tts.together.connection import Endpoint
 from services.tts.together.end_of_audio import Patience
@@ -44,11 +45,13 @@ from shared.contract import (
     Link,
     LinkRequest,
     Stored,
+    tts_request,
 )
 from shared.errors import DeadlineExceeded, NatsError, ParleyError
 from shared.nats.dead_letters import NatsDeadLetters
 from shared.nats.lease import LeaseFence
 from shared.nats.provision import consumer
+from shared.nats.refusals import Refusals
 from shared.nats.replies import answer_with, decode_body, decode_request, named_by, serve
 from shared.nats.work import Work
 from shared.process.cancel import CancelToken
@@ -64,6 +67,7 @@ from shared.process.metrics import (
     WAITING_FOR_SLOT,
 )
 from shared.process.tracing import span
+from shared.refuse import Refused, Unqueued
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -177,6 +181,14 @@ class TtsWorker:
         await self.voice.__aenter__()
         self._bucket = asyncio.create_task(self.store.prepare())
         self._begun = asyncio.create_task(self._begin())
+        self.refusals = Refusals(
+            connection,
+            subjects=[tts_request("*")],
+            queue="tts",
+            dead=TTS_DEAD,
+            check=self._check,
+        )
+        await self.refusals.start()
         TURNS_UNDER_WAY.labels("tts").set_function(lambda: self.held.running)
         SOCKETS.set_function(lambda: self.voice.open_sockets)
         WAITING_FOR_SLOT.set_function(lambda: self.voice.waiting_turns)
@@ -200,8 +212,16 @@ class TtsWorker:
             return {"store": self.store.refusal or "it has not answered yet"}
         return {}
 
+    def _check(self, msg: Msg) -> Failure | None:
+        found = understand(
+            Unqueued(msg.subject, msg.data, msg.headers or {}),
+            max_characters=self.rules.max_characters,
+        )
+        return found.error if isinstance(found, Refused) else None
+
     async def drain(self, grace: float) -> None:
         self._begun.cancel()
+        await self.refusals.stop()
         await self.work.drain(grace)
         self._bucket.cancel()
         await self.voice.close()

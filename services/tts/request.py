@@ -15,7 +15,7 @@ from shared.refuse import Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.refuse import Message
+    from shared.refuse import Request
 
 _decode = msgspec.json.Decoder(SpeechRequest).decode
 
@@ -27,7 +27,7 @@ class _Ids(msgspec.Struct):
 _decode_ids = msgspec.json.Decoder(_Ids).decode
 
 
-def understand(message: Message, *, max_characters: int) -> SpeechRequest | Refused:
+def understand(message: Request, *, max_characters: int) -> SpeechRequest | Refused:
     """The request with both ids set, or why it cannot be done."""
     named = conversation_of(message.subject)
     turn_id = turn_id_of(message.data, message.headers, message.sequence)

@@ -70,12 +70,16 @@ async def dead_letter(
 ) -> None:
     """Stores a dead letter on `to`; `unique` makes a repetition harmless."""
     marks = headers_of(headers, subject, error, deliveries)
-    kept_bytes = connection.client.max_payload - _ROOM
-    if len(data) > kept_bytes:
+    kept = kept_of(data, connection)
+    if len(kept) < len(data):
         marks[H_ORIGINAL_BYTES] = str(len(data))
-        data = data[:kept_bytes]
     marks[MSG_ID] = unique or uuid.uuid4().hex
-    await publish(connection, to, data, marks)
+    await publish(connection, to, kept, marks)
+
+
+def kept_of(data: bytes, connection: Connection) -> bytes:
+    """The original's body, as much of it as fits beside the headers."""
+    return data[: connection.client.max_payload - _ROOM]
 
 
 @dataclass(frozen=True, slots=True)

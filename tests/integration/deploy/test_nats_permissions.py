@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -132,11 +133,13 @@ SUBSCRIBE: Mapping[str, set[str]] = {
         *("chat.cancel.*", "chat.cancel.* chat"),
         *("chat.history.get.* chat", "chat.history.delete.* chat"),
         *("chat.ask.* chat", "chat.replay.* chat"),
+        *("chat.request chat", "chat.request.* chat", "chat.dead", "chat.dead.*"),
     },
     "tts": {
         *("chat.cancel", "chat.cancel tts", "chat.delta.*", "chat.delta.c"),
         *("chat.history.delete", "chat.history.delete tts", "_INBOX.parley-tts.>"),
         *("chat.history.delete.*", "chat.history.delete.* tts", "tts.link.* tts"),
+        *("tts.request.* tts", "tts.dead", "tts.dead.*"),
         *("chat.cancel.*", "chat.cancel.* tts"),
     },
     "client": {
@@ -330,6 +333,25 @@ async def test_services_start_provision_and_work_under_their_own_users(tmp_path:
         body = b'{"conversation_id": "c", "turn_id": "%s", "heard_ms": 200}' % second.encode()
         assert b"error" not in (await system.client.request("chat.cancel", body, timeout=5)).data
 
+        # Asked for, replayed, linked; a bad request is refused in its inbox.
+        async def told(subject: str, **body: Any) -> dict[str, Any]:
+            answer = await system.client.request(subject, json.dumps(body).encode(), timeout=10)
+            return dict(json.loads(answer.data))
+
+        asked = await told("chat.ask.a", content="Hello.", turn_id="asked", speech={})
+        assert asked == {"conversation_id": "a", "turn_id": "asked", "state": "queued"}
+        await system.ears.whole("asked", seconds=60)
+        assert (await told("chat.ask.a", content="Hello.", turn_id="asked"))["state"] == "ended"
+        assert len((await told("chat.history.get.a"))["messages"]) == 2
+        assert (await told("tts.link.a", turn_id="asked"))["duration_ms"] > 0
+        for what, last in (("delta", "done"), ("audio", "stored")):
+            events = await replayed(system.client, "a", what)
+            kind = events[-1].headers.get("Parley-Type") or json.loads(events[-1].data)["type"]
+            assert (len(events) > 2, kind) == (True, last)
+        for subject in ("chat.request", "chat.request.c", "tts.request.c"):
+            answers = await answered_twice(system.client, subject, b'{"content": 5, "text": 5}')
+            assert ("seq" in answers[0], "error" in answers[1]) == (True, True)
+
         # What is not understood is a dead letter, what is busy is refused, text alone is spoken.
         await system.client.jetstream().publish("chat.request", b'{"content": 5}')
         await system.client.jetstream().publish("tts.request.c", b"nonsense")
@@ -346,6 +368,25 @@ async def test_services_start_provision_and_work_under_their_own_users(tmp_path:
             assert await service.ended() == 0
         await system.answered(conversation_id="e", content="Still there?", seconds=60)
         assert not system.violations()
+
+
+async def replayed(client: Client, conversation: str, what: str) -> list[Any]:
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox)
+    body = json.dumps({"what": what}).encode()
+    await client.publish(f"chat.replay.{conversation}", body, reply=inbox)
+    events: list[Any] = []
+    while "Parley-Next" not in (message := await subscription.next_msg(timeout=10)).headers:
+        events.append(message)
+    assert message.headers["Parley-Next"] == "0"
+    return events
+
+
+async def answered_twice(client: Client, subject: str, body: bytes) -> list[dict[str, Any]]:
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox)
+    await client.publish(subject, body, reply=inbox)
+    return [json.loads((await subscription.next_msg(timeout=10)).data) for _ in range(2)]
 
 
 async def test_the_operator_may_provision_and_change(tmp_path: Path, server: NatsServer) -> None:

@@ -11,6 +11,7 @@ from services.chat import ask
 from services.chat.conversation import Conversation, TurnRecord
 from shared.contract import Asked, AskState, is_id
 from shared.errors import InvalidRequest, NatsError, TooLarge
+from shared.refuse import Unqueued
 from tests.fakes import MemoryConversations, ScriptedQueue
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Bench:
             conversations=self.conversations, queue=self.queue, requests=self.requests
         )
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await ask.ask(ask.Asking.named(subject, data, named), needs, max_bytes=1_000)
+        return await ask.ask(Unqueued(subject, data, named), needs, max_bytes=1_000)
 
 
 HELLO: dict[str, object] = {"content": "Hello", "turn_id": "t"}
