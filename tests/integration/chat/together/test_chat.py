@@ -36,31 +36,32 @@ pytestmark = pytest.mark.timeout(30)
 KEY = "key-that-nobody-may-see"
 REPLY = "Hello there. How are you today?"
 PROMPT = Prompt(model="meta-llama/Test", messages=[PromptMessage(Role.USER, "Hi!")])
-FIRST, BETWEEN = 1.0, 0.3
+PATIENT = 25.0  # a machine that has other things to do breaks no answer
+FIRST, BETWEEN = 0.5, 0.3  # for answers that never come
 # What an endpoint that is not the provider's own is asked for besides.
 ASKED = {"stream_options": {"include_usage": True}}
 
 
 @contextlib.asynccontextmanager
 async def provider(
-    *faults: dict[str, Any], base_url: str | None = None, **chat: Any
+    *faults: dict[str, Any], first: float = PATIENT, between: float = PATIENT, **chat: Any
 ) -> AsyncIterator[tuple[Emulator, TogetherChat]]:
     settings = {"replies": [REPLY], "first_token_ms": 1, "tokens_per_second": 0, **chat}
     async with Emulator({"chat": settings, "faults": list(faults)}) as emulator:
-        model = client(base_url or emulator.base_url)
+        model = client(emulator.base_url, first, between)
         try:
             yield emulator, model
         finally:
             await model.close()
 
 
-def client(base_url: str) -> TogetherChat:
+def client(base_url: str, first: float = PATIENT, between: float = PATIENT) -> TogetherChat:
     return TogetherChat(
         base_url=base_url,
         api_key=KEY,
         connect_timeout=1.0,
-        first_token_timeout=FIRST,
-        token_timeout=BETWEEN,
+        first_token_timeout=first,
+        token_timeout=between,
     )
 
 
@@ -90,7 +91,7 @@ async def answered(
     model: TogetherChat,
     *,
     prompt: Prompt = PROMPT,
-    seconds: float = 10.0,
+    seconds: float = PATIENT,
     stop: CancelToken | None = None,
     into: list[Part] | None = None,
 ) -> list[Part]:
@@ -139,14 +140,13 @@ async def test_thoughts_are_no_words(field: str) -> None:
 
 
 async def test_words_are_given_out_as_they_come() -> None:
-    async with provider(tokens_per_second=50) as (_, model):
-        bound = model.model_for(CancelToken()).answer(PROMPT, until=time.monotonic() + 10)
-        began = time.monotonic()
-        await anext(aiter(bound))
-        first = time.monotonic() - began
-        async for _ in bound:
-            pass
-        assert first < (time.monotonic() - began) / 2
+    async with provider({"kind": "chat.stall", "after": 1}) as (emulator, model):
+        parts = model.model_for(CancelToken()).answer(PROMPT, until=time.monotonic() + PATIENT)
+        word = await anext(aiter(parts))
+        assert isinstance(word, Said)
+        assert REPLY.startswith(word.text)
+        assert emulator.record.chats[0].ended is None
+        await parts.aclose()  # type: ignore[attr-defined]  # it is a generator
 
 
 async def test_an_answer_at_its_limit_says_so() -> None:
@@ -299,28 +299,29 @@ async def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("fault", ["chat.silent", "chat.stall"])
 async def test_nothing_comes_at_all(fault: str) -> None:
-    async with provider({"kind": fault}) as (emulator, model):
+    async with provider({"kind": fault}, first=FIRST) as (emulator, model):
         began = time.monotonic()
         with pytest.raises(ProviderStalled) as stalled:
             await answered(model)
         assert stalled.value.retryable
-        assert FIRST * 0.9 < time.monotonic() - began < FIRST + 1
+        assert time.monotonic() - began > FIRST * 0.9
         await soon(lambda: emulator.record.chats[0].how == "closed_by_client")
 
 
 async def test_the_stream_stalls_between_two_words() -> None:
-    async with provider({"kind": "chat.stall", "after": 3}) as (emulator, model):
+    async with provider({"kind": "chat.stall", "after": 3}, between=BETWEEN) as (emulator, model):
         parts: list[Part] = []
         began = time.monotonic()
         with pytest.raises(ProviderStalled, match="next token"):
             await answered(model, into=parts)
-        assert BETWEEN * 0.9 < time.monotonic() - began < BETWEEN + 1
+        assert time.monotonic() - began > BETWEEN * 0.9
         assert said(parts) == emulator.record.chats[0].text != ""
         await soon(lambda: emulator.record.chats[0].how == "closed_by_client")
 
 
 async def test_slow_words_are_in_time_as_long_as_each_one_is() -> None:
-    async with provider({"kind": "chat.slow", "seconds": 0.06}) as (_, model):
+    slow = {"kind": "chat.slow", "seconds": 0.2}
+    async with provider(slow, between=0.2 * 5) as (_, model):  # of the whole, less than it takes
         assert said(await answered(model)) == REPLY
 
 
@@ -374,14 +375,14 @@ async def test_a_stream_that_breaks_is_told_after_what_it_said(
 
 
 async def test_a_stop_closes_the_stream() -> None:
-    async with provider(tokens_per_second=20) as (emulator, model):
+    async with provider({"kind": "chat.stall", "after": 3}) as (emulator, model):
         stop = CancelToken()
         parts: list[Part] = []
         answering = asyncio.create_task(answered(model, stop=stop, into=parts))
         await soon(lambda: len(parts) >= 2)
         stop.cancel()
         with pytest.raises(Cancelled):
-            await asyncio.wait_for(answering, 1)
+            await answering
         await soon(lambda: emulator.record.chats[0].how == "closed_by_client")
         assert emulator.record.chats[0].text != REPLY
 
@@ -393,7 +394,7 @@ async def test_a_stop_ends_the_wait_for_the_first_word() -> None:
         await soon(lambda: bool(emulator.record.chats))
         stop.cancel()
         with pytest.raises(Cancelled):
-            await asyncio.wait_for(answering, 0.8)
+            await answering
         await soon(lambda: emulator.record.chats[0].how == "closed_by_client")
 
 
@@ -407,8 +408,8 @@ async def test_who_was_stopped_before_does_not_even_ask() -> None:
 
 
 async def test_a_reader_that_leaves_closes_the_stream() -> None:
-    async with provider(tokens_per_second=20) as (emulator, model):
-        parts = model.model_for(CancelToken()).answer(PROMPT, until=time.monotonic() + 10)
+    async with provider({"kind": "chat.stall", "after": 3}) as (emulator, model):
+        parts = model.model_for(CancelToken()).answer(PROMPT, until=time.monotonic() + PATIENT)
         await anext(aiter(parts))
         await parts.aclose()  # type: ignore[attr-defined]  # it is a generator
         await soon(lambda: emulator.record.chats[0].how == "closed_by_client")

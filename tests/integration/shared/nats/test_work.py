@@ -148,12 +148,16 @@ async def test_leases_of_what_runs_and_of_what_waits_are_kept(chat: Connection) 
 
 async def test_no_more_run_than_there_are_slots(chat: Connection) -> None:
     running = highest = 0
+    all_taken = asyncio.Event()
 
     async def hold(worker: Worker, delivery: Delivery) -> None:
         nonlocal running, highest
         async with worker.work.slot(delivery):
             running += 1
             highest = max(highest, running)
+            if running == 3:
+                all_taken.set()
+            await all_taken.wait()
             await asyncio.sleep(0.001)
             running -= 1
 
