@@ -113,6 +113,10 @@ class Emulator:
         """Every speech socket that is open reads, sends and pongs no more, and stays open."""
         self._speech.play_dead()
 
+    def break_sockets(self) -> None:
+        """Every speech socket that is open is reset."""
+        self._speech.break_all()
+
     def reset(self) -> None:
         """The first script again, all counts at zero, the record empty."""
         self._chat.rewind()

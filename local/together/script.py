@@ -89,10 +89,17 @@ class Speech:
     unknown_every: int = 0  # an event of an unknown type before every n-th delta; 0: never
     idle_seconds: float = 0.0  # closed after so long without a message; 0: never
     pings_count: bool = True  # a ping is a message, for idle_seconds
+    pong_seconds: float = 0.0  # that a pong takes; the rest goes on meanwhile
+    pongs: bool = True  # false: no ping is ever answered
     idle_close_code: int = 1000
     lifetime_seconds: float = 0.0  # closed after so long whatever happens; 0: never
     max_sockets: int = 0  # a further one is refused with 429; 0: any number
     models: tuple[str, ...] = ()  # others are model_not_available; empty: any
+    unknown_parameters: tuple[str, ...] = ()  # a handshake that has one of these is refused
+    refused_with: int = 400  # that handshake
+    session_model: str = ""  # that session.created names; empty: the one that was asked for
+    nulls: bool = False  # null wherever an event has a list, a number or a string to spare
+    nameless_errors: bool = False  # errors name no context
     refuse_late: bool = False  # a bad key or model is refused by tts.failed after the 101
     keys: tuple[str, ...] = ()  # the keys that are accepted; empty: any
 

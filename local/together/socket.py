@@ -50,6 +50,7 @@ class Socket:
         self._session = session
         self._check = check
         self._contexts: dict[str, SpeechContext] = {}
+        self._pongs: set[asyncio.Task[None]] = set()
         self._clock = asyncio.get_running_loop().time
         self._handlers = {
             "input_text_buffer.append": self._on_append,
@@ -84,6 +85,10 @@ class Socket:
     def die(self) -> None:
         self._wire.die()
 
+    def break_(self) -> None:
+        self._wire.ended("aborted")
+        self._wire.reset()
+
     async def close(self, code: int, how: str) -> None:
         await self._wire.close(code, how)
 
@@ -92,7 +97,7 @@ class Socket:
             "id": f"sess_{uuid.uuid4().hex}",
             "object": "realtime.tts.session",
             "modalities": ["text", "audio"],
-            "model": self._session.model,
+            "model": self._settings.session_model or self._session.model,
             "voice": self._session.voice,
         }
         event_id = f"event_{uuid.uuid4().hex}"
@@ -123,12 +128,18 @@ class Socket:
             self._provider.record.totals.pings += 1
             if self._settings.pings_count:
                 self._wire.moved()
-            await self._wire.pong(data)
+            self._answer(data)
         elif kind is WSMsgType.TEXT:
             self._wire.moved()
             await self._on_text(data)
         elif kind is WSMsgType.BINARY:
             await self._wire.complain("Binary messages are not understood.")
+
+    def _answer(self, ping: bytes) -> None:
+        if self._settings.pongs and not self._wire.dead:
+            task = asyncio.create_task(self._wire.pong(ping, self._settings.pong_seconds))
+            self._pongs.add(task)
+            task.add_done_callback(self._pongs.discard)
 
     def _patience(self, born: float) -> float | None:
         """Seconds until it may have to be closed."""
@@ -165,7 +176,9 @@ class Socket:
         for context in contexts:
             context.end("lost")
         tasks = [context.task for context in contexts if context.task is not None]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for pong in self._pongs:
+            pong.cancel()
+        await asyncio.gather(*tasks, *self._pongs, return_exceptions=True)
 
     # ------------------------------------------------------------ what the client says
 

@@ -226,7 +226,7 @@ class Speaker:
         job.settle("failed")
         code, said = fault.code or "internal_error", fault.message or "The voice failed."
         error = error_body(fault.status, code, said)["error"]
-        await self._wire.send({"type": "conversation.item.tts.failed", "error": error}, context)
+        await self._wire.fail({"type": "conversation.item.tts.failed", "error": error}, context)
         if fault.close:
             await self._wire.close(fault.close_code, "failed")
 

@@ -42,6 +42,10 @@ class EmulatedSpeech:
         for socket in self._sockets:
             socket.die()
 
+    def break_all(self) -> None:
+        for socket in list(self._sockets):
+            socket.break_()
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         call = self._opened(request)
         faults = self._provider.faults.take("socket", request.query_string)
@@ -129,6 +133,10 @@ class EmulatedSpeech:
             raise Refused(401, "invalid_api_key", "The API key is not valid.")
         if settings.max_sockets and len(self._sockets) >= settings.max_sockets:
             raise Refused(429, "dynamic_request_limited", "Too many sockets.")
+        unknown = [name for name in settings.unknown_parameters if name in request.query]
+        if unknown:
+            said = f"Unknown parameter: {unknown[0]}."
+            raise Refused(settings.refused_with, "invalid_request", said, unknown[0])
         self._check_model(session)
 
     def _check_model(self, session: Session) -> None:

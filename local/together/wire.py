@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ class Wire:
     async def send(self, event: dict[str, Any], context: SpeechContext | None = None) -> None:
         if context is not None and self._names(context):
             event["context_id"] = context.name
+        if self._provider.speech.nulls:
+            event = {"event_id": None, "previous_item_id": None, "words": None, **event}
         await self.text(json.dumps(event))
 
     def _names(self, context: SpeechContext) -> bool:
@@ -61,7 +64,12 @@ class Wire:
         context: SpeechContext | None = None,
     ) -> None:
         self._provider.record.totals.unknown_messages += code == "invalid_request_error"
-        await self.send({"type": "error", "error": {"message": message, "code": code}}, context)
+        event = {"type": "error", "error": {"message": message, "code": code}}
+        await self.fail(event, context)
+
+    async def fail(self, event: dict[str, Any], context: SpeechContext | None) -> None:
+        """An event that tells of an error."""
+        await self.send(event, None if self._provider.speech.nameless_errors else context)
 
     async def unknown(self, context: SpeechContext) -> None:
         event = {"type": "conversation.item.emulator.unknown", "detail": {"nested": [1, None]}}
@@ -69,7 +77,26 @@ class Wire:
 
     async def done(self, context: SpeechContext, item: str) -> None:
         event = {"type": "conversation.item.audio_output.done", "item_id": item}
+        if self._provider.speech.nulls:
+            await self._say_nothing(context, item)
         await self.send(event, context)
+
+    async def _say_nothing(self, context: SpeechContext, item: str) -> None:
+        """Events that are whole but for what they should carry."""
+        nothing: tuple[dict[str, Any], ...] = (
+            {"type": "conversation.item.audio_output.delta", "item_id": item, "delta": None},
+            {
+                "type": "conversation.item.word_timestamps",
+                "item_id": item,
+                "words": [None, "word"],
+                "start_seconds": [0.0, None],
+                "end_seconds": None,
+            },
+            {"type": "conversation.item.input_text.received", "text": None},
+            {"type": None},
+        )
+        for event in nothing:
+            await self.send(event, context)
 
     async def delta(self, context: SpeechContext, item: Item, raw: bytes, padding: int = 0) -> None:
         self._deltas += 1
@@ -95,8 +122,12 @@ class Wire:
             f'{named}{filled}"delta":"{audio}"}}'
         )
 
-    async def pong(self, data: bytes) -> None:
-        await self._ws.pong(data)
+    async def pong(self, data: bytes, seconds: float) -> None:
+        """Answers a ping, so late."""
+        await asyncio.sleep(seconds)
+        with contextlib.suppress(ConnectionError):
+            if not self.dead:
+                await self._ws.pong(data)
 
     # ------------------------------------------------------------ how it ends
 

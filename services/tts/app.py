@@ -32,6 +32,7 @@ from services.tts.speak import speak
 from services.tts.together.connection import Endpoint
 from services.tts.together.end_of_audio import Patience
 from services.tts.together.pool import Limits
+from services.tts.together.protocol import OptionalParameters
 from services.tts.together.voice import TogetherVoice
 from shared.contract import (
     CHAT_CANCEL,
@@ -105,13 +106,13 @@ class TtsWorker:
             Endpoint(
                 url=config.url,
                 api_key=config.api_key,
-                segment=config.segment,
+                optional=OptionalParameters(segment=config.segment, sample_rate=config.sample_rate),
                 connect_timeout=config.connect_timeout,
             ),
             model=config.model,
             voice=config.voice,
             patience=Patience(first_audio=config.first_audio_timeout, audio=config.audio_timeout),
-            limits=Limits(sockets=config.sockets, queue_timeout=config.place_timeout),
+            limits=_limits(config),
             count=lambda happened: SOCKET_EVENTS.labels(happened).inc(),
         )
         self.held = HeldVoices(CancelToken)
@@ -296,6 +297,16 @@ class TtsWorker:
             clock=self.clock,
         )
         log.info("tts.voice_erased", extra={"conversation": conversation_id, "objects": objects})
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        sockets=config.sockets,
+        turns=config.max_turns,
+        slot_timeout=config.place_timeout,
+        stand_in=config.fallback[0] if config.fallback else None,
+        stand_in_after=config.first_audio_timeout if config.fallback else None,
+    )
 
 
 def _rules(config: Config) -> Rules:

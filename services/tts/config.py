@@ -5,20 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
 
 from services.tts.default_voices import default_voice
 from services.tts.job import CodeBlocks
-from shared.contract import (
-    MAX_PARTIAL_LENGTH,
-    MIN_PARTIAL_LENGTH,
-    Alignment,
-    AudioFormat,
-    Pronunciations,
-)
-from shared.explain import explain
+from shared.contract import Alignment, AudioFormat, ShortText
 from shared.prices import Prices
 from shared.process.settings import (
     BadSetting,
@@ -29,7 +23,9 @@ from shared.process.settings import (
     prices_from_env,
 )
 
-_pronunciations_decoder: msgspec.json.Decoder[dict[str, str]] = msgspec.json.Decoder(Pronunciations)
+_pronunciations_decoder: msgspec.json.Decoder[dict[str, str]] = msgspec.json.Decoder(
+    Annotated[dict[ShortText, ShortText], msgspec.Meta(max_length=200)]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +64,8 @@ class Config:
     pronunciations: Mapping[str, str]
     max_partial_length: int
     format: AudioFormat
-    segment: str
+    segment: str | None
+    sample_rate: str | None
     max_turns: int
     sockets: int
     connect_timeout: float
@@ -104,15 +101,11 @@ class Config:
             alignment=Alignment(env.choice("TTS_ALIGNMENT", "none", tuple(Alignment))),
             pronunciations=_pronunciations(env),
             max_partial_length=env.integer(
-                "TTS_MAX_PARTIAL_LENGTH",
-                250,
-                minimum=MIN_PARTIAL_LENGTH,
-                maximum=MAX_PARTIAL_LENGTH,
+                "TTS_MAX_PARTIAL_LENGTH", 250, minimum=1, maximum=10_000
             ),
             format=AudioFormat(env.choice("TTS_FORMAT", "wav", tuple(AudioFormat))),
-            # We cut the text, and a commit ends each piece. The others are for an endpoint that
-            # knows no `never`.
-            segment=env.choice("TTS_SEGMENT", "never", ("never", "sentence", "immediate")),
+            segment=_segment(env),
+            sample_rate=_sample_rate(env),
             max_turns=env.integer("TTS_MAX_TURNS", 64, minimum=1),
             sockets=env.integer("TTS_SOCKETS", 4, minimum=1, maximum=1000),
             connect_timeout=env.seconds("TTS_CONNECT_TIMEOUT", 5),
@@ -138,11 +131,28 @@ def _fallback(env: Env) -> tuple[str, str] | None:
     return model, voice or default_voice(model)
 
 
+def _segment(env: Env) -> str | None:
+    """`never` is ours: we cut the text, and a commit ends each piece. None: not sent."""
+    value = env.parameter("TTS_SEGMENT", "never")
+    if value not in {None, "never", "sentence", "immediate"}:
+        raise BadSetting(f"TTS_SEGMENT: {value!r} is not one of never, sentence, immediate")
+    return value
+
+
+def _sample_rate(env: Env) -> str | None:
+    """As the endpoint writes our 24 kHz; None: not sent."""
+    value = env.parameter("TTS_SAMPLE_RATE_PARAMETER", "24000")
+    if value is not None and not _PARAMETER.fullmatch(value):
+        raise BadSetting(f"TTS_SAMPLE_RATE_PARAMETER: {value!r} is not a number or a word")
+    return value
+
+
 def _code_blocks(env: Env) -> CodeBlocks:
     chosen = env.choice("TTS_CODE_BLOCKS", "skip", ("skip", "announce"))
     return "announce" if chosen == "announce" else "skip"
 
 
+_PARAMETER = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _HOST_AND_PORT = re.compile(r"[A-Za-z0-9._\[\]:-]+")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _REGION = re.compile(r"[A-Za-z0-9_-]+")
@@ -190,5 +200,4 @@ def _pronunciations(env: Env) -> Mapping[str, str]:
     try:
         return _pronunciations_decoder.decode(env.long_text("TTS_PRONUNCIATIONS", "{}"))
     except msgspec.MsgspecError as exc:
-        why = explain(exc, env.long_text("TTS_PRONUNCIATIONS", "{}").encode(), Pronunciations)
-        raise BadSetting(f"TTS_PRONUNCIATIONS: {why}") from None
+        raise BadSetting(f"TTS_PRONUNCIATIONS: {exc}") from None

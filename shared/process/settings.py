@@ -57,6 +57,12 @@ class Env:
     def optional(self, name: str) -> str | None:
         return self.text(name) if self._raw(name) is not None else None
 
+    def parameter(self, name: str, default: str) -> str | None:
+        """None where it is set to nothing: here, and only here, an empty value is one."""
+        value = self.optional(name)
+        is_set = name in self.environ or f"{name}_FILE" in self.environ
+        return value if value is not None or is_set else default
+
     def long_text(self, name: str, default: str) -> str:
         """May span lines, as a prompt does."""
         return self._raw(name) or default

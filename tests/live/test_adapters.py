@@ -113,7 +113,7 @@ async def test_a_key_that_is_not_ours_is_refused() -> None:
 
 @contextlib.asynccontextmanager
 async def speaking(
-    key: str, *, count: Counts | None = None, model: str = MODEL, **limits: int
+    key: str, *, count: Counts | None = None, model: str = MODEL, limits: Limits | None = None
 ) -> AsyncIterator[TogetherVoice]:
     count = Counts() if count is None else count
     async with (
@@ -123,7 +123,7 @@ async def speaking(
             model=model,
             voice=VOICE,
             count=count,
-            limits=Limits(**limits),
+            limits=limits,
         ) as voice,
     ):
         yield voice

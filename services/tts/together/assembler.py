@@ -68,17 +68,15 @@ class Assembler:
         item = self._items.get(event.item_id) or self._items.get(None) or self._begin(event.item_id)
         if item.piece != self.piece:
             return None
-        if item.from_context is None and event.start_seconds:
-            item.from_context = self._counts_from_context(item, event.start_seconds[0])
+        timed = event.timed
+        if item.from_context is None and timed:
+            item.from_context = self._counts_from_context(item, timed[0][1])
         start = pcm.seconds(item.start)
         if item.from_context:
             start -= pcm.seconds(item.context_start)
         return [
             SpokenWord(text, max(0.0, start + begin), max(0.0, start + end))
-            # Lists of unequal length: the words that have both times.
-            for text, begin, end in zip(
-                event.words, event.start_seconds, event.end_seconds, strict=False
-            )
+            for text, begin, end in timed
         ]
 
     def _begin(self, item_id: ItemId | None) -> _Item:

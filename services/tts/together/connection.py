@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from websockets.protocol import State
 
 from services.tts.together import protocol
 from services.tts.together.faults import refused_handshake
+from services.tts.together.protocol import OptionalParameters
 from services.tts.together.turn import SocketLost
 from shared.errors import ProviderBroken, ProviderError, ProviderRefused, ProviderStalled
 
@@ -27,8 +29,7 @@ _library_log = logging.getLogger("websockets.speech")
 _library_log.setLevel(logging.INFO)
 
 MAX_FRAME: Final = 32 * 1024 * 1024  # bytes; the provider sends frames of several MB
-PING_INTERVAL, PING_TIMEOUT = 15.0, 5.0  # seconds
-PING_WRITTEN = 0.2  # a ping is written at once; only draining can wait
+PARAMETERS_REFUSED: Final = {400, 422}  # perhaps one that we could do without
 CLOSE_TIMEOUT: Final = 1.0
 
 
@@ -38,7 +39,7 @@ class Endpoint:
 
     url: str
     api_key: str = field(repr=False)
-    segment: str = "never"
+    optional: OptionalParameters = field(default_factory=OptionalParameters)
     connect_timeout: float = 5.0  # seconds, from the first packet to the session
 
     async def open(self, socket: Socket) -> Pump:
@@ -49,7 +50,7 @@ class Endpoint:
         """
         try:
             async with asyncio.timeout(self.connect_timeout):
-                pump = Pump(await self._connect(socket.params))
+                pump = Pump(await self._connect(socket))
                 try:
                     await pump.greet(socket)
                 except BaseException:
@@ -59,15 +60,30 @@ class Endpoint:
             raise self._translated(exc) from exc
         return pump
 
-    async def _connect(self, params: VoiceParams) -> Connection:
+    async def _connect(self, socket: Socket) -> Connection:
+        """Refused for a parameter that we could do without, it is tried once without those."""
+        profile = socket.profile
+        if profile.plain:
+            return await self._handshake(socket.params, None)
+        try:
+            return await self._handshake(socket.params, self.optional)
+        except InvalidStatus as exc:
+            if exc.response.status_code not in PARAMETERS_REFUSED:
+                raise
+        connection = await self._handshake(socket.params, None)
+        profile.plain = True
+        return connection
+
+    async def _handshake(
+        self, params: VoiceParams, optional: OptionalParameters | None
+    ) -> Connection:
         connection = await connect(
-            protocol.socket_url(self.url, params, self.segment),
+            protocol.socket_url(self.url, params, optional),
             additional_headers={"Authorization": f"Bearer {self.api_key}"},
             compression=None,
             max_size=MAX_FRAME,
             open_timeout=None,  # ours lasts until the session is there
-            ping_interval=PING_INTERVAL,
-            ping_timeout=PING_TIMEOUT,
+            ping_interval=None,  # a pong that is late is no reason to end a socket: see liveness
             close_timeout=CLOSE_TIMEOUT,
             logger=_library_log,
             create_connection=Connection,
@@ -110,6 +126,7 @@ class Pump:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._task = asyncio.current_task()
+        self._pinging = False
 
     @property
     def is_open(self) -> bool:
@@ -152,19 +169,14 @@ class Pump:
     async def farewell(self) -> None:
         await self._connection.close()
 
-    async def ping(self) -> None:
-        """Asks whether anybody is there; the answer shows in what is heard."""
-        try:
-            async with asyncio.timeout(PING_WRITTEN):
-                await self._connection.ping()
-        except (TimeoutError, ConnectionClosed):
-            return
+    async def ping(self, socket: Socket) -> None:
+        """Asks whether anybody is there, if that is not being asked already.
 
-    async def answers(self, seconds: float) -> bool:
-        """True when a ping is answered within so many seconds."""
-        try:
-            async with asyncio.timeout(seconds):
-                await (await self._connection.ping())
-        except (TimeoutError, ConnectionClosed):
-            return False
-        return True
+        The answer shows in what is heard; how long it took, in the socket's profile.
+        """
+        if self._pinging:
+            return
+        self._pinging = True
+        with contextlib.suppress(ConnectionClosed):
+            socket.profile.note_pong(await (await self._connection.ping()))
+        self._pinging = False

@@ -1,18 +1,27 @@
-"""Does a socket that looks open still answer? It is asked when it falls silent while audio is due.
+"""Does a socket that looks open still answer? It is asked when it falls silent while audio is due,
+and now and then while nobody speaks, which also keeps it open.
 
-Given are the time, and when the last byte was heard on the socket. No clock, no socket.
+Given are the time, when the last byte was heard on the socket, and how long its provider's pongs
+took so far. No clock, no socket.
 """
 
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from typing import Final
 
-# Seconds: asked after so long a silence, given up after so long without an answer. Together less
-# than the two in which a dead socket has to be noticed.
-SILENT, NO_ANSWER = 0.5, 1.2
-LATE: Final = 0.2  # a look this much after its time: perhaps we stood still and the answer waits
+SILENT: Final = 0.25  # seconds; asked after so long a silence, while audio is due
+REST: Final = 15.0  # seconds; asked after so long a silence, while none is
+# A provider may be slow to answer, and some never answer: late is what is late there.
+LATE_FACTOR, LATE_MIN = 4.0, 2.0  # seconds
+STOOD_STILL: Final = 0.2  # a look this much after its time: perhaps we did, and the answer waits
+
+
+def answer_due(slowest_pong: float | None) -> float:
+    """Seconds after which a socket that was asked, and says nothing, is dead."""
+    return math.inf if slowest_pong is None else max(LATE_MIN, LATE_FACTOR * slowest_pong)
 
 
 class Verdict(enum.Enum):
@@ -25,36 +34,41 @@ class Verdict(enum.Enum):
 class Liveness:
     """Of one socket."""
 
-    idle_check: float = 10.0  # seconds; a socket at rest for so long may be dead
     _asked: float = 0.0  # when, after the last byte heard, something was first asked
+    _silent: float = SILENT  # after which it is asked, while audio is due
     _pinged: float = 0.0
 
     def expect(self, heard: float, now: float) -> None:
         """Something was asked: from now on silence is suspicious."""
         if self._asked <= heard:
             self._asked = now
+            # After a rest it may have died without a word: it is asked at once.
+            self._silent = 0.0 if now - heard >= REST else SILENT
 
-    def at_rest(self, heard: float, now: float) -> bool:
-        """True when a ping had better be answered before the socket is used."""
-        return now - heard >= self.idle_check
-
-    def look(self, heard: float, now: float) -> Verdict:
-        """What to think of it, while audio is due."""
-        if self._pinged > heard:
-            given_up = self._pinged + NO_ANSWER
-            if now < given_up:
-                return Verdict.FINE
-            if now < given_up + LATE:
-                return Verdict.DEAD
-        if now < self._silent_at(heard):
+    def look(self, heard: float, now: float, slowest_pong: float | None, *, due: bool) -> Verdict:
+        """What to think of it; `due`: audio is."""
+        next_look = self.next_look(heard, slowest_pong, due=due)
+        if now < next_look:
             return Verdict.FINE
+        if next_look == self._late_at(heard, slowest_pong, due=due) and (
+            now < next_look + STOOD_STILL
+        ):
+            return Verdict.DEAD
         self._pinged = now
         return Verdict.ASK
 
-    def due(self, heard: float, now: float) -> float:
-        """When to look again, while audio is due."""
-        given_up = self._pinged + NO_ANSWER
-        return given_up if self._pinged > heard and now < given_up else self._silent_at(heard)
+    def next_look(self, heard: float, slowest_pong: float | None, *, due: bool) -> float:
+        """When, unless a byte is heard before."""
+        if self._is_asked(heard, due=due):
+            late = self._late_at(heard, slowest_pong, due=due)
+            return self._pinged + REST if late == math.inf else late
+        return max(heard, self._asked) + self._silent if due else heard + REST
 
-    def _silent_at(self, heard: float) -> float:
-        return max(heard, self._asked) + SILENT
+    def _late_at(self, heard: float, slowest_pong: float | None, *, due: bool) -> float:
+        if not self._is_asked(heard, due=due):
+            return math.inf
+        return self._pinged + answer_due(slowest_pong)
+
+    def _is_asked(self, heard: float, *, due: bool) -> bool:
+        """True while a ping is out that was sent for what is waited for now."""
+        return self._pinged > heard and not (due and self._pinged < self._asked)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # Seconds. A socket that ended earlier and served nobody is as bad as none: attempts slow down.
 SHORT_LIFE: Final = 5.0
 TEND_EVERY: Final = 5.0
+KNOCKS: Final = 2  # sockets that open at once; one more for each that opened, until one breaks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +38,20 @@ class Limits:
     """Times in seconds."""
 
     sockets: int = 4
+    turns: int = 64  # sockets, of models where each carries one turn
     contexts: int = 100  # on a socket, until the provider says that these are too many
-    slot_timeout: float = 10.0  # to have a socket at all
-    queue_timeout: float = 300.0  # for a slot on sockets that others use
+    slot_timeout: float = 300.0  # for a slot
+    # For a socket at all, of a model that another one stands in for; None: as for a slot.
+    stand_in_after: float | None = None
+    stand_in: str | None = None
     max_age: float = 1200.0  # of a socket
-    idle_check: float = 10.0  # a socket at rest for so long is asked before it is used
+    idle: float = 30.0  # of a socket beyond `sockets`, before it is closed
+
+    def socket_timeout(self, model: str) -> float:
+        """How long a turn waits while there is no socket at all of its model."""
+        if self.stand_in_after is None or model == self.stand_in:
+            return self.slot_timeout
+        return min(self.stand_in_after, self.slot_timeout)
 
 
 @dataclass(slots=True, eq=False)
@@ -99,6 +109,7 @@ class Pool:
     profiles: Profiles = field(init=False)
     _closed: ProviderError | None = None
     _tend_at: float = -math.inf
+    _knocks: int = KNOCKS  # sockets that may be opening at once
 
     def __post_init__(self) -> None:
         self.profiles = Profiles(self.limits.contexts)
@@ -106,9 +117,9 @@ class Pool:
     # ------------------------------------------------------------ for a turn
 
     @contextlib.contextmanager
-    def queued(self, turn: Turn, since: float, now: float) -> Iterator[Waiter]:
-        """A turn waits for a slot, and has waited since then; perhaps there is one at once."""
-        waiter = Waiter(turn, since, since + self.limits.slot_timeout)
+    def queued(self, turn: Turn, now: float) -> Iterator[Waiter]:
+        """A turn waits for a slot; perhaps there is one at once."""
+        waiter = Waiter(turn, now, now + self.limits.socket_timeout(turn.params.model))
         self.waiters.append(waiter)
         try:
             if self._closed is not None:
@@ -130,6 +141,7 @@ class Pool:
     def opened(self, socket: Socket) -> None:
         """It has its session."""
         socket.profile.attempts.opened()
+        self._knocks += 1
         self.count(Happened.CONNECTED)
         self.stir()
 
@@ -139,6 +151,8 @@ class Pool:
         ours = self._closed is not None or socket.state is State.RETIRING
         silent = opened and isinstance(reason, SocketLost)  # nobody says why
         socket.lose(reason)
+        if not ours:
+            self._knocks = KNOCKS
         if opened and not ours:
             self.count(Happened.LOST)
         self.forget(socket)
@@ -158,12 +172,15 @@ class Pool:
             self.sockets.remove(socket)
             self.stir()
 
-    def give_up(self, socket: Socket, why: str) -> None:
-        """It looks open and is not."""
-        if socket.open:  # else it was merely closed
+    def unanswered(self, socket: Socket) -> None:
+        """It looks open and does not answer: dead where audio is due, else not to be used again."""
+        if socket.state is State.LOST:
+            return
+        if socket.expecting:
             self.count(Happened.DEAD)
-        if socket.state is not State.LOST:
-            socket.give_up(SocketLost(why))
+            socket.give_up(SocketLost("the socket looks open and does not answer"))
+        elif not socket.turns and not socket.ending:
+            self._retire(socket)
 
     def close(self, error: ProviderError) -> None:
         """Who waits and who speaks is told; no socket opens any more."""
@@ -182,40 +199,46 @@ class Pool:
         if now >= self._tend_at:
             self._tend_at = now + min(TEND_EVERY, self.limits.max_age / 2)
             self._retire_aged(now)
+            self._retire_idle(now)
+        in_vain: set[str] = set()  # who comes later finds nothing, either
         for waiter in self.waiters:
-            if waiter.waits:
-                self._serve(waiter, now)
+            expired = now >= waiter.deadline
+            if not waiter.waits or (waiter.model in in_vain and not expired):
+                continue
+            if not self._serve(waiter, now):
+                in_vain.add(waiter.model)
         self._open_ahead(now)
 
     def due(self, now: float) -> float:
         """When the next `tick` or look at a socket is due, unless something happens before."""
         times = [self._tend_at, self.profiles.of(self.ahead.model).attempts.not_before]
-        times += [socket.due(now) for socket in self.sockets]
-        for waiter in self.waiters:
-            if waiter.waits:
-                times += [waiter.deadline, self.profiles.of(waiter.model).attempts.not_before]
-                times += [
-                    turn.releasable_at
-                    for socket in self._usable(waiter.model)
-                    for turn in socket.turns.values()
-                ]
+        times += [socket.due() for socket in self.sockets]
+        waiting = [waiter for waiter in self.waiters if waiter.waits]
+        times += [waiter.deadline for waiter in waiting]
+        for model in {waiter.model for waiter in waiting}:
+            times.append(self.profiles.of(model).attempts.not_before)
+            for socket in self._usable(model):
+                times += [turn.releasable_at for turn in socket.turns.values()]
         return min((time for time in times if time > now), default=math.inf)
 
-    def _serve(self, waiter: Waiter, now: float) -> None:
+    def _serve(self, waiter: Waiter, now: float) -> bool:
+        """False when nothing can be done for it now, nor for others of its model."""
         socket = self._least_loaded(waiter.model, now)
         if socket is not None:
             waiter.grant(socket, self.new_context())
-        elif now >= waiter.deadline:
+            return True
+        if now >= waiter.deadline:
             self._expire(waiter)
-        else:
-            self._seek_socket(waiter, now)
+            return True
+        return self._seek_socket(waiter, now)
 
     def _expire(self, waiter: Waiter) -> None:
         limits = self.limits
         if not waiter.queues and any(socket.open for socket in self._usable(waiter.model)):
-            waiter.queues, waiter.deadline = True, waiter.since + limits.queue_timeout
-            return
-        seconds = limits.queue_timeout if waiter.queues else limits.slot_timeout
+            waiter.queues, waiter.deadline = True, waiter.since + limits.slot_timeout
+            if waiter.deadline > waiter.since + limits.socket_timeout(waiter.model):
+                return
+        seconds = waiter.deadline - waiter.since
         error = self.profiles.of(waiter.model).attempts.error
         waiter.refuse(error or ProviderOverloaded(f"no slot on a socket within {seconds:g} s"))
 
@@ -226,42 +249,60 @@ class Pool:
         return min(free, key=lambda socket: (socket.doubted, len(socket.turns)), default=None)
 
     def _another_may_open(self, model: str, now: float) -> bool:
-        if not self.profiles.of(model).attempts.may(now):
+        if not self._may_knock(model, now):
             return False
         mine = self._usable(model)
-        return any(socket.opening for socket in mine) or self._room(has_some=bool(mine))
+        return any(socket.opening for socket in mine) or self._room(model)
 
-    def _seek_socket(self, waiter: Waiter, now: float) -> None:
+    def _may_knock(self, model: str, now: float) -> bool:
+        """False while another attempt would be one too many."""
+        attempts = self.profiles.of(model).attempts
+        opening = [socket for socket in self.sockets if socket.opening]
+        if attempts.failing and any(socket.model == model for socket in opening):
+            return False
+        return attempts.may(now) and len(opening) < self._knocks
+
+    def _seek_socket(self, waiter: Waiter, now: float) -> bool:
         """There is no slot for this turn: open a socket, or make room for one."""
-        attempts = self.profiles.of(waiter.model).attempts
-        if not attempts.may(now):
-            if error := attempts.hopeless(now + self.limits.slot_timeout):
-                waiter.refuse(error)
-            return
-        mine = self._usable(waiter.model)
-        if sum(socket.opening for socket in mine) >= self._waiting(waiter.model):
-            return
-        if self._room(has_some=bool(mine)):
-            self._open_socket(VoiceParams(model=waiter.model, voice=waiter.turn.params.voice))
-        elif not mine:
-            self._make_room(waiter.model)
-        else:
-            self._have_one_released(mine, now)
+        model = waiter.model
+        mine = self._usable(model)
+        opening = sum(socket.opening for socket in mine)
+        if opening >= self._waiting(model):
+            return False
+        knocks, room = self._may_knock(model, now), self._room(model)
+        if room and knocks:
+            self._open_socket(VoiceParams(model=model, voice=waiter.turn.params.voice))
+            return True
+        if room and opening:
+            return False  # one more follows in a moment
+        if mine:
+            return self._has_one_released(mine, now)
+        if knocks:
+            self._make_room(model)
+            return False
+        if error := self._hopeless(waiter, now):
+            waiter.refuse(error)
+        return error is not None
 
-    def _have_one_released(self, sockets: list[Socket], now: float) -> None:
+    def _hopeless(self, waiter: Waiter, now: float) -> ProviderError | None:
+        attempts = self.profiles.of(waiter.model).attempts
+        return None if attempts.may(now) else attempts.hopeless(now, waiter.deadline)
+
+    def _has_one_released(self, sockets: list[Socket], now: float) -> bool:
         """Of a turn that waits for its text, or for its consumer; the next tick gives it away."""
         for socket in sockets:
             for turn in socket.turns.values():
                 if turn.releasable_at <= now:
                     turn.release(now)
-                    return
+                    return True
+        return False
 
     def _open_ahead(self, now: float) -> None:
         """One socket of the default model is always open, and one at rest while there is room."""
-        mine = self._usable(self.ahead.model)
-        if not self.profiles.of(self.ahead.model).attempts.may(now) or self._room_is_made():
+        model = self.ahead.model
+        if not self._may_knock(model, now) or self._room_is_made():
             return
-        if all(socket.turns for socket in mine) and self._room(has_some=bool(mine)):
+        if all(socket.turns for socket in self._usable(model)) and self._room(model):
             self._open_socket(self.ahead)
 
     def _room_is_made(self) -> bool:
@@ -277,7 +318,6 @@ class Pool:
             self.profiles.of(params.model),
             stir=self.stir,
             count=self.count,
-            idle_check=self.limits.idle_check,
         )
         self.sockets.append(socket)
         self.connect(socket)
@@ -289,17 +329,25 @@ class Pool:
     def _waiting(self, model: str) -> int:
         return sum(waiter.waits and waiter.model == model for waiter in self.waiters)
 
-    def _room(self, *, has_some: bool) -> bool:
-        total = len(self.sockets)
+    def _kind(self, model: str) -> list[Socket]:
+        """All sockets that share a limit with those of this model."""
+        unnamed = self.profiles.of(model).unnamed
+        return [socket for socket in self.sockets if socket.profile.unnamed is unnamed]
+
+    def _room(self, model: str) -> bool:
+        limits, kind = self.limits, self._kind(model)
+        # Where nobody is named a socket carries one turn, so that each turn may have its own.
+        unnamed = self.profiles.of(model).unnamed
+        limit = max(limits.sockets, limits.turns) if unnamed else limits.sockets
+        if len(kind) < limit:
+            return True
         # Sockets that wait for their last turn to end must not lock out a model: one more, then.
-        leaving = sum(socket.ending for socket in self.sockets)
-        return total < self.limits.sockets or (
-            not has_some and total - leaving < self.limits.sockets
-        )
+        leaving = sum(socket.ending for socket in kind)
+        return not self._usable(model) and len(kind) - leaving < limit
 
     def _make_room(self, model: str) -> None:
         """Closes the least used socket of the other models, once it is not in use any more."""
-        others = [socket for socket in self.sockets if socket.model != model and socket.open]
+        others = [socket for socket in self._kind(model) if socket.model != model and socket.open]
         if others and not any(socket.ending for socket in others):
             self._retire(min(others, key=lambda each: (len(each.turns), each.idle_since)))
 
@@ -311,6 +359,16 @@ class Pool:
                 continue
             if not socket.turns or not any(each.ending for each in self.sockets):
                 self._retire(socket)
+
+    def _retire_idle(self, now: float) -> None:
+        """Those that were opened for many turns at once, when there are fewer."""
+        open_ = [socket for socket in self.sockets if socket.open and not socket.ending]
+        idle = [
+            each for each in open_ if not each.turns and now - each.idle_since > self.limits.idle
+        ]
+        idle.sort(key=lambda socket: socket.idle_since)
+        for socket in idle[: max(0, len(open_) - self.limits.sockets)]:
+            self._retire(socket)
 
     def _retire(self, socket: Socket) -> None:
         self.count(Happened.RETIRED)

@@ -59,6 +59,9 @@ class Profile:
     several: bool = False  # more than one item or `done` for a commit was seen
     words_late: bool = False  # words were seen after the `done` of their item
     first_audio: float = 0.0  # seconds; the longest lately
+    slowest_pong: float | None = None  # seconds; None while none has come
+    plain: bool = False  # a handshake was refused for its optional parameters, and is sent none
+    said_model: bool = False  # that a session is of another model was said
     single: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
     dones: dict[Position, Dones] = field(default_factory=lambda: {p: Dones() for p in Position})
     attempts: Attempts = field(default_factory=Attempts)
@@ -86,6 +89,9 @@ class Profile:
         # Seen in first pieces only: a later piece may fail once to find out, then we know.
         first = self.dones[Position.FIRST]
         return position is Position.LATER and first.came > 0 and not here.missed
+
+    def note_pong(self, delay: float) -> None:
+        self.slowest_pong = max(delay, self.slowest_pong or 0.0)
 
     def note_first_audio(self, delay: float) -> None:
         self.first_audio = max(delay, 0.9 * self.first_audio)

@@ -7,6 +7,7 @@ call of msgspec, base64 included (measured: a third of `json` and `base64`).
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, urlencode
 
@@ -38,6 +39,14 @@ class _Named(Struct, frozen=True, tag_field="type"):
 class SessionCreated(_Named, frozen=True, tag="session.created"):
     """The first event; nothing is sent before it."""
 
+    session: Any = None
+
+    @property
+    def model(self) -> str | None:
+        """As the provider has it; None where it does not say."""
+        named = self.session.get("model") if isinstance(self.session, dict) else None
+        return named if isinstance(named, str) and named else None
+
 
 class TextReceived(_Named, frozen=True, tag="conversation.item.input_text.received"):
     """Our text has arrived; how often it is said is documented nowhere."""
@@ -67,9 +76,19 @@ class Words(_Named, frozen=True, tag="conversation.item.word_timestamps"):
     """Words with their times, from the start of the item or of the context."""
 
     item_id: ItemId | None = None
-    words: list[str] = []
-    start_seconds: list[float] = []
-    end_seconds: list[float] = []
+    words: list[str | None] | None = None
+    start_seconds: list[float | None] | None = None
+    end_seconds: list[float | None] | None = None
+
+    @property
+    def timed(self) -> list[tuple[str, float, float]]:
+        """The words that have both times."""
+        lists = (self.words or (), self.start_seconds or (), self.end_seconds or ())
+        return [
+            (text, start, end)
+            for text, start, end in zip(*lists, strict=False)
+            if text is not None and start is not None and end is not None
+        ]
 
 
 class Failed(_Named, frozen=True, tag="conversation.item.tts.failed"):
@@ -220,22 +239,34 @@ def changes(params: VoiceParams, current: VoiceParams) -> dict[str, Any]:
     return changed
 
 
-def socket_url(url: str, params: VoiceParams, segment: str = "never") -> str:
-    """Where to connect. Model and voice together: the provider's defaults do not fit each other."""
-    query = {
-        "model": params.model,
-        **({"voice": params.voice} if params.voice else {}),
-        "response_format": "pcm",
-        "sample_rate": SAMPLE_RATE,
-        "segment": segment,
-    }
-    if params.language is not None:
-        query["language"] = params.language
-    if params.speed != 1.0:
-        query["speed"] = params.speed
-    if params.word_timestamps:
-        query["alignment"] = "word"
-    if params.max_partial_length != MAX_PARTIAL_LENGTH:
-        query["max_partial_length"] = params.max_partial_length
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionalParameters:
+    """Parameters of a handshake that not every endpoint knows; None: not sent."""
+
+    segment: str | None = "never"
+    sample_rate: str | None = str(SAMPLE_RATE)
+
+
+def socket_url(url: str, params: VoiceParams, optional: OptionalParameters | None) -> str:
+    """Where to connect; `optional` is None where only what is required is sent.
+
+    Model and voice together: the provider's defaults do not fit each other.
+    """
+    query = {"model": params.model, "voice": params.voice, "response_format": "pcm"}
+    if optional is not None:
+        query |= _optional(params, optional)
+    given = {name: value for name, value in query.items() if value}
     # quote, not quote_plus: a "+" in a blend of voices has to arrive as %2B.
-    return f"{url}{'&' if '?' in url else '?'}{urlencode(query, quote_via=quote, safe='')}"
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(given, quote_via=quote, safe='')}"
+
+
+def _optional(params: VoiceParams, optional: OptionalParameters) -> dict[str, str]:
+    partial = params.max_partial_length
+    return {
+        "sample_rate": optional.sample_rate or "",
+        "segment": optional.segment or "",
+        "language": params.language or "",
+        "speed": "" if params.speed == 1.0 else str(params.speed),
+        "alignment": "word" if params.word_timestamps else "",
+        "max_partial_length": "" if partial == MAX_PARTIAL_LENGTH else str(partial),
+    }

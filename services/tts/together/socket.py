@@ -19,8 +19,6 @@ from shared.errors import (
     ProviderAuth,
     ProviderBroken,
     ProviderError,
-    ProviderOverloaded,
-    ProviderRateLimited,
 )
 
 if TYPE_CHECKING:
@@ -109,7 +107,6 @@ class Socket:
         *,
         stir: Callable[[], None],
         count: Count,
-        idle_check: float,
     ) -> None:
         self.params = params  # of every context that is not told otherwise
         self.profile = profile
@@ -117,13 +114,14 @@ class Socket:
         self.sharing = Sharing.UNKNOWN
         self.turns: dict[str, Turn] = {}
         self.served = False  # audio came on it
-        self.probing = False  # it was at rest, and is asked whether it lives before it is used
+        self.session_model: str | None = None  # as the provider has it; None where it does not say
         self.refusal: ProviderError | None = None  # came when nobody had asked for anything
         self.since = self.idle_since = math.inf  # opened; and when its last turn left
         self._wire: Wire | None = None
         self._stir = stir
         self._count = count
-        self._liveness = Liveness(idle_check)
+        self._liveness = Liveness()
+        self._asked_last = ""  # the context in which text was committed most recently
         self._latest = params  # the last turn's, where contexts may not be told apart
         self._leaving = Leaving()
         self._former: set[str] = set()  # all contexts that ever were
@@ -131,6 +129,11 @@ class Socket:
     @property
     def model(self) -> str:
         return self.params.model
+
+    @property
+    def is_of_another_model(self) -> bool:
+        """True when the provider says that its session is of another model than was asked for."""
+        return self.session_model not in {None, self.model}
 
     # ------------------------------------------------------------ its life
 
@@ -158,8 +161,9 @@ class Socket:
             ProviderError: a refusal came instead.
         """
         match protocol.decode(frame):
-            case protocol.SessionCreated():
+            case protocol.SessionCreated() as session:
                 self._step(Step.GREET)
+                self.session_model = session.model
                 self._wire = wire
                 self.since = self.idle_since = now
                 return True
@@ -198,7 +202,7 @@ class Socket:
     @property
     def has_slot(self) -> bool:
         """True where one more turn may be admitted."""
-        if self.state not in _TAKES_TURNS or self.probing or not self.open:
+        if self.state not in _TAKES_TURNS or not self.open:
             return False
         if self.sharing is Sharing.SHARED:
             return len(self.turns) + len(self._leaving) < self.profile.max_contexts
@@ -218,6 +222,7 @@ class Socket:
             self._introduce(turn, self._wire)
         self._wire.send(protocol.append(turn.context, text))
         self._wire.send(protocol.commit(turn.context))
+        self._asked_last = turn.context
         self._liveness.expect(self._wire.heard, now)
         self._stir()
 
@@ -253,27 +258,25 @@ class Socket:
 
     # ------------------------------------------------------------ what is due
 
-    def at_rest(self, now: float) -> bool:
-        """True when a ping had better be answered before its only turn speaks."""
-        if self._wire is None or len(self.turns) > 1:
-            return False
-        return self._liveness.at_rest(self._wire.heard, now)
-
     def look(self, now: float) -> Verdict:
         """Frees the slots that are due; whether it has to be asked if it lives, or is dead."""
         self._leaving.free_due(now)
-        if self._wire is None or not self.open or not self._expecting:
+        if self._wire is None or not self.open:
             return Verdict.FINE
-        return self._liveness.look(self._wire.heard, now)
+        slowest = self.profile.slowest_pong
+        return self._liveness.look(self._wire.heard, now, slowest, due=self.expecting)
 
-    def due(self, now: float) -> float:
+    def due(self) -> float:
         """When to look again, unless something happens before."""
-        if self._wire is None or not self.open or not self._expecting:
+        if self._wire is None or not self.open:
             return self._leaving.due
-        return min(self._leaving.due, self._liveness.due(self._wire.heard, now))
+        slowest = self.profile.slowest_pong
+        look = self._liveness.next_look(self._wire.heard, slowest, due=self.expecting)
+        return min(self._leaving.due, look)
 
     @property
-    def _expecting(self) -> bool:
+    def expecting(self) -> bool:
+        """True while audio is due."""
         return any(turn.expecting for turn in self.turns.values())
 
     # ------------------------------------------------------------ what a frame means, and to whom
@@ -317,8 +320,9 @@ class Socket:
             return
         self._count(Happened.STALE_AUDIO)
         self._leaving.heard(now)
-        if event.context_id not in self._former and self.turns:
-            self._blame(None, ProviderBroken("audio that could be of any turn"))
+        if event.context_id not in self._former:
+            for each in list(self.turns.values()):  # one of them has lost it, and nobody knows who
+                each.fail(ProviderBroken("audio that could be of any turn"))
 
     def _owner(self, context: str | None, item: protocol.ItemId | None) -> Turn | None:
         """Whose it is; None for a turn that is over, and where nobody can tell."""
@@ -346,7 +350,9 @@ class Socket:
             self._unnamed()
 
     def _unnamed(self) -> None:
-        self.profile.unnamed = True
+        if not self.profile.unnamed:
+            self.profile.unnamed = True
+            self._stir()  # there may be more sockets now
         self.sharing = Sharing.EXCLUSIVE
 
     def _complaint(self, event: protocol.Failed | protocol.ProtocolError) -> None:
@@ -356,32 +362,39 @@ class Socket:
             self._blame(event.context_id, error)
             return
         # An `error` is in no reference. Some end the voice, after some it goes on: wait and see.
-        for turn in self._meant(event.context_id):
+        turn = self._meant(event.context_id)
+        if turn is not None:
             turn.doubt(error)
 
-    def _meant(self, context: str | None) -> list[Turn]:
-        """Its turn; all of them, where nobody is named."""
+    def _meant(self, context: str | None) -> Turn | None:
+        """Its turn; where nobody is named, the one that asked last, and no other."""
         if context in self._former:
-            return [turn for name, turn in self.turns.items() if name == context]
-        return list(self.turns.values())
+            return self.turns.get(context or "")
+        turn = self.turns.get(self._asked_last)
+        if turn is None and self.turns:
+            self._count(Happened.UNATTRIBUTED)
+        return turn
 
     def _blame(self, context: str | None, error: ProviderError) -> None:
-        """Something failed: for its turn, or for all who may have been meant."""
-        meant = self._meant(context)
-        if len(meant) > 1:
-            # Which one was meant shows when each is said again on a socket of its own.
-            self.sharing = Sharing.EXCLUSIVE
-            if not isinstance(error, ProviderAuth | ProviderRateLimited | ProviderOverloaded):
-                error = ProviderBroken(f"one of {len(meant)} turns failed: {error}")
-        if not meant and context is None and not self.served:
-            self.refusal = error  # of the whole socket: some refuse a key or model only now
-        for turn in meant:
+        """Something failed for a turn; or for the whole socket, when nobody had asked yet."""
+        turn = self._meant(context)
+        if turn is not None:
             turn.fail(error)
-        if meant and isinstance(error, TooManyContexts):
-            held = sum(not turn.refused for turn in self.turns.values()) + len(self._leaving)
-            self.profile.max_contexts = max(1, min(held, self.profile.max_contexts))
+            if isinstance(error, TooManyContexts):
+                held = sum(not each.refused for each in self.turns.values()) + len(self._leaving)
+                self.profile.max_contexts = max(1, min(held, self.profile.max_contexts))
+        elif context is None and not self.served:
+            self.refusal = error  # some refuse a key or model only now
         if isinstance(error, ProviderAuth):
+            self._refuse_all(error)
+
+    def _refuse_all(self, error: ProviderError) -> None:
+        """The key is of no use any more: but who is being heard may still be heard to the end."""
+        if not self.served:
+            self.refusal = error
             self.give_up(error)
+        elif self.state is not State.LOST:
+            self.retire()
 
     def _cancelled(self, context: str | None, now: float) -> None:
         if context is None:

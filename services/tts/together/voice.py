@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds: for the answer of a socket that was at rest; and between a bug and the next attempt.
-PROBE_TIMEOUT, RECOVERY = 1.0, 1.0
+RECOVERY = 1.0  # seconds between a bug and the next attempt
 
 
 class TogetherVoice:
@@ -54,14 +53,12 @@ class TogetherVoice:
         count: Count,
         patience: Patience | None = None,
         limits: Limits | None = None,
-        probe_timeout: float = PROBE_TIMEOUT,
         max_waiting: int = MAX_WAITING,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._endpoint = endpoint
         self._count = count
         self._patience = patience or Patience()
-        self._probe_timeout = probe_timeout
         self._max_waiting = max_waiting
         self._stirred = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,7 +89,6 @@ class TogetherVoice:
             params,
             self._patience,
             pool=self._pool,
-            answers=self._answers,
             count=self._count,
             max_waiting=self._max_waiting,
         )
@@ -101,19 +97,6 @@ class TogetherVoice:
             yield turn
         finally:
             turn.leave()
-
-    async def _answers(self, socket: Socket) -> bool:
-        """False when a socket that was at rest turns out to be dead."""
-        if not socket.open:
-            return False
-        if not socket.at_rest(_now()):
-            return True
-        socket.probing = True
-        try:
-            return await self._pumps[socket].answers(self._probe_timeout)
-        finally:
-            socket.probing = False
-            self._stirred.set()
 
     # ------------------------------------------------------------ how it goes
 
@@ -170,9 +153,9 @@ class TogetherVoice:
         for socket in list(self._pool.sockets):
             match socket.look(now):
                 case Verdict.ASK:
-                    self._spawn(self._pumps[socket].ping(), "speech.ping")
+                    self._spawn(self._pumps[socket].ping(socket), "speech.ping")
                 case Verdict.DEAD:
-                    self._pool.give_up(socket, "the socket looks open and does not answer")
+                    self._pool.unanswered(socket)
         self._pool.tick(now)
         return self._pool.due(now)
 
@@ -181,8 +164,9 @@ class TogetherVoice:
         reason: ProviderError = SocketLost("the socket was closed")
         try:
             pump = self._pumps[socket] = await self._endpoint.open(socket)
-            self._pool.opened(socket)
-            log.info("tts.socket_open", extra={"model": socket.model, "sockets": self.open_sockets})
+            self._opened(socket)
+            # How long a pong takes there is known before it matters.
+            self._spawn(pump.ping(socket), "speech.ping")
             reason = await pump.read(socket)
         except ProviderError as exc:
             reason = exc
@@ -191,6 +175,14 @@ class TogetherVoice:
             if socket in self._pumps:
                 await self._pumps[socket].farewell()
                 del self._pumps[socket]
+
+    def _opened(self, socket: Socket) -> None:
+        self._pool.opened(socket)
+        log.info("tts.socket_open", extra={"model": socket.model, "sockets": self.open_sockets})
+        if socket.is_of_another_model and not socket.profile.said_model:
+            socket.profile.said_model = True
+            extra = {"model": socket.model, "session_model": socket.session_model}
+            log.warning("tts.another_model", extra=extra)
 
     def _ended(self, socket: Socket, reason: ProviderError) -> None:
         if socket in self._pumps:

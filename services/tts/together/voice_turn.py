@@ -9,18 +9,17 @@ from services.tts.together.turn import Next, State, Turn
 from shared.errors import ProviderBroken, ProviderStalled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator
 
     from services.tts.ports import VoiceParams
     from services.tts.together.counts import Count
     from services.tts.together.end_of_audio import Patience
     from services.tts.together.pool import Pool
-    from services.tts.together.socket import Socket
     from services.tts.together.turn import Part
 
 
 class TogetherTurn:
-    """Implements VoiceTurn. `answers` says whether a socket at rest still lives."""
+    """Implements VoiceTurn."""
 
     def __init__(
         self,
@@ -28,14 +27,12 @@ class TogetherTurn:
         patience: Patience,
         *,
         pool: Pool,
-        answers: Callable[[Socket], Awaitable[bool]],
         count: Count,
         max_waiting: int,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
         self._pool = pool
-        self._answers = answers
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._turn = Turn(
@@ -104,24 +101,14 @@ class TogetherTurn:
         self._stop_timer()
 
     async def acquire(self) -> None:
-        """Waits for a slot on a socket that answers.
+        """Waits for a slot on a socket.
 
         Raises:
             ProviderError: there was none in time.
         """
-        began = self._now()
-        while True:
-            socket = await self._queue(began)
-            if await self._answers(socket):
-                return
-            self._turn.detach(self._now())
-            self._pool.give_up(socket, "a socket at rest did not answer")
-
-    async def _queue(self, began: float) -> Socket:
-        with self._pool.queued(self._turn, began, self._now()) as waiter:
-            while (socket := waiter.outcome()) is None:
+        with self._pool.queued(self._turn, self._now()) as waiter:
+            while waiter.outcome() is None:
                 await self._wait(None)  # the pool knows its deadline
-            return socket
 
     async def _next(self) -> Part | None:
         """The next part; None when the piece is complete."""

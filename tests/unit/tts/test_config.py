@@ -61,6 +61,13 @@ def test_everything_about_the_speech_has_a_default_of_its_own() -> None:
     assert (found.max_partial_length, found.format, found.segment) == (90, "opus", "sentence")
 
 
+def test_a_parameter_that_is_set_to_nothing_is_not_sent() -> None:
+    found = config()
+    assert (found.segment, found.sample_rate) == ("never", "24000")
+    found = config(TTS_SEGMENT="", TTS_SAMPLE_RATE_PARAMETER="")
+    assert (found.segment, found.sample_rate) == (None, None)
+
+
 @pytest.mark.parametrize("name", SECRETS)
 def test_without_a_secret_it_does_not_start(name: str) -> None:
     with pytest.raises(BadSetting, match=name):
@@ -121,6 +128,7 @@ def test_everything_can_be_set() -> None:
         ("TTS_MAX_PARTIAL_LENGTH", "0"),
         ("TTS_FORMAT", "wma"),
         ("TTS_SEGMENT", "word"),
+        ("TTS_SAMPLE_RATE_PARAMETER", "24 kHz"),
     ],
 )
 def test_a_wrong_value_is_named(name: str, value: str) -> None:

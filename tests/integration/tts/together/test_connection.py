@@ -77,7 +77,7 @@ class Server:
 
 def socket() -> Socket:
     params = VoiceParams(model="m", voice="a+b")
-    return Socket(params, Profile(), stir=lambda: None, count=Counts(), idle_check=10.0)
+    return Socket(params, Profile(), stir=lambda: None, count=Counts())
 
 
 @contextlib.asynccontextmanager
@@ -104,7 +104,7 @@ async def test_what_is_sent_arrives_as_text() -> None:
     server, opened = Server(), socket()
     async with pumping(server, opened) as pump:
         pump.send(b'{"type":"x"}')
-        assert await pump.answers(5.0)  # frames are taken in order
+        await pump.ping(opened)  # frames are taken in order
         assert server.heard == ['{"type":"x"}']
 
 
@@ -187,9 +187,9 @@ async def test_a_ping_shows_in_what_is_heard() -> None:
     opened = socket()
     async with pumping(Server(), opened) as pump:
         before = pump.heard
-        await pump.ping()
-        assert await pump.answers(5.0)
+        await pump.ping(opened)
         assert pump.heard > before
+        assert opened.profile.slowest_pong is not None
 
 
 async def test_a_connection_that_is_aborted_answers_nothing() -> None:
@@ -197,8 +197,8 @@ async def test_a_connection_that_is_aborted_answers_nothing() -> None:
     async with pumping(Server(), opened) as pump:
         pump.abort()
         assert isinstance(await pump.read(opened), SocketLost)
-        await pump.ping()
-        assert not await pump.answers(5.0)
+        await pump.ping(opened)
+        assert opened.profile.slowest_pong is None
 
 
 async def test_closing_ends_the_task_that_reads_and_says_farewell() -> None:

@@ -30,6 +30,7 @@ from shared.errors import (
     ProviderError,
     ProviderOverloaded,
     ProviderRateLimited,
+    ProviderStalled,
 )
 from tests.fakes_together import SESSION, Counts, FakeWire, audio, cancelled, done
 
@@ -101,7 +102,7 @@ class Rig:
         params = VoiceParams(model=model, voice="v")
         profile = self.pool.profiles.of(model)
         turn = Turn(params, profile, Patience(), wake=lambda: None, count=self.counts)
-        queued = self.pool.queued(turn, self.now, self.now)
+        queued = self.pool.queued(turn, self.now)
         self.queue.append(Waiting(turn, queued.__enter__(), queued))
         return self.queue[-1]
 
@@ -219,18 +220,6 @@ def test_a_socket_in_doubt_is_for_those_who_find_no_other() -> None:
     assert rig.wait().socket is doubted  # none may
 
 
-def test_a_probed_socket_is_nobody_elses() -> None:
-    rig = Rig(Limits(sockets=1))
-    socket = rig.open(shared=True)
-    rig.wait()
-    socket.probing = True
-    waiting = rig.wait()
-    assert waiting.waiter.waits
-    socket.probing = False
-    rig.pool.tick(NOW)
-    assert waiting.socket is socket
-
-
 # ---------------------------------------------------------------- models
 
 
@@ -319,17 +308,30 @@ def test_nobody_has_to_release_anything_while_a_socket_opens() -> None:
 # ---------------------------------------------------------------- waiting in vain
 
 
-def test_without_any_socket_waiting_ends_soon() -> None:
-    rig = Rig(Limits(slot_timeout=3.0, queue_timeout=60.0))
+def test_waiting_for_a_slot_has_an_end() -> None:
+    rig = Rig(Limits(sockets=1, slot_timeout=60.0))
+    rig.open()
+    rig.wait()
     waiting = rig.wait()
+    rig.at(NOW + 59.0)
+    assert waiting.waiter.waits
+    rig.at(NOW + 60.0)
+    with pytest.raises(ProviderOverloaded, match="60 s"):
+        waiting.waiter.outcome()
+
+
+def test_a_model_that_another_stands_in_for_is_waited_for_less() -> None:
+    rig = Rig(Limits(slot_timeout=60.0, stand_in=OTHER, stand_in_after=3.0))
+    waiting, stand_in = rig.wait(), rig.wait(OTHER)
     assert rig.pool.due(NOW) == NOW + 3.0
     rig.at(NOW + 3.0)
     with pytest.raises(ProviderOverloaded, match="3 s"):
         waiting.waiter.outcome()
+    assert stand_in.waiter.waits
 
 
-def test_behind_turns_that_are_heard_it_is_only_a_matter_of_time() -> None:
-    rig = Rig(Limits(sockets=1, slot_timeout=3.0, queue_timeout=60.0))
+def test_behind_turns_that_are_heard_nobody_stands_in() -> None:
+    rig = Rig(Limits(sockets=1, slot_timeout=60.0, stand_in=OTHER, stand_in_after=3.0))
     rig.open()
     rig.wait()
     waiting = rig.wait()
@@ -385,6 +387,122 @@ def test_a_model_that_is_refused_harms_no_other() -> None:
     assert rig.wait().socket is not None
 
 
+# ---------------------------------------------------------------- a provider that is away
+
+
+AWAY = [ProviderBroken("nobody listens"), ProviderOverloaded("503"), ProviderStalled("no session")]
+
+
+@pytest.mark.parametrize("error", AWAY)
+def test_ten_seconds_away_fail_nobody_and_cost_few_knocks(error: ProviderError) -> None:
+    rig = Rig()
+    waiting = [rig.wait() for _ in range(300)]
+    knocks = 0
+    while rig.now < NOW + 10:
+        assert len(rig.connecting) <= 2
+        for socket in list(rig.connecting):
+            knocks += 1
+            rig.ended(socket, error)
+        rig.at(rig.pool.due(rig.now))
+    assert all(each.waiter.waits for each in waiting)
+    assert knocks <= 12
+    while not rig.connecting:
+        rig.at(rig.pool.due(rig.now))
+    while rig.connecting:
+        rig.open(shared=True)
+    assert sum(not each.waiter.waits for each in waiting) >= 100
+
+
+def test_a_model_that_fails_has_one_attempt_at_a_time() -> None:
+    rig = Rig(Limits(sockets=9))
+    for _ in range(9):
+        rig.wait()
+    assert len(rig.connecting) == 2
+    for socket in list(rig.connecting):
+        rig.ended(socket, ProviderOverloaded("503"))
+    rig.at(rig.pool.due(rig.now))
+    assert len(rig.connecting) == 1
+
+
+def test_sockets_are_opened_the_faster_the_more_have_opened() -> None:
+    rig = Rig(Limits(sockets=20))
+    for _ in range(20):
+        rig.wait()
+    opening = []
+    while rig.connecting:
+        opening.append(len(rig.connecting))
+        for _ in list(rig.connecting):
+            rig.open()
+    assert opening[:2] == [2, 4]
+    assert len(rig.pool.sockets) == 20
+
+
+# ---------------------------------------------------------------- where nobody is named
+
+
+def unnamed(limits: Limits) -> Rig:
+    """Its first frame has shown that the provider names nobody."""
+    rig = Rig(limits)
+    socket = rig.open()
+    rig.wait()
+    turn = rig.queue[-1].turn
+    turn.begin()
+    turn.commit("One.", rig.now)
+    socket.receive(b"\1\2" * 50, rig.now)
+    return rig
+
+
+def open_all(rig: Rig) -> None:
+    rig.at(rig.now)
+    while rig.connecting:
+        rig.open()
+
+
+def test_where_nobody_is_named_there_are_as_many_sockets_as_turns() -> None:
+    rig = unnamed(Limits(sockets=2, turns=10))
+    waiting = [rig.wait() for _ in range(10)]
+    open_all(rig)
+    assert len(rig.pool.sockets) == 10
+    assert [each.waiter.waits for each in waiting] == [False] * 9 + [True]
+    assert all(len(socket.turns) == 1 for socket in rig.pool.sockets)
+
+
+def test_who_waited_when_it_was_learned_is_served_too() -> None:
+    rig = Rig(Limits(sockets=1, turns=10))
+    waiting = [rig.wait() for _ in range(4)]
+    socket = rig.open()
+    assert [each.waiter.waits for each in waiting] == [False, True, True, True]
+    waiting[0].turn.begin()
+    waiting[0].turn.commit("One.", rig.now)
+    before = rig.stirred
+    socket.receive(b"\1\2" * 50, rig.now)
+    assert rig.stirred > before
+    open_all(rig)
+    assert not any(each.waiter.waits for each in waiting)
+
+
+def test_sockets_that_were_opened_for_many_turns_are_closed_when_there_are_few() -> None:
+    rig = unnamed(Limits(sockets=2, turns=10, idle=30.0))
+    waiting = [rig.wait() for _ in range(9)]
+    open_all(rig)
+    for each in waiting:
+        each.turn.leave(rig.now)
+    rig.at(NOW + 29)
+    assert not [socket for socket in rig.pool.sockets if socket.ending]
+    rig.at(NOW + 40)
+    assert len([socket for socket in rig.pool.sockets if not socket.ending]) == 2
+    assert rig.queue[0].turn.has_slot  # it still speaks
+
+
+def test_a_model_that_names_its_turns_has_its_own_room_beside_one_that_does_not() -> None:
+    rig = unnamed(Limits(sockets=2, turns=10))
+    for _ in range(9):
+        rig.wait()
+    open_all(rig)
+    waiting = rig.wait(OTHER)
+    assert rig.open(model=OTHER) is waiting.socket
+
+
 # ---------------------------------------------------------------- sockets that end
 
 
@@ -425,14 +543,30 @@ def test_a_socket_that_is_lost_is_replaced_and_its_turns_know() -> None:
     assert len(rig.connecting) == 1
 
 
-def test_a_socket_that_looks_open_and_is_dead_is_counted() -> None:
+def test_a_socket_that_looks_open_and_is_dead_is_given_up() -> None:
     rig = Rig()
     socket = rig.open()
-    rig.pool.give_up(socket, "no answer")
-    rig.pool.give_up(socket, "no answer")
+    turn = rig.wait().turn
+    turn.begin()
+    turn.commit("One.", NOW)
+    rig.pool.unanswered(socket)
+    rig.pool.unanswered(socket)
     assert rig.wires[socket].aborted == 1
     assert socket.state is State.LOST
     assert rig.counts[Happened.DEAD] == 1
+
+
+def test_one_that_does_not_answer_while_no_audio_is_due_harms_nobody() -> None:
+    rig = Rig()
+    socket = rig.open()
+    turn = rig.wait().turn
+    rig.pool.unanswered(socket)
+    assert not socket.ending
+    turn.leave(NOW)
+    rig.pool.unanswered(socket)
+    assert socket.ending
+    assert not rig.wires[socket].aborted
+    assert rig.counts[Happened.DEAD] == 0
 
 
 def test_a_session_takes_the_last_error_back() -> None:

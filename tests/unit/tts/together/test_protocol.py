@@ -14,8 +14,10 @@ from services.tts.together import protocol
 from shared.errors import ProviderBroken
 
 PARAMS = VoiceParams(model="hexgrad/Kokoro-82M", voice="af_bella(2)+af_heart(1)")
+SENT = protocol.OptionalParameters()
 DELTA = "conversation.item.audio_output.delta"
 DONE = "conversation.item.audio_output.done"
+WORDS = "conversation.item.word_timestamps"
 FAILED = "conversation.item.tts.failed"
 
 
@@ -74,7 +76,7 @@ def test_only_what_differs_is_changed() -> None:
 
 
 def test_the_address_has_all_that_the_provider_would_guess_wrong_and_no_key() -> None:
-    url = protocol.socket_url("wss://host/v1/audio/speech/websocket", PARAMS)
+    url = protocol.socket_url("wss://host/v1/audio/speech/websocket", PARAMS, SENT)
     assert "af_bella%282%29%2Baf_heart%281%29" in url
     assert parse_qs(urlsplit(url).query) == {
         "model": ["hexgrad/Kokoro-82M"],
@@ -94,12 +96,24 @@ def test_the_address_keeps_its_own_query_and_says_what_is_asked_for() -> None:
         word_timestamps=True,
         max_partial_length=99,
     )
-    query = parse_qs(urlsplit(protocol.socket_url("ws://h/p?region=eu", params)).query)
+    query = parse_qs(urlsplit(protocol.socket_url("ws://h/p?region=eu", params, SENT)).query)
     assert query["region"] == ["eu"]
     assert query["alignment"] == ["word"]
     assert query["language"] == ["zh-hk"]
     assert query["speed"] == ["0.5"]
     assert query["max_partial_length"] == ["99"]
+
+
+def test_what_an_endpoint_does_not_know_is_not_sent() -> None:
+    none = protocol.OptionalParameters(segment=None, sample_rate=None)
+    query = parse_qs(urlsplit(protocol.socket_url("ws://h/p", PARAMS, none)).query)
+    assert set(query) == {"model", "voice", "response_format"}
+
+
+def test_only_what_is_required_is_sent_to_who_refuses_the_rest() -> None:
+    params = VoiceParams(model="m", voice="", language="de", speed=2.0, word_timestamps=True)
+    query = parse_qs(urlsplit(protocol.socket_url("ws://h/p", params, None)).query)
+    assert query == {"model": ["m"], "response_format": ["pcm"]}
 
 
 # ---------------------------------------------------------------- from the provider
@@ -109,7 +123,8 @@ def test_the_session_and_the_echo_of_our_text() -> None:
     created = received(
         type="session.created", event_id="e", session={"id": "s", "modalities": ["text"]}
     )
-    assert created == protocol.SessionCreated()
+    assert isinstance(created, protocol.SessionCreated)
+    assert created.model is None
     echo = received(type="conversation.item.input_text.received", text="Hi", context_id="c")
     assert echo == protocol.TextReceived("c")
 
@@ -212,3 +227,54 @@ def test_words_that_make_no_sense_harm_nobody() -> None:
 def test_text_that_is_no_json_breaks_the_socket(frame: str) -> None:
     with pytest.raises(ProviderBroken):
         protocol.decode(frame)
+
+
+# ---------------------------------------------------------------- null, wherever it may stand
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": DELTA, "delta": None, "item_id": None, "context_id": None},
+        {"type": DONE, "item_id": None, "context_id": None},
+        {"type": FAILED, "error": None},
+        {"type": FAILED, "error": {"message": None, "type": None, "param": None, "code": None}},
+        {"type": "error", "error": None, "context_id": None},
+        {"type": "session.created", "event_id": None, "session": None},
+        {"type": "session.created", "session": {"id": None, "model": None, "modalities": None}},
+        {"type": "conversation.item.input_text.received", "text": None},
+        {"type": "context.cancelled", "context_id": None},
+        {"type": WORDS, "words": None, "start_seconds": None, "end_seconds": None},
+        {"type": WORDS, "words": ["a", None], "start_seconds": [None, 1], "end_seconds": [1, None]},
+    ],
+)
+def test_null_where_something_belongs_is_read_over(frame: dict[str, Any]) -> None:
+    assert not isinstance(received(**frame), protocol.Garbled | protocol.Unknown)
+
+
+@pytest.mark.parametrize(
+    "frame", ["null", '{"type":null}', '{"type":null,"delta":"AAAA"}', "[null]"]
+)
+def test_a_frame_that_is_nothing_is_nothing(frame: str) -> None:
+    assert protocol.decode(frame) == protocol.Unknown()
+
+
+def test_of_words_those_that_are_whole_are_kept() -> None:
+    words = received(
+        type=WORDS,
+        words=["a", None, "c", "d"],
+        start_seconds=[0.0, 0.1, None, 0.3],
+        end_seconds=[0.1, 0.2, 0.3, 0.4],
+    )
+    assert isinstance(words, protocol.Words)
+    assert words.timed == [("a", 0.0, 0.1), ("d", 0.3, 0.4)]
+
+
+@pytest.mark.parametrize(
+    ("session", "model"),
+    [({"model": "m"}, "m"), ({"model": ""}, None), ({"model": 5}, None), ("s", None), (None, None)],
+)
+def test_the_session_says_which_model_it_is_of(session: Any, model: str | None) -> None:
+    created = received(type="session.created", session=session)
+    assert isinstance(created, protocol.SessionCreated)
+    assert created.model == model

@@ -15,7 +15,7 @@ from services.tts.ports import VoiceParams
 from services.tts.together.counts import Happened
 from services.tts.together.end_of_audio import Patience
 from services.tts.together.leaving import FREED_AFTER, LATE_AUDIO
-from services.tts.together.liveness import NO_ANSWER, SILENT, Verdict
+from services.tts.together.liveness import LATE_MIN, REST, SILENT, Verdict
 from services.tts.together.profile import Profile
 from services.tts.together.socket import (
     NEXT,
@@ -66,9 +66,7 @@ class Rig:
     now: float = NOW
 
     def __post_init__(self) -> None:
-        self.socket = Socket(
-            PARAMS, self.profile, stir=self.stir, count=self.counts, idle_check=10.0
-        )
+        self.socket = Socket(PARAMS, self.profile, stir=self.stir, count=self.counts)
         self.contexts = 0
         assert self.socket.greet(SESSION, self.wire, NOW)
         if self.shared:
@@ -122,7 +120,7 @@ def failures(turns: Sequence[Turn]) -> list[type[ProviderError] | None]:
 
 
 def opening() -> Socket:
-    return Socket(PARAMS, Profile(), stir=lambda: None, count=Counts(), idle_check=10.0)
+    return Socket(PARAMS, Profile(), stir=lambda: None, count=Counts())
 
 
 def test_it_is_open_when_the_session_is_there() -> None:
@@ -199,21 +197,6 @@ def test_where_a_model_named_nobody_once_its_new_sockets_are_not_shared() -> Non
     rig.hear(audio(turn.context))
     assert rig.socket.sharing is Sharing.UNKNOWN
     assert not rig.socket.has_slot
-
-
-def test_nobody_is_admitted_while_it_is_asked_whether_it_lives() -> None:
-    rig = Rig()
-    assert not rig.socket.at_rest(NOW + 9)
-    assert rig.socket.at_rest(NOW + 10)
-    rig.socket.probing = True
-    assert not rig.socket.has_slot
-
-
-def test_with_others_on_it_nobody_asks() -> None:
-    rig = Rig(shared=True)
-    rig.speaking()
-    rig.speaking()
-    assert not rig.socket.at_rest(NOW + 100)
 
 
 # ---------------------------------------------------------------- what is sent
@@ -353,25 +336,36 @@ def test_a_failure_that_names_nobody_is_of_the_only_turn() -> None:
     assert isinstance(failure(turn), ProviderRefused)
 
 
-def test_a_failure_that_names_nobody_is_of_all_and_each_is_tried_alone() -> None:
-    rig = Rig(shared=True)
-    turns = [rig.speaking(), rig.speaking()]
-    rig.hear(failed(None, code="model_not_available"))
-    assert failures(turns) == [ProviderBroken, ProviderBroken]  # one of them may be good
-    assert rig.socket.sharing is Sharing.EXCLUSIVE
-
-
 @pytest.mark.parametrize(
-    ("code", "expected"),
-    [("rate_limit_exceeded", ProviderRateLimited), ("overloaded", ProviderOverloaded)],
+    ("frame", "expected"),
+    [
+        (failed(None, code="model_not_available"), ProviderRefused),
+        (failed(None, code="rate_limit_exceeded"), ProviderRateLimited),
+        (error(None, code="overloaded"), ProviderOverloaded),
+        (garbled(None), ProviderBroken),
+    ],
 )
-def test_what_is_true_of_all_turns_stays_what_it_is(
-    code: str, expected: type[ProviderError]
+def test_a_failure_that_names_nobody_is_of_the_one_that_asked_last(
+    frame: str, expected: type[ProviderError]
 ) -> None:
     rig = Rig(shared=True)
-    turns = [rig.speaking(), rig.speaking()]
-    rig.hear(failed(None, code=code))
-    assert failures(turns) == [expected, expected]
+    turns = [rig.speaking() for _ in range(3)]
+    rig.hear(audio(turns[2].context))  # speaking says nothing of who is meant
+    rig.hear(frame)
+    assert failures(turns[:2]) == [None, None]
+    heard(turns[2])
+    assert failures(turns[2:]) == [expected]
+    assert rig.socket.sharing is Sharing.SHARED
+
+
+@pytest.mark.parametrize("frame", [failed(None), error(None, code="overloaded"), garbled(None)])
+def test_when_the_one_that_asked_last_has_left_nobody_else_is_blamed(frame: str) -> None:
+    rig = Rig(shared=True)
+    one, last = rig.speaking(), rig.speaking()
+    last.leave(NOW)
+    rig.hear(frame)
+    assert failure(one) is None
+    assert rig.counts[Happened.UNATTRIBUTED] == 1
 
 
 def test_an_error_that_says_nothing_is_borne_while_the_voice_goes_on() -> None:
@@ -399,13 +393,23 @@ def test_a_known_event_that_makes_no_sense_fails_its_turn() -> None:
     assert rig.counts[Happened.GARBLED_EVENT] == 1
 
 
-def test_a_key_that_is_refused_is_of_no_use_to_anybody() -> None:
-    rig = Rig(shared=True)
-    one, two = rig.speaking(), rig.speaking()
-    rig.hear(failed(one.context, code="invalid_api_key"))
-    assert failures([one, two]) == [ProviderAuth, ProviderAuth]
+def test_a_key_that_is_refused_at_once_is_of_no_use_to_anybody() -> None:
+    rig = Rig()
+    turn = rig.speaking()
+    rig.hear(failed(turn.context, code="invalid_api_key"))
+    assert isinstance(failure(turn), ProviderAuth)
+    assert isinstance(rig.socket.refusal, ProviderAuth)
     assert rig.socket.state is State.LOST
     assert rig.wire.aborted == 1
+
+
+def test_a_key_that_is_spent_lets_those_who_are_heard_come_to_their_end() -> None:
+    rig = Rig(shared=True)
+    one, two = rig.speaking(), rig.speaking()
+    rig.hear(failed(None, code="insufficient_quota"))
+    assert failures([one, two]) == [None, ProviderAuth]
+    assert rig.socket.state is State.RETIRING
+    assert not rig.wire.aborted
 
 
 def test_a_refusal_before_anything_was_asked_is_that_of_the_socket() -> None:
@@ -458,12 +462,12 @@ def test_a_context_counts_until_the_provider_has_freed_it() -> None:
 def test_a_context_that_nobody_frees_does_not_count_for_ever() -> None:
     rig = Rig(shared=True, profile=Profile(max_contexts=1))
     rig.speaking().leave(NOW)
-    assert rig.socket.due(NOW) == NOW + FREED_AFTER
+    assert rig.socket.due() == NOW + FREED_AFTER
     rig.socket.look(NOW + FREED_AFTER - 0.1)
     assert not rig.socket.has_slot
     rig.socket.look(NOW + FREED_AFTER)
     assert rig.socket.has_slot
-    assert rig.socket.due(NOW + FREED_AFTER) == math.inf
+    assert rig.socket.due() == NOW + REST
 
 
 def test_a_cancellation_that_names_nobody_is_of_the_one_that_left_first() -> None:
@@ -491,7 +495,7 @@ def test_where_nobody_is_named_the_slot_is_free_when_no_late_audio_comes() -> No
     rig.now = NOW + 5  # it is quiet, so that leaving takes nothing with it
     turn.leave(rig.now)
     rig.hear(cancelled(None))
-    assert rig.socket.due(rig.now) == pytest.approx(rig.now + LATE_AUDIO)
+    assert rig.socket.due() == pytest.approx(rig.now + LATE_AUDIO)
     rig.now += 0.9 * LATE_AUDIO
     rig.hear(audio(None))
     rig.socket.look(rig.now + 0.9 * LATE_AUDIO)
@@ -570,26 +574,33 @@ def test_all_turns_learn_that_it_is_lost() -> None:
     assert turns[1].next(NOW) is Next.MOVE
     for turn in turns:
         turn.leave(NOW)
-    assert rig.socket.due(NOW) == math.inf
+    assert rig.socket.due() == math.inf
     assert not rig.wire.closed
 
 
 # ---------------------------------------------------------------- does it live
 
 
-def test_it_is_asked_only_while_audio_is_due() -> None:
-    rig = Rig()
+def test_it_is_asked_when_it_is_silent_while_audio_is_due() -> None:
+    rig = Rig(profile=Profile(slowest_pong=0.01))
     late = NOW + SILENT
     assert rig.socket.look(late) is Verdict.FINE
-    assert rig.socket.due(late) == math.inf
+    assert rig.socket.due() == NOW + REST
     turn = rig.speaking()
-    assert rig.socket.due(NOW) == NOW + SILENT
+    assert rig.socket.due() == NOW + SILENT
     assert rig.socket.look(late) is Verdict.ASK
-    assert rig.socket.look(late + NO_ANSWER) is Verdict.DEAD
+    assert rig.socket.look(late + LATE_MIN) is Verdict.DEAD
     rig.wire.heard = late + 0.1
-    assert rig.socket.look(late + NO_ANSWER) is Verdict.ASK
+    assert rig.socket.look(late + LATE_MIN) is Verdict.ASK
     turn.leave(NOW)
-    assert rig.socket.look(late + 3 * NO_ANSWER) is Verdict.FINE
+    assert rig.socket.look(late + LATE_MIN + 0.5) is Verdict.FINE
+
+
+def test_where_no_pong_was_ever_seen_it_is_never_dead() -> None:
+    rig = Rig()
+    rig.speaking()
+    verdicts = {rig.socket.look(NOW + second) for second in range(100)}
+    assert Verdict.DEAD not in verdicts
 
 
 # ---------------------------------------------------------------- whatever comes
@@ -628,7 +639,7 @@ def test_no_frame_breaks_a_rule_of_ours(happenings: list[str | bytes | int]) -> 
         turn.leave(rig.now)
     assert not rig.socket.turns
     rig.socket.look(rig.now + FREED_AFTER)
-    assert rig.socket.due(rig.now + FREED_AFTER) == math.inf
+    assert rig.socket.due() > rig.now + FREED_AFTER
 
 
 @given(st.lists(FRAMES, max_size=40))

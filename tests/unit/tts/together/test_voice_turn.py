@@ -36,7 +36,6 @@ class Rig:
 
     patience: Patience = field(default_factory=Patience)
     limits: Limits = field(default_factory=lambda: Limits(sockets=1))
-    dead: list[Socket] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
@@ -66,15 +65,11 @@ class Rig:
     def socket(self) -> Socket:
         return self.pool.sockets[-1]
 
-    async def answers(self, socket: Socket) -> bool:
-        return socket not in self.dead
-
     def turn(self) -> TogetherTurn:
         return TogetherTurn(
             PARAMS,
             self.patience,
             pool=self.pool,
-            answers=self.answers,
             count=self.counts,
             max_waiting=1_000_000,
         )
@@ -168,19 +163,6 @@ async def test_a_consumer_that_stops_stops_the_audio() -> None:
     assert [frame["context_id"] for frame in wire.of("context.cancel")] == [context]
 
 
-async def test_a_socket_at_rest_that_is_dead_is_given_up_before_it_is_used() -> None:
-    rig = Rig(limits=Limits(sockets=2))
-    rig.dead.append(first := rig.socket)
-    turn = rig.turn()
-    acquiring = asyncio.create_task(turn.acquire())
-    await until(lambda: rig.wires[first].aborted > 0)
-    rig.pool.ended(first, ProviderBroken("gone"), rig.now())
-    rig.pool.tick(rig.now())
-    await acquiring
-    assert not first.turns
-    assert sum(len(socket.turns) for socket in rig.pool.sockets) == 1
-
-
 async def test_a_piece_of_which_nothing_was_heard_is_said_again_elsewhere() -> None:
     rig = Rig()
     turn = rig.turn()
@@ -197,7 +179,7 @@ async def test_a_piece_of_which_nothing_was_heard_is_said_again_elsewhere() -> N
 
 
 async def test_without_a_slot_in_time_there_is_no_turn() -> None:
-    rig = Rig(limits=Limits(sockets=1, contexts=1, slot_timeout=0.0, queue_timeout=0.0))
+    rig = Rig(limits=Limits(sockets=1, contexts=1, slot_timeout=0.0))
     first, second = rig.turn(), rig.turn()
     await first.acquire()
     rig.pool.tick(rig.now())
