@@ -118,8 +118,16 @@ def conversation_of(subject: str) -> str:
 # ---------------------------------------------------------------- types
 
 # \Z, not $: "abc\n" is not an id.
-Id: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
-ShortText: TypeAlias = Annotated[str, Meta(max_length=200)]
+ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}\Z"
+Id: TypeAlias = Annotated[str, Meta(pattern=ID_PATTERN)]
+# The provider takes "written/spoken", and knows no way to write a slash in either.
+NO_SLASH = r"^[^/]{0,200}\Z"
+NO_SLASH_RULE = "text of at most 200 characters without a /"
+Pronounced: TypeAlias = Annotated[str, Meta(pattern=NO_SLASH)]
+Pronunciations: TypeAlias = Annotated[dict[Pronounced, Pronounced], Meta(max_length=200)]
+# A shorter one has the provider speak syllables.
+MIN_PARTIAL_LENGTH = 20
+MAX_PARTIAL_LENGTH = 10_000
 
 
 class Role(enum.StrEnum):
@@ -224,8 +232,10 @@ class Speech(Struct, frozen=True, omit_defaults=True):
     speed: Annotated[float, Meta(ge=0.25, le=4)] | None = None
     format: AudioFormat | None = None
     alignment: Alignment | None = None
-    pronunciations: Annotated[dict[ShortText, ShortText], Meta(max_length=200)] | None = None
-    max_partial_length: Annotated[int, Meta(ge=20, le=10_000)] | None = None
+    pronunciations: Pronunciations | None = None
+    max_partial_length: (
+        Annotated[int, Meta(ge=MIN_PARTIAL_LENGTH, le=MAX_PARTIAL_LENGTH)] | None
+    ) = None
 
 
 # msgspec knows no `Literal[False]`; `true` is refused where requests are read (validate()).

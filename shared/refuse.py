@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from shared.errors import InvalidRequest
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
@@ -92,6 +94,14 @@ class Turns(Protocol):
     ) -> None:
         """Publishes the turn's failed event, once for each message; raises NatsError."""
         ...
+
+
+def plain_text(data: bytes) -> str:
+    """A body that is no JSON object; raises InvalidRequest."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("the body is neither a JSON object nor UTF-8 text") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -404,6 +404,8 @@ def test_streams_keep_the_subjects_of_the_contract() -> None:
         "DEAD_LETTERS": [
             "chat.dead",
             "tts.dead",
+            "chat.dead.*",
+            "tts.dead.*",
             f"{advisory}.CHAT_REQUESTS.*",
             f"{advisory}.TTS_REQUESTS.*",
         ],

@@ -89,7 +89,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-IDS_BYTES: Final = 512  # the intake has added ids and spelled out what was plain text
 EXECUTIONS: Final = 5  # workers that may begin a turn before it is given up
 ENDING: Final = 4  # turns that end without a start at once
 
@@ -107,7 +106,7 @@ class ChatWorker:
             token_timeout=config.token_timeout,
         )
         self.admission = handle.Admission(
-            max_bytes=config.max_request_bytes + IDS_BYTES,
+            max_bytes=config.max_request_bytes,
             max_queued=config.max_queued,
             speech=config.speech,
         )

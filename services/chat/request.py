@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -24,13 +24,17 @@ from shared.contract import (
     is_id,
 )
 from shared.errors import InvalidRequest, TooLarge
-from shared.refuse import Refused
+from shared.explain import explain
+from shared.refuse import Refused, plain_text
 from shared.unknown_fields import MAX_NAMED, unknown_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from shared.refuse import Message, Request
+
+# Beyond the limit, of what was handed on: its ids were added, and plain text was spelled out.
+IDS_BYTES: Final = 512
 
 _decode = msgspec.json.Decoder(ChatRequest).decode
 _Warnings: TypeAlias = Annotated[
@@ -53,7 +57,7 @@ def understand(message: Request, *, max_bytes: int) -> ChatRequest | Refused:
     """The request with both ids set, or why it cannot be done."""
     conversation_id, turn_id = _known_ids(message, max_bytes)
     try:
-        request = _understand(message.subject, message.data, max_bytes)
+        request = _understand(message.subject, message.data, max_bytes, _spare(message))
     except InvalidRequest as exc:
         return Refused(exc, conversation_id, turn_id)
     if conversation_id is None:
@@ -121,7 +125,7 @@ def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int, *, prefix
 
 
 def _known_ids(message: Request, max_bytes: int) -> tuple[str | None, str]:
-    short = message.data if len(message.data) <= max_bytes else b""
+    short = message.data if len(message.data) <= max_bytes + _spare(message) else b""
     turn_id = turn_id_of(short, message.headers, message.sequence)
     known = conversation_of(message.subject) or conversation_id_of(short)
     return (known if is_id(known) else None), turn_id
@@ -138,35 +142,32 @@ def conversation_id_of(data: bytes) -> str:
     return given if isinstance(given, str) else ""
 
 
-def _understand(subject: str, data: bytes, max_bytes: int) -> ChatRequest:
-    if len(data) > max_bytes:
+def _spare(message: Request) -> int:
+    return IDS_BYTES if H_TURN in message.headers and conversation_of(message.subject) else 0
+
+
+def _understand(subject: str, data: bytes, max_bytes: int, spare: int) -> ChatRequest:
+    if len(data) > max_bytes + spare:
         raise TooLarge(f"the body has {len(data)} bytes, more than {max_bytes}")
     named = conversation_of(subject)
     if named and not is_id(named):
         raise InvalidRequest(f"the subject's conversation id is not {ID_RULE}")
     if data.lstrip()[:1] != b"{":
-        request = ChatRequest(content=_plain_text(data))
+        request = ChatRequest(content=plain_text(data))
     else:
         try:
             request = _decode(data)
         except RecursionError:
             raise InvalidRequest("nested too deeply") from None
         except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-            raise InvalidRequest(str(exc)) from None
+            raise InvalidRequest(explain(exc, data, ChatRequest)) from None
     if named and request.conversation_id not in {None, named}:
         raise InvalidRequest("`conversation_id` differs from the subject's")
     _check(request)
     # Plain text grows when it is handed on as JSON: a control character to six times its size.
-    if len(_handed_on(request)) > max_bytes:
+    if len(_handed_on(request)) > max_bytes + spare:
         raise TooLarge(f"as JSON the request has more than {max_bytes} bytes")
     return request
-
-
-def _plain_text(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise InvalidRequest("the body is neither JSON nor UTF-8 text") from None
 
 
 def _check(request: ChatRequest) -> None:

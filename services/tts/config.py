@@ -5,14 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
 
 from services.tts.default_voices import default_voice
 from services.tts.job import CodeBlocks
-from shared.contract import Alignment, AudioFormat, ShortText
+from shared.contract import (
+    MAX_PARTIAL_LENGTH,
+    MIN_PARTIAL_LENGTH,
+    Alignment,
+    AudioFormat,
+    Pronunciations,
+)
+from shared.explain import explain
 from shared.prices import Prices
 from shared.process.settings import (
     BadSetting,
@@ -23,9 +29,7 @@ from shared.process.settings import (
     prices_from_env,
 )
 
-_pronunciations_decoder: msgspec.json.Decoder[dict[str, str]] = msgspec.json.Decoder(
-    Annotated[dict[ShortText, ShortText], msgspec.Meta(max_length=200)]
-)
+_pronunciations_decoder: msgspec.json.Decoder[dict[str, str]] = msgspec.json.Decoder(Pronunciations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +105,10 @@ class Config:
             alignment=Alignment(env.choice("TTS_ALIGNMENT", "none", tuple(Alignment))),
             pronunciations=_pronunciations(env),
             max_partial_length=env.integer(
-                "TTS_MAX_PARTIAL_LENGTH", 250, minimum=1, maximum=10_000
+                "TTS_MAX_PARTIAL_LENGTH",
+                250,
+                minimum=MIN_PARTIAL_LENGTH,
+                maximum=MAX_PARTIAL_LENGTH,
             ),
             format=AudioFormat(env.choice("TTS_FORMAT", "wav", tuple(AudioFormat))),
             segment=_segment(env),
@@ -200,4 +207,5 @@ def _pronunciations(env: Env) -> Mapping[str, str]:
     try:
         return _pronunciations_decoder.decode(env.long_text("TTS_PRONUNCIATIONS", "{}"))
     except msgspec.MsgspecError as exc:
-        raise BadSetting(f"TTS_PRONUNCIATIONS: {exc}") from None
+        why = explain(exc, env.long_text("TTS_PRONUNCIATIONS", "{}").encode(), Pronunciations)
+        raise BadSetting(f"TTS_PRONUNCIATIONS: {why}") from None

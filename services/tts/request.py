@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from shared.contract import H_TURN, ID_RULE, MSG_ID, SpeechRequest, conversation_of, is_id
 from shared.errors import InvalidRequest, TooLarge
-from shared.refuse import Refused
+from shared.explain import explain
+from shared.refuse import Refused, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +57,20 @@ def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
 def _understand(named: str, data: bytes, max_characters: int) -> SpeechRequest:
     if not is_id(named):
         raise InvalidRequest(f"the subject's conversation id is not {ID_RULE}")
+    is_json = data.lstrip()[:1] == b"{"
+    request = _decoded(data) if is_json else SpeechRequest(text=plain_text(data))
+    if request.conversation_id not in {None, named}:
+        raise InvalidRequest("`conversation_id` differs from the subject's")
+    if request.text is None and request.turn_id is None:
+        raise InvalidRequest("give `text`, or the `turn_id` whose text is to be spoken")
+    if request.text is not None and not request.text.strip():
+        raise InvalidRequest("`text` is empty")
+    if request.text is not None and len(request.text) > max_characters:
+        raise TooLarge(f"`text` has {len(request.text)} characters, more than {max_characters}")
+    return request
+
+
+def _decoded(data: bytes) -> SpeechRequest:
     try:
         request = _decode(data)
         msgspec.json.encode(request)
@@ -64,11 +79,5 @@ def _understand(named: str, data: bytes, max_characters: int) -> SpeechRequest:
     except UnicodeEncodeError:
         raise InvalidRequest("a text holds a lone surrogate") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise InvalidRequest(str(exc)) from None
-    if request.conversation_id not in {None, named}:
-        raise InvalidRequest("`conversation_id` differs from the subject's")
-    if request.text is None and request.turn_id is None:
-        raise InvalidRequest("give `text`, or the `turn_id` whose text is to be spoken")
-    if request.text is not None and len(request.text) > max_characters:
-        raise TooLarge(f"`text` has {len(request.text)} characters, more than {max_characters}")
+        raise InvalidRequest(explain(exc, data, SpeechRequest)) from None
     return request

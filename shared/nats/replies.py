@@ -21,6 +21,7 @@ from shared.errors import (
     StorageUnavailable,
     TooLarge,
 )
+from shared.explain import explain
 from shared.nats.connection import Connection
 from shared.nats.dead_letters import dead_letter
 from shared.process.metrics import REFUSED
@@ -87,7 +88,7 @@ def decode_body(data: bytes, kind: type[T]) -> T:
     except RecursionError:
         raise InvalidRequest("nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise InvalidRequest(str(exc)) from None
+        raise InvalidRequest(explain(exc, data, kind)) from None
 
 
 def decode_request(msg: Msg, kind: type[R]) -> R:

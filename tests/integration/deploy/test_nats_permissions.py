@@ -354,7 +354,7 @@ async def test_services_start_provision_and_work_under_their_own_users(tmp_path:
 
         # What is not understood is a dead letter, what is busy is refused, text alone is spoken.
         await system.client.jetstream().publish("chat.request", b'{"content": 5}')
-        await system.client.jetstream().publish("tts.request.c", b"nonsense")
+        await system.client.jetstream().publish("tts.request.c", b'{"text": 5}')
         await system.client.jetstream().publish("tts.request.d", b'{"turn_id":"t","text":"Hello."}')
         await system.ears.until(lambda: system.ears.turn("t").voice_end is not None)
         answer = await system.client.request(

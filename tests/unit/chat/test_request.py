@@ -187,6 +187,15 @@ def test_plain_text_that_grows_beyond_the_limit_as_json_is_too_large(character: 
     assert isinstance(refused.error, TooLarge)
 
 
+def test_what_was_handed_on_may_be_larger_by_its_ids_and_the_limit_is_the_setting() -> None:
+    subject, headers = "chat.request.c1", {"Parley-Turn": "t1"}
+    body = b'{"content":"' + b"x" * MOST + b'"}'
+
+    assert good(body, subject=subject, headers=headers)
+    for refused in (bad(body, subject=subject), bad(body), bad(body, headers=headers)):
+        assert str(refused.error) == f"the body has {len(body)} bytes, more than {MOST}"
+
+
 def test_what_is_accepted_is_never_more_than_nats_takes() -> None:
     for text in (b"\x01" * 40_000, b"x" * (MOST - 200), "🌊".encode() * 60_000):
         assert len(encode(good(text))) <= MOST + 200

@@ -275,7 +275,7 @@ async def test_where_the_conversation_is_unknown_there_is_nobody_to_tell() -> No
 async def test_a_refusal_takes_no_slot() -> None:
     office = Office()
     await office.free.acquire()
-    message, _ = await handled(office, data=b"[")
+    message, _ = await handled(office, data=b"{")
     assert message.settled == ["ack"]
 
 
@@ -328,7 +328,7 @@ async def test_what_else_goes_wrong_leaves_the_message_to_be_delivered_again(
 
 
 @pytest.mark.parametrize(
-    "message", [Queued(data=b"["), Queued(data=b"[", subject="tts.request.a b")]
+    "message", [Queued(data=b"{"), Queued(data=b"{", subject="tts.request.a b")]
 )
 async def test_while_nats_is_away_nothing_is_refused_for_good(message: Queued) -> None:
     office = Office()

@@ -88,10 +88,10 @@ def test_unknown_fields_are_ignored() -> None:
     "body",
     [
         b"",
-        b"Hello",
+        b" \n",
         b"\xff\xfe",
-        b"[]",
-        b"[" * 100_000,
+        b"{",
+        b'{"text":' + b"[" * 100_000,
         b'{"turn_id": "t", "text": "\\ud800"}',
         {"turn_id": "a b"},
         {"turn_id": "t\n"},
@@ -119,7 +119,31 @@ def test_what_cannot_be_understood_is_refused_with_a_reason(body: object) -> Non
 
 def test_a_refused_turn_is_named_where_it_can_be() -> None:
     assert refused({"turn_id": "t1", "speech": {"speed": 9}}).turn_id == "t1"
-    assert refused(b"Hello").turn_id == "v7"
+    assert refused(b"{").turn_id == "v7"
+
+
+@pytest.mark.parametrize("text", ["Hello", " Hello\n", "[1]", "5", '"x"', "ü 🌊"])
+def test_a_body_that_is_no_object_is_the_text(text: str) -> None:
+    found = accepted(text.encode(), {MSG_ID: "m1"})
+    assert (found.text, found.turn_id, found.conversation_id) == (text, "m1", "c1")
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t"])
+def test_a_text_of_nothing_is_refused(text: str) -> None:
+    assert str(refused({"turn_id": "t", "text": text}).error) == "`text` is empty"
+
+
+@pytest.mark.parametrize(
+    ("speech", "words"),
+    [
+        ({"pronunciations": {"24/7": "x"}}, "24/7"),
+        ({"pronunciations": {"x": "a/b"}}, "a/b"),
+        ({"max_partial_length": 1}, "20 to 10000"),
+        ({"format": "midi"}, "wav, flac, mp3, opus, aac, pcm"),
+    ],
+)
+def test_how_it_cannot_be_spoken_is_said(speech: dict[str, object], words: str) -> None:
+    assert words in str(refused({"turn_id": "t", "speech": speech}).error)
 
 
 def test_a_text_beyond_the_limit_is_too_large() -> None:
