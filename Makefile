@@ -38,8 +38,9 @@ demo: setup  ## one spoken turn on this machine, then it stays up (ARGS=--once; 
 test: setup  ## the whole test suite
 	$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
 
-faults: setup  ## kills, freezes and restarts, seeded (RUNS=30 SEED=1)
-	$(BIN)/python -m tests.faults $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+faults: setup  ## kills, freezes and restarts, seeded (RUNS=30 CLUSTER_RUNS=8 SEED=1)
+	$(BIN)/python -m tests.faults $(if $(RUNS),--runs $(RUNS)) \
+		$(if $(CLUSTER_RUNS),--cluster-runs $(CLUSTER_RUNS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: setup  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

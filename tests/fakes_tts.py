@@ -234,6 +234,10 @@ class MemoryAudio:
         self.attempt = event.attempt
         self._keep(Kind.STORED if isinstance(event, Stored) else Kind.FAILED, encode(event))
 
+    @property
+    def torn_from(self) -> int:
+        return self.stream.replay().intact
+
     async def replay(self, since: str) -> Replay:
         assert since
         return self.stream.replay()

@@ -19,6 +19,7 @@ import nats
 import nats.errors
 import nats.js.errors
 
+from local.nats_cluster import NatsCluster
 from local.nats_server import NatsServer
 from local.object_store import object_store, preferred_kind
 from local.service import Service
@@ -150,12 +151,20 @@ class System:
         script: dict[str, Any] | None = None,
         s3: Kind | None = None,
         settings: Mapping[str, str] | None = None,
+        cluster: bool = False,
     ) -> None:
+        """`cluster`: of three nats-servers, every stream on each of them."""
         self.folder = folder
-        self.nats = NatsServer(self.folder / "nats", websocket=False)
+        self.cluster = NatsCluster(self.folder / "nats") if cluster else None
+        if self.cluster is None:
+            self.nats = NatsServer(self.folder / "nats", websocket=False)
+        else:
+            self.nats = self.cluster.servers[0]
         self.s3 = object_store(s3 or preferred_kind())
         self.emulator = Emulator(script or {})
         self.settings = dict(settings or {})
+        if cluster:
+            self.settings.setdefault("STREAM_REPLICAS", "3")
         self.services: list[Service] = []  # a test may forget those that it ended
         self._added: list[Service] = []
         self.ears = Ears()
@@ -166,9 +175,13 @@ class System:
         assert self._client is not None
         return self._client
 
+    @property
+    def _servers(self) -> NatsServer | NatsCluster:
+        return self.cluster or self.nats
+
     def environment(self) -> dict[str, str]:
         return {
-            "NATS_URL": self.nats.url,
+            "NATS_URL": self._servers.url,
             "TOGETHER_API_KEY": API_KEY,
             "TOGETHER_BASE_URL": self.emulator.base_url,
             "TTS_URL": self.emulator.tts_url,
@@ -182,9 +195,9 @@ class System:
 
     async def __aenter__(self) -> Self:
         try:
-            await asyncio.gather(self.nats.start(), self.s3.start(), self.emulator.start())
+            await asyncio.gather(self._servers.start(), self.s3.start(), self.emulator.start())
             self._client = await nats.connect(
-                self.nats.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1
+                self._servers.url.split(","), max_reconnect_attempts=-1, reconnect_time_wait=0.1
             )
         except BaseException:
             await self.__aexit__()
@@ -200,7 +213,7 @@ class System:
                 await self._client.close()
         await self.emulator.close()
         await self.s3.close()
-        await self.nats.close()
+        await self._servers.close()
 
     def add(self, name: str, **settings: str) -> Service:
         """A service, started; wait for it with `ready`."""

@@ -219,6 +219,11 @@ class Publish(Protocol):
         """Everything published so far is acked."""
         ...
 
+    @property
+    def torn_from(self) -> int:
+        """After Torn: the first piece of which not all stands in the stream in its order."""
+        ...
+
     async def end(self, event: Stored | AudioFailed) -> None:
         """Publishes the end, once; acked when it returns."""
         ...

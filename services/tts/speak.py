@@ -78,9 +78,12 @@ async def speak(
         reason = Internal(f"begun {rules.max_executions} times and never finished")
         await give_up(job, reason, held, deps)
     progress = Progress(deps.price)
+    intact = 0
     if found.attempt > 1:
-        _resume(progress, await deps.publish.replay(found.since), deps)
-    return await _Speaking(job, rules, text, deps, progress, held).run()
+        replay = await deps.publish.replay(found.since)
+        intact = replay.intact
+        _resume(progress, replay, deps)
+    return await _Speaking(job, rules, text, deps, progress, held, intact).run()
 
 
 async def _begin(job: Job, deps: VoiceDependencies) -> Held[SpeechRecord]:
@@ -122,7 +125,9 @@ class _Speaking:
         deps: VoiceDependencies,
         progress: Progress,
         held: Held[SpeechRecord],
+        intact: int,
     ) -> None:
+        self.intact = intact  # pieces that an earlier worker has told in order
         self.job, self.rules, self.text, self.deps = job, rules, text, deps
         self.progress, self.held = progress, held
         self.script = Script(
@@ -143,6 +148,8 @@ class _Speaking:
     async def run(self) -> Stored | AudioFailed:
         await self.deps.publish.started(self.record.attempt, self.speaker.params)
         failpoint("tts.started")
+        if self.intact < len(self.progress.done):  # an earlier worker's burst was torn
+            await self._tell_again(self.intact)
         try:
             try:
                 finish = await self._follow()
@@ -383,15 +390,17 @@ class _Speaking:
                 await self._tell_again()
         return await self.deps.publish.drained()
 
-    async def _tell_again(self) -> None:
+    async def _tell_again(self, intact: int | None = None) -> None:
         """What listeners cannot join is told in a higher attempt; nothing is spoken again."""
+        if intact is None:
+            intact = self.deps.publish.torn_from
         for _ in range(MAX_TORN):
             with contextlib.suppress(Torn):
-                return await self._tell_what_is_not_intact()
-        return await self._tell_what_is_not_intact()
+                return await self._tell_from(intact)
+            intact = min(intact, self.deps.publish.torn_from)
+        return await self._tell_from(intact)
 
-    async def _tell_what_is_not_intact(self) -> None:
-        intact = (await self.deps.publish.replay(self.record.since)).intact
+    async def _tell_from(self, intact: int) -> None:
         await self._start_anew()
         before = sum(done.samples for done in self.progress.done[:intact])
         for done in self.progress.done[intact:]:

@@ -97,16 +97,21 @@ class StoredOrder:
     def __init__(self) -> None:
         self._stored: list[tuple[int, int]] = []  # number and sequence of the acked
 
-    def holds(self, number: int, sequence: int, settled: int) -> bool:
-        """Takes an ack; all numbers up to `settled` have been acked before."""
+    def overtaken(self, number: int, sequence: int, settled: int) -> int | None:
+        """Takes an ack; all numbers up to `settled` have been acked before.
+
+        Returns the first number that one sent later stands in front of; None while all is well.
+        """
         stored = self._stored
         place = bisect.bisect(stored, (number, 0))
-        after = place == 0 or stored[place - 1][1] < sequence
-        before = place == len(stored) or sequence < stored[place][1]
+        before: list[int] = []
+        if place and stored[place - 1][1] > sequence:
+            before = [n for n, theirs in stored[:place] if theirs > sequence]
+        is_late = place < len(stored) and stored[place][1] < sequence
         stored.insert(place, (number, sequence))
         if len(stored) > 2 * WINDOW:  # of those that nothing can come in between, the last tells
             del stored[: max(0, bisect.bisect(stored, (settled + 1, 0)) - 1)]
-        return after and before
+        return min([*before, number]) if before or is_late else None
 
 
 class PublishWindow:
@@ -196,9 +201,10 @@ class PublishWindow:
 
     def _note_order(self, entry: _Unacked, ack: _Ack) -> None:
         settled = next(iter(self._unacked.values())).number - 1
-        holds = self._orders[ack.stream].holds(entry.number, ack.seq, settled)
-        if self._ordered and not holds and self._error is None:
-            self._error = Torn(f"{entry.subject}: a burst was stored out of order")
+        first = self._orders[ack.stream].overtaken(entry.number, ack.seq, settled)
+        if first is not None and self._ordered and self._error is None:
+            whole = min(settled, first - 1)
+            self._error = Torn(f"{entry.subject}: a burst was stored out of order", whole=whole)
 
     async def drained(self) -> None:
         """Waits until every publish is acked; raises NatsError when one is not."""

@@ -107,9 +107,12 @@ def _text_is_whole(events: Events) -> None:
     numbers: dict[int, list[int]] = {}
     for delta in events.deltas:
         numbers.setdefault(delta["attempt"], []).append(delta["seq"])
-    for attempt, seqs in numbers.items():
-        assert sorted(seqs) == list(range(len(seqs))), f"I3: attempt {attempt} has seq {seqs}"
     last = max(numbers)
+    for attempt, seqs in numbers.items():
+        # What a change of leader tore, a higher attempt has said again.
+        whole = seqs == list(range(len(seqs)))
+        assert whole or attempt < last, f"I3: attempt {attempt} has seq {seqs}"
+        assert len(set(seqs)) == len(seqs), f"I3: attempt {attempt} repeats {seqs}"
     assert end["attempt"] == last, f"I3: the end is of attempt {end['attempt']}, not {last}"
     if end["type"] == "done":
         texts = [d for d in events.deltas if d["type"] == "text" and d["attempt"] == last]
@@ -155,7 +158,8 @@ def _pieces(events: Events) -> tuple[dict[int, dict[str, Any]], bytes]:
     voice = b""
     for index in sorted(done):
         found = chunks.get((index, done[index]["attempt"]), {})
-        audio = b"".join(found[seq] for seq in sorted(found))
+        assert list(found) == sorted(found), f"I5: piece {index} is torn: {list(found)}"
+        audio = b"".join(found.values())
         assert len(audio) == 2 * done[index]["samples"], f"I5: piece {index} is not whole"
         voice += audio
     return done, voice
@@ -203,17 +207,40 @@ def _paid_once(system: System, request: Asked, events: Events) -> None:
     texts = Counter(c.text for c in system.emulator.record.commits if mark in c.text)
     for text, count in texts.items():
         assert count <= voices, f"I8: {text!r} was spoken {count} times in {voices} attempts"
-    finished: set[tuple[int, str]] = set()
-    index_text: dict[int, str] = {}
+    _nothing_is_told_twice(events)
+
+
+def _nothing_is_told_twice(events: Events) -> None:
+    """A piece that stands whole in the stream is not announced again, but behind one that is torn:
+    its chunks are not in their order, or some of them come after its end."""
+    told: dict[int, tuple[str, bool]] = {}  # text of the pieces that are done, and whether whole
+    chunks: dict[int, list[int]] = {}
+    sizes: Counter[int] = Counter()
+    texts: dict[int, str] = {}
     for headers, data in events.audio:
-        if headers["Parley-Type"] == "piece":
-            piece = json.loads(data)
-            index_text[piece["index"]] = piece["text"]
-            key = (piece["index"], piece["text"])
-            assert key not in finished, f"I8: piece {key} was done and is spoken again"
-        elif headers["Parley-Type"] == "piece_done":
-            index = json.loads(data)["index"]
-            finished.add((index, index_text.get(index, "")))
+        match headers["Parley-Type"]:
+            case "started":
+                chunks, sizes = {}, Counter()
+            case "piece":
+                piece = json.loads(data)
+                index, text = piece["index"], piece["text"]
+                torn = any(not whole for n, (_, whole) in told.items() if n <= index)
+                again = index in told and told[index][0] == text
+                assert torn or not again, f"I8: piece {index} was done and is told again"
+                told = {n: done for n, done in told.items() if n < index}
+                texts[index] = text
+            case "chunk":
+                index = int(headers["Parley-Piece"])
+                chunks.setdefault(index, []).append(int(headers["Parley-Seq"]))
+                sizes[index] += len(data)
+                if index in told:  # after its end
+                    told[index] = (told[index][0], False)
+            case "piece_done":
+                event = json.loads(data)
+                index = event["index"]
+                own = chunks.get(index, [])
+                whole = own == sorted(own) and sizes[index] == 2 * event["samples"]
+                told[index] = (texts.get(index, ""), whole)
 
 
 def _outcome(events: Events) -> str | None:

@@ -222,7 +222,7 @@ async def frozen_at_random(run: Run) -> None:
     await asyncio.sleep(LEASE + run.dice.uniform(1, 3))
     victim.signal(signal.SIGCONT)
     await run.healed()
-    await _one_of_each(run)
+    await one_of_each(run)
 
 
 async def nats_killed(run: Run) -> None:
@@ -279,7 +279,7 @@ async def rolled(run: Run) -> None:
     await run.healed()
 
 
-async def _one_of_each(run: Run) -> None:
+async def one_of_each(run: Run) -> None:
     """Back to one replica of each, so that a run does not depend on the ones before."""
     for name in ("chat", "tts"):
         running = _of(run.system, name)
@@ -310,7 +310,7 @@ async def run_seed(system: System, seed: int) -> str:
     dice = random.Random(seed)
     scenario = SCENARIOS[seed % len(SCENARIOS)]
     run = Run(system, dice)
-    await _one_of_each(run)
+    await one_of_each(run)
     await scenario(run)
-    await _one_of_each(run)
+    await one_of_each(run)
     return scenario.__name__

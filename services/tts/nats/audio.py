@@ -26,6 +26,7 @@ from shared.contract import (
     tts_audio,
 )
 from shared.contract import Piece as PieceEvent
+from shared.errors import Torn
 from shared.nats.connection import Connection
 from shared.nats.publish import Fence, PublishWindow, publish
 from shared.nats.read import read_back
@@ -61,6 +62,8 @@ class NatsAudio:
         self._conversation_id, self._turn_id = conversation_id, turn_id
         self._ids = {H_CONVERSATION: conversation_id, H_TURN: turn_id, **trace}
         self._attempt, self._seq, self._number = 0, 0, 0
+        self._pieces: list[int] = []  # of which each message of the window says something
+        self._whole = 0
 
     def _headers(self, kind: Kind, unique: str) -> dict[str, str]:
         return {
@@ -70,15 +73,29 @@ class NatsAudio:
             **self._ids,
         }
 
-    async def _send(self, kind: Kind, event: AudioEvent) -> None:
+    async def _send(self, kind: Kind, event: AudioEvent, index: int = 0) -> None:
         self._number += 1
         headers = self._headers(kind, f"{self._attempt}.e{self._number}")
-        await self._window.send(self._subject, encode(event), headers)
+        await self._publish(index, encode(event), headers)
+
+    async def _publish(self, index: int, data: bytes, headers: dict[str, str]) -> None:
+        self._pieces.append(index)
+        try:
+            await self._window.send(self._subject, data, headers)
+        except Torn as exc:
+            self._whole = exc.whole
+            raise
+
+    @property
+    def torn_from(self) -> int:
+        # `started`, which comes first, says nothing of any piece.
+        return next(iter(self._pieces[max(self._whole, 1) :]), 0)
 
     async def started(self, attempt: int, params: VoiceParams) -> None:
         self._window.close()  # all of it is acked, or torn and said again
         self._window = PublishWindow(self._connection, self._fence)
         self._attempt, self._seq, self._number = attempt, 0, 0
+        self._pieces, self._whole = [], 0
         await self._send(
             Kind.STARTED,
             AudioStarted(
@@ -101,6 +118,7 @@ class NatsAudio:
                 text=piece.text,
                 chars=(piece.start, piece.end),
             ),
+            piece.index,
         )
 
     async def chunk(self, index: int, audio: bytes) -> None:
@@ -111,7 +129,7 @@ class NatsAudio:
             headers[H_PIECE] = str(index)
             headers["Content-Type"] = PCM_CONTENT_TYPE
             self._seq += 1
-            await self._window.send(self._subject, part, headers)
+            await self._publish(index, part, headers)
 
     async def piece_done(self, index: int, samples: int, words: Sequence[Word]) -> None:
         await self._send(
@@ -124,10 +142,15 @@ class NatsAudio:
                 samples=samples,
                 words=list(words),
             ),
+            index,
         )
 
     async def drained(self) -> None:
-        await self._window.drained()
+        try:
+            await self._window.drained()
+        except Torn as exc:
+            self._whole = exc.whole
+            raise
 
     async def end(self, event: Stored | AudioFailed) -> None:
         if not self._fence.fresh:

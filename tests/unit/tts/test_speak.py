@@ -952,3 +952,16 @@ async def test_a_voice_that_is_torn_without_end_is_left_to_somebody_else() -> No
     worker.audio.torn_at = list(range(3, 200))
     with pytest.raises(Torn):
         await worker.speak(answer(TEXT))
+
+
+async def test_what_an_earlier_worker_left_torn_is_told_again_and_not_spoken() -> None:
+    first = Worker()
+    first.audio.torn_at, first.audio.shut_after = [8], 8
+    with pytest.raises(Superseded):
+        await first.speak(answer(TEXT))
+    second = first.next(name="w2")
+    end = await second.speak(answer(TEXT))
+    assert isinstance(end, Stored)
+    assert end.finish is Finish.COMPLETE
+    assert second.stream.replay().intact == 3
+    assert second.chunks_of_done_pieces() == A + B + C
