@@ -61,6 +61,12 @@ async def _is_agreed(run: Run, stream: str) -> bool:
     return False
 
 
+async def healed(run: Run) -> None:
+    """A server that was away a moment ago may still tell of what it led then."""
+    await agreed(run)
+    await run.healed()
+
+
 async def server_killed(run: Run) -> None:
     """kill -9 of any of the three, back a little later."""
     await run.ask(3, 1)
@@ -70,7 +76,7 @@ async def server_killed(run: Run) -> None:
     await run.ask(1, 1)
     await asyncio.sleep(run.dice.uniform(0.0, 3.0))
     await server.start()
-    await run.healed()
+    await healed(run)
 
 
 async def server_frozen(run: Run) -> None:
@@ -84,7 +90,7 @@ async def server_frozen(run: Run) -> None:
     finally:
         server.thaw()
     await run.ask(1, 1)
-    await run.healed()
+    await healed(run)
 
 
 async def servers_rolled(run: Run) -> None:
@@ -95,7 +101,7 @@ async def servers_rolled(run: Run) -> None:
         await server.stop()
         await server.start()
         await agreed(run)
-    await run.healed()
+    await healed(run)
 
 
 async def leaders_moved(run: Run) -> None:
@@ -111,7 +117,7 @@ async def leaders_moved(run: Run) -> None:
         with contextlib.suppress(nats.errors.Error):
             await system.request("$JS.API.META.LEADER.STEPDOWN", b"", timeout=2)
     await system.close()
-    await run.healed()
+    await healed(run)
 
 
 SCENARIOS: tuple[Callable[[Run], Awaitable[None]], ...] = (
