@@ -85,7 +85,7 @@ def said_again(turn: Turn) -> list[int]:
     return again
 
 
-@pytest.mark.parametrize("how", ["connections are refused", "503"])
+@pytest.mark.parametrize("how", ["connections are refused", "503", "overloaded"])
 async def test_ten_seconds_without_a_provider_cost_no_voice(system: System, how: str) -> None:
     system.emulator.change({"speech": {"realtime_factor": 3}})
     async with speaking(system) as worker:
@@ -96,21 +96,23 @@ async def test_ten_seconds_without_a_provider_cost_no_voice(system: System, how:
         if how == "503":
             refused = {"kind": "socket.refuse", "status": 503}
             system.emulator.change({"faults": [refused, {"kind": "speech.abort", "after": 1}]})
+        elif how == "overloaded":  # the socket lives, and every piece is refused
+            fault = {"kind": "speech.failed", "code": "overloaded"}
+            system.emulator.change({"faults": [fault]})
         else:
             await system.emulator.close()
         turns += [await asked(system) for _ in range(10)]
         await asyncio.sleep(AWAY_SECONDS)
-        if how == "503":
-            system.emulator.change({"faults": []})
-        else:
+        if how == "connections are refused":
             await system.emulator.start()
+        else:
+            system.emulator.change({"faults": []})
         for turn_id in turns:
             end = await ended(system, turn_id)
-            assert end["type"] == "stored", end
+            assert end["type"] == "stored", end.get("error")
             turn = system.ears.turn(turn_id)
             assert letters("".join(spoken_texts(turn.voice()))) == letters(TEXT)
             assert said_again(turn) == []
-        await worker.stop()
 
 
 async def test_a_piece_that_the_provider_never_voices_leaves_the_others_whole(
@@ -129,7 +131,6 @@ async def test_a_piece_that_the_provider_never_voices_leaves_the_others_whole(
         system.emulator.change({"faults": [{"kind": "speech.no_audio"}]})
         end = await ended(system, await asked(system))
         assert (end["type"], end["error"]["code"]) == ("failed", "provider_broken")
-        await worker.stop()
 
 
 async def test_a_voice_that_takes_too_long_fails_and_a_text_that_is_too_long_says_so(
@@ -147,7 +148,6 @@ async def test_a_voice_that_takes_too_long_fails_and_a_text_that_is_too_long_say
         end = await ended(system, await asked(system, LINES[0]))
         assert (end["type"], end["error"]["code"]) == ("failed", "deadline_exceeded")
         assert time.monotonic() - began < 10
-        await worker.stop()
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,6 @@ async def test_voice_and_language_fit_the_model_and_the_text(
         assert (await ended(system, turn_id))["type"] == "stored"
         commits = [commit for commit in system.emulator.record.commits if commit.text in text]
         assert {(commit.voice, commit.language) for commit in commits} == {expected}
-        await worker.stop()
 
 
 async def test_a_store_that_refuses_keeps_the_worker_not_ready_and_costs_the_voice_by_name(
@@ -190,7 +189,6 @@ async def test_a_store_that_refuses_keeps_the_worker_not_ready_and_costs_the_voi
         assert len(dead) == 1
         log = worker.said()
         assert log.count("store.away") == 1
-        await worker.stop()
 
 
 def _readyz(worker: Any) -> str:
