@@ -179,7 +179,7 @@ async def test_turns_at_once_are_all_heard(api_key: str) -> None:
 
 async def test_voice_speed_and_pronunciations_change_on_the_open_socket(api_key: str) -> None:
     counts = Counts()
-    async with speaking(api_key, count=counts, sockets=1) as voice:
+    async with speaking(api_key, count=counts, limits=Limits(sockets=1)) as voice:
         plain = await spoken(voice)
         ways = [
             VoiceParams(model=MODEL, voice="af_bella(2)+af_heart(1)"),
@@ -203,7 +203,7 @@ async def test_words_have_times_within_their_piece(api_key: str) -> None:
 
 
 async def test_a_turn_that_is_left_is_silent_and_the_next_one_speaks(api_key: str) -> None:
-    async with speaking(api_key, sockets=1) as voice:
+    async with speaking(api_key, limits=Limits(sockets=1)) as voice:
         async with voice.turn(PARAMS) as turn:
             parts = turn.say("This is a sentence that nobody will hear to its end, is it not?")
             await anext(parts)
