@@ -16,7 +16,7 @@ class Happened(enum.StrEnum):
     CONNECT_FAILED = "connect_failed"
     LOST = "lost"  # a socket that broke, or that the provider closed
     DEAD = "dead"  # one that looked open and did not answer
-    RETIRED = "retired"  # closed by us: for its age, or to make room for another model
+    RETIRED = "retired"  # closed by us: old, not needed, or a piece failed on it
     MOVED = "moved"  # a turn went to another socket, before anything of its piece was heard
     RELEASED = "released"  # a turn gave its slot up between two pieces, for one that waited
     STALE_AUDIO = "stale_audio"  # of a turn that is over

@@ -180,7 +180,7 @@ class Pool:
             self.count(Happened.DEAD)
             socket.give_up(SocketLost("the socket looks open and does not answer"))
         elif not socket.turns and not socket.ending:
-            self._retire(socket)
+            socket.retire()
 
     def close(self, error: ProviderError) -> None:
         """Who waits and who speaks is told; no socket opens any more."""
@@ -349,7 +349,7 @@ class Pool:
         """Closes the least used socket of the other models, once it is not in use any more."""
         others = [socket for socket in self._kind(model) if socket.model != model and socket.open]
         if others and not any(socket.ending for socket in others):
-            self._retire(min(others, key=lambda each: (len(each.turns), each.idle_since)))
+            min(others, key=lambda each: (len(each.turns), each.idle_since)).retire()
 
     def _retire_aged(self, now: float) -> None:
         """Those that are old or doubted: of those in use one at a time."""
@@ -358,7 +358,7 @@ class Pool:
             if not socket.open or socket.ending or not aged:
                 continue
             if not socket.turns or not any(each.ending for each in self.sockets):
-                self._retire(socket)
+                socket.retire()
 
     def _retire_idle(self, now: float) -> None:
         """Those that were opened for many turns at once, when there are fewer."""
@@ -368,8 +368,4 @@ class Pool:
         ]
         idle.sort(key=lambda socket: socket.idle_since)
         for socket in idle[: max(0, len(open_) - self.limits.sockets)]:
-            self._retire(socket)
-
-    def _retire(self, socket: Socket) -> None:
-        self.count(Happened.RETIRED)
-        socket.retire()
+            socket.retire()

@@ -180,6 +180,8 @@ class Socket:
 
     def retire(self) -> None:
         """Takes no more turns, and ends when the last one has left."""
+        if self.state is not State.RETIRING:
+            self._count(Happened.RETIRED)
         self._step(Step.RETIRE)
         if not self.turns and self._wire is not None:
             self._wire.close()
