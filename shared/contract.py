@@ -26,6 +26,7 @@ HISTORY_DELETE = "chat.history.delete"
 CHAT_ASK = "chat.ask"
 CHAT_REPLAY = "chat.replay"
 TTS_LINK = "tts.link"
+TTS_ERASE = "tts.erase"  # between the services: the voices of a conversation go, as it does
 CHAT_DEAD = "chat.dead"
 TTS_DEAD = "tts.dead"
 
@@ -70,7 +71,7 @@ PCM_CONTENT_TYPE = "audio/pcm;rate=24000;channels=1;encoding=s16le"
 _LITERALS = (
     *(CHAT_REQUEST, CHAT_CANCEL, CHAT_DELTA, CHAT_ASK, CHAT_REPLAY, CHAT_DEAD),
     *(HISTORY_GET, HISTORY_DELETE),
-    *(TTS_REQUEST, TTS_AUDIO, TTS_LINK, TTS_DEAD),
+    *(TTS_REQUEST, TTS_AUDIO, TTS_LINK, TTS_ERASE, TTS_DEAD),
 )
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ID_RULE = "1 to 64 letters (A to Z, a to z), digits, _ and -"

@@ -22,7 +22,7 @@ from shared.contract import (
     Text,
     Usage,
 )
-from shared.errors import Cancelled, Conflict, NatsError, Superseded, Torn
+from shared.errors import Cancelled, Conflict, NatsError, StorageUnavailable, Superseded, Torn
 from shared.nats.documents import Held, amend
 
 if TYPE_CHECKING:
@@ -106,6 +106,9 @@ class MemoryConversations:
     def remove(self, conversation_id: str) -> None:
         self._documents.pop(conversation_id, None)
 
+    async def erase(self, conversation_id: str) -> None:
+        self.remove(conversation_id)
+
     async def load(self, conversation_id: str) -> Held[Conversation]:
         self.loads += 1
         data, revision = self._documents.get(conversation_id, (None, 0))
@@ -150,26 +153,29 @@ class MemoryPages:
 
 
 class MemoryHistory:
-    """Past and Remains: events as the test puts them; the voice goes after some looks."""
+    """Past and Remains: events and requests as the test puts them."""
 
     def __init__(self, conversations: MemoryConversations) -> None:
         self.stored: list[tuple[int, Delta]] = []
-        self.voice_stays = 0  # looks for which the speech workers still keep something
+        self.queued: list[str] = []  # turns of requests that are not dealt with
         self._conversations = conversations
 
     async def events(self, conversation_id: str, since: int) -> list[Delta]:
         return [event for sequence, event in self.stored if sequence >= since]
 
-    async def last_event(self, conversation_id: str) -> Delta | None:
-        return self.stored[-1][1] if self.stored else None
+    async def newest_request(self) -> int:
+        return 7
+
+    async def requests(self, conversation_id: str, *, until: int) -> list[str]:
+        assert until == 7
+        return list(self.queued)
+
+    async def drop_requests(self, conversation_id: str) -> None:
+        self.queued.clear()
 
     async def erase(self, conversation_id: str) -> None:
         self.stored.clear()
         self._conversations.remove(conversation_id)
-
-    async def has_voice(self, conversation_id: str) -> bool:
-        self.voice_stays -= 1
-        return self.voice_stays >= 0
 
 
 class SteadyVoice:
@@ -194,12 +200,20 @@ class ListedVoices:
     def __init__(self) -> None:
         self.spoken: list[str] = []
         self.stopped: str | None = None
+        self.away = False
+        self.on_erase: Callable[[], object] = lambda: None
 
     async def under_way(self, conversation_id: str) -> list[str]:
         return self.spoken
 
     async def just_stopped(self, conversation_id: str) -> str | None:
         return self.stopped
+
+    async def erase(self, conversation_id: str) -> None:
+        self.on_erase()
+        if self.away:
+            raise StorageUnavailable("the store is away")
+        self.spoken.clear()
 
 
 # ---------------------------------------------------------------- what is told

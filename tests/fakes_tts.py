@@ -85,6 +85,9 @@ class MemoryRecords:
     meanwhile: Callable[[SpeechRecord], SpeechRecord | None] = lambda _: None
     away: bool = False
 
+    async def erase(self) -> None:
+        self.kept, self.revision = SpeechRecord(), 0
+
     async def load(self) -> Held[SpeechRecord]:
         if self.away:
             raise NatsError("no answer in time")

@@ -39,6 +39,7 @@ from shared.errors import (
     Internal,
     ProviderBroken,
     ProviderError,
+    Superseded,
     Torn,
 )
 from shared.process.failpoints import failpoint
@@ -90,6 +91,8 @@ class Dependencies:
     heard: Heard
     clock: Clock
     heard_ms: Callable[[], int | None]
+    # Raises Superseded where the request may be somebody else's and is in the queue no more.
+    confirm: Callable[[], Awaitable[None]]
     price: Callable[[str, int, int], float | None]  # model, tokens given and made -> dollars
 
 
@@ -175,9 +178,25 @@ class _Answer:
             return changed
 
         await self._change(begin)
+        await self._confirm()
         if found is Begin.RUN:
             failpoint("chat.begun")
         return found
+
+    async def _confirm(self) -> None:
+        """A worker that was frozen must not bring back what was erased. Raises Superseded."""
+        try:
+            await self.needs.confirm()
+        except Superseded:
+            begun = self.document
+            await self._change(
+                lambda document: conversation.retracted(
+                    document, self.job.turn_id, self.job.execution
+                )
+            )
+            if self.document is not begun and conversation.is_blank(self.document):
+                await self.needs.conversations.erase(self.job.conversation_id)
+            raise
 
     async def _change(self, change: Callable[[Conversation], Conversation]) -> None:
         """Raises Superseded where `change` does: the turn is somebody else's."""

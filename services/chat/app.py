@@ -34,6 +34,7 @@ from shared.contract import (
     CHAT_DEAD,
     CHAT_REPLAY,
     CHAT_REQUEST,
+    CHAT_REQUESTS_STREAM,
     CHAT_WORKERS,
     HISTORY_DELETE,
     HISTORY_GET,
@@ -52,7 +53,7 @@ from shared.contract import (
 from shared.errors import ParleyError
 from shared.nats.connection import Connection
 from shared.nats.dead_letters import NatsDeadLetters
-from shared.nats.lease import Delivery, LeaseFence
+from shared.nats.lease import Delivery, LeaseFence, confirm
 from shared.nats.provision import consumer
 from shared.nats.refusals import Refusals
 from shared.nats.replies import (
@@ -62,6 +63,7 @@ from shared.nats.replies import (
     decode_request,
     is_inbox,
     named_by,
+    overhear,
     serve,
 )
 from shared.nats.work import Work
@@ -148,8 +150,6 @@ class ChatWorker:
             CHAT_CANCEL: self._cancel,  # and amends the history of a turn that has ended
         }.items():
             serve(broker, subject, functools.partial(self._reply, answering), queue="chat")
-        # Every replica hears a cancel; the one that holds the turn stops it.
-        serve(broker, CHAT_CANCEL, self._stop)
 
     async def _stop(self, msg: Msg) -> None:
         with contextlib.suppress(ParleyError):  # refused by the one that answers
@@ -211,6 +211,8 @@ class ChatWorker:
             check=self._check,
         )
         await self.refusals.start()
+        # Every replica hears a cancel; the one that holds the turn stops it.
+        await overhear(connection, CHAT_CANCEL, self._stop)
         await self.work.start()
         self._intake = asyncio.create_task(self.intake.run())
         TURNS_UNDER_WAY.labels("chat").set_function(lambda: self.held.running)
@@ -277,6 +279,7 @@ class ChatWorker:
                 heard=self.heard,
                 clock=SystemClock(stop),
                 heard_ms=lambda: stop.heard_ms,
+                confirm=lambda: confirm(self.connection, delivery, CHAT_REQUESTS_STREAM),
                 price=self.config.prices.of,
             )
             try:
@@ -309,6 +312,7 @@ class ChatWorker:
         needs = erase.Dependencies(
             conversations=self.conversations,
             remains=self.history,
+            voices=self.cancelling.voices,
             cancels=self.cancels,
             clock=self.clock,
         )

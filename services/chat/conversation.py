@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MINUTE: Final = 60  # seconds
+ERASING: Final = 30  # seconds: longer than an erasure takes
 STOPS_KEPT: Final = 100  # of turns that nobody holds
 ENDED_KEPT: Final = 500  # ids of ended turns that are remembered, so that none is answered twice
 PAGE_BYTES: Final = 256 * 1024  # a document above this moves its oldest messages to a page
@@ -66,6 +67,8 @@ class Conversation(Struct, frozen=True):
     """The document. `delta_sequence`: a stream sequence at or before the turn's first event.
 
     `stops`: turns that are stopped by who takes them up, and how much of each was heard (ms).
+    `erased_until`: while the conversation is being erased all are; epoch seconds, lest an erasure
+    that dies stops them for ever.
     """
 
     version: int = 1
@@ -78,6 +81,10 @@ class Conversation(Struct, frozen=True):
     pages: int = 0
     begun: list[int] = field(default_factory=list)  # when, within the last minute; epoch seconds
     stops: dict[str, int | None] = field(default_factory=dict)
+    erased_until: int = 0
+
+    def stops_turn(self, turn_id: str, second: int) -> bool:
+        return turn_id in self.stops or second < self.erased_until
 
 
 VERSION: Final = 1
@@ -108,12 +115,12 @@ def begin(
     """The turn starts, or starts over as the next attempt; else the very same document."""
     if turn_id in document.ended:
         return Begin.ENDED, document
+    second = int(datetime.fromisoformat(now).timestamp())
     under_way = document.turn
     if under_way is not None and under_way.turn_id == turn_id:
-        return _begin_again(document, under_way, execution, give_up_after)
-    if turn_id in document.stops:
+        return _begin_again(document, under_way, second, execution, give_up_after)
+    if document.stops_turn(turn_id, second):
         return Begin.DROPPED, document
-    second = int(datetime.fromisoformat(now).timestamp())
     begun = [at for at in document.begun if second - at < MINUTE]
     if 0 < max_per_minute <= len(begun):
         return Begin.TOO_MANY, document
@@ -139,9 +146,9 @@ def begin(
 
 
 def _begin_again(
-    document: Conversation, turn: TurnRecord, execution: str, give_up_after: int
+    document: Conversation, turn: TurnRecord, second: int, execution: str, give_up_after: int
 ) -> tuple[Begin, Conversation]:
-    if turn.turn_id in document.stops:
+    if document.stops_turn(turn.turn_id, second):
         return Begin.STOPPED, taken_over(document, turn, execution)
     if turn.executions >= give_up_after:
         return Begin.GIVEN_UP, document
@@ -197,6 +204,26 @@ def _ended(document: Conversation, turn_id: str) -> Conversation:
     )
 
 
+def erasing(document: Conversation, now: str) -> Conversation:
+    """No turn begins for a while, and who takes up one that is under way ends it."""
+    second = int(datetime.fromisoformat(now).timestamp())
+    return replace(document, erased_until=second + ERASING)
+
+
+def retracted(document: Conversation, turn_id: str, execution: str) -> Conversation:
+    """As it was before this execution began the turn; the very same where it is another's."""
+    turn = document.turn
+    if turn is None or (turn.turn_id, turn.execution) != (turn_id, execution):
+        return document
+    messages = [message for message in document.messages if message.turn_id != turn_id]
+    return replace(document, turn=None, messages=messages)
+
+
+def is_blank(document: Conversation) -> bool:
+    """Nothing was ever said in it."""
+    return document.turn is None and not (document.messages or document.pages or document.ended)
+
+
 def commit(
     document: Conversation,
     end: Done | Failed,
@@ -243,11 +270,6 @@ def answer_of(document: Conversation, turn_id: str) -> Message | None:
 def began_at(document: Conversation, turn_id: str) -> str:
     """When a turn began of which the document has a message."""
     return next(m.created_at for m in document.messages if m.turn_id == turn_id)
-
-
-def is_over(document: Conversation, last: Delta | None) -> bool:
-    """No turn runs, and the end of the last one was told; `last` is the text's newest event."""
-    return document.turn is None and isinstance(last, Done | Failed | None)
 
 
 def heard(document: Conversation, turn_id: str, text: str) -> Conversation:

@@ -1,4 +1,4 @@
-"""Verb: a conversation is erased everywhere; what runs is stopped first."""
+"""Verb: a conversation is erased everywhere; what runs is stopped first, what waits is dropped."""
 
 from __future__ import annotations
 
@@ -7,47 +7,55 @@ from typing import TYPE_CHECKING, Final
 
 from services.chat import conversation
 from shared.contract import CancelRequest
-from shared.errors import Busy, StorageUnavailable
+from shared.errors import StorageUnavailable
 from shared.retry import wait_until
 
 if TYPE_CHECKING:
-    from services.chat.ports import Cancels, Clock, Conversations, Remains
+    from services.chat.ports import Cancels, Clock, Conversations, Remains, Voices
 
-STOP_SECONDS: Final = 8.0  # for a turn under way to end
-VOICE_SECONDS: Final = 10.0  # for the speech workers to do their part
+# A worker that is frozen or dead loses its requests after a lease; who gets them then ends them.
+STOP_SECONDS: Final = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
     conversations: Conversations
     remains: Remains
+    voices: Voices
     cancels: Cancels
     clock: Clock
 
 
 async def erase(conversation_id: str, needs: Dependencies) -> None:
-    """Stops, waits, erases.
+    """Stops, waits until every request was dealt with, erases.
 
-    The speech workers hear the same request and erase the voice; their part is done when they keep
-    nothing of the conversation any more.
+    Requests that come meanwhile are stopped, too; a later one begins a new conversation.
 
     Raises:
-        Busy: a turn could not be stopped in time; nothing was erased.
-        StorageUnavailable: the voice is still there.
+        StorageUnavailable: the voice is still there; the same again is harmless.
     """
+    await needs.conversations.amend(
+        conversation_id,
+        lambda document: conversation.erasing(document, needs.clock.utc()),
+    )
+    newest = await needs.remains.newest_request()
+    told: set[str] = set()
 
-    async def is_over() -> bool:
-        document = (await needs.conversations.load(conversation_id)).value
-        if document.turn is not None:
-            return False
-        return conversation.is_over(document, await needs.remains.last_event(conversation_id))
-
-    async def is_silent() -> bool:
-        return not await needs.remains.has_voice(conversation_id)
+    async def is_quiet() -> bool:
+        waiting = await needs.remains.requests(conversation_id, until=newest)
+        for turn_id in set(waiting) - told:
+            await needs.cancels.send(CancelRequest(conversation_id, turn_id))
+            told.add(turn_id)
+        return not waiting
 
     await needs.cancels.send(CancelRequest(conversation_id))
-    if not await wait_until(is_over, STOP_SECONDS, clock=needs.clock):
-        raise Busy("a turn of this conversation could not be stopped in time")
+    if not await wait_until(is_quiet, STOP_SECONDS, clock=needs.clock):
+        await needs.remains.drop_requests(conversation_id)
+    voice_left: StorageUnavailable | None = None
+    try:
+        await needs.voices.erase(conversation_id)
+    except StorageUnavailable as exc:
+        voice_left = exc
     await needs.remains.erase(conversation_id)
-    if not await wait_until(is_silent, VOICE_SECONDS, clock=needs.clock):
-        raise StorageUnavailable("the voice could not be erased; ask again")
+    if voice_left is not None:
+        raise voice_left

@@ -99,6 +99,10 @@ class Conversations(Protocol):
         """
         ...
 
+    async def erase(self, conversation_id: str) -> None:
+        """Removes document and pages. Raises NatsError."""
+        ...
+
 
 class Pages(Protocol):
     """The messages that a document has handed on to pages."""
@@ -119,16 +123,21 @@ class Past(Protocol):
 class Remains(Protocol):
     """What has to go when a conversation is erased."""
 
-    async def last_event(self, conversation_id: str) -> Delta | None:
-        """The newest event of its text; None where there is none that we know."""
+    async def newest_request(self) -> int:
+        """The sequence of the newest request of all conversations; 0 before the first."""
         ...
+
+    async def requests(self, conversation_id: str, *, until: int) -> Sequence[str]:
+        """The turns of its requests that are not dealt with, and "" for those on their way.
+
+        Of what is on its way that counts which came by sequence `until`.
+        """
+        ...
+
+    async def drop_requests(self, conversation_id: str) -> None: ...
 
     async def erase(self, conversation_id: str) -> None:
-        """Removes the events of its text, then document and pages."""
-        ...
-
-    async def has_voice(self, conversation_id: str) -> bool:
-        """Whether the speech workers still keep something of it."""
+        """Removes the events of its text, its dead letters, then document and pages."""
         ...
 
 
@@ -150,6 +159,13 @@ class Voices(Protocol):
 
     async def under_way(self, conversation_id: str) -> Sequence[str]:
         """Their turns, in the order in which they were asked for: those that wait, those spoken."""
+        ...
+
+    async def erase(self, conversation_id: str) -> None:
+        """Stops them and removes all that is kept of them.
+
+        Raises StorageUnavailable where that could not be done, or in time.
+        """
         ...
 
     async def just_stopped(self, conversation_id: str) -> str | None:

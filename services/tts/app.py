@@ -38,10 +38,13 @@ from shared.contract import (
     CHAT_CANCEL,
     HISTORY_DELETE,
     TTS_DEAD,
+    TTS_ERASE,
     TTS_LINK,
     TTS_REQUEST,
+    TTS_REQUESTS_STREAM,
     TTS_WORKERS,
     CancelRequest,
+    Deleted,
     DeleteRequest,
     Link,
     LinkRequest,
@@ -50,10 +53,10 @@ from shared.contract import (
 )
 from shared.errors import DeadlineExceeded, NatsError, ParleyError
 from shared.nats.dead_letters import NatsDeadLetters
-from shared.nats.lease import LeaseFence
+from shared.nats.lease import LeaseFence, confirm
 from shared.nats.provision import consumer
 from shared.nats.refusals import Refusals
-from shared.nats.replies import answer_with, decode_body, decode_request, named_by, serve
+from shared.nats.replies import answer_with, decode_body, decode_request, named_by, overhear, serve
 from shared.nats.work import Work
 from shared.process.cancel import CancelToken
 from shared.process.clock import SystemClock
@@ -121,12 +124,10 @@ class TtsWorker:
     # ------------------------------------------------------------ life
 
     def subscribe(self, broker: NatsBroker) -> None:
-        # Every replica hears a cancel; the one that speaks the turn stops it, one notes it.
-        serve(broker, CHAT_CANCEL, self._cancel)
+        # Every replica stops what it speaks, see start(). One notes a cancel for who takes the voice
+        # up later; one erases what was said.
         serve(broker, CHAT_CANCEL, self._note_cancel, queue="tts")
-        # Every replica stops speaking; one of them erases what was said.
-        serve(broker, HISTORY_DELETE, self._cancel_all)
-        serve(broker, HISTORY_DELETE, self._erase_once, queue="tts")
+        serve(broker, TTS_ERASE, self._erase_once, queue="tts", literal=False)
         serve(broker, TTS_LINK, self._link, queue="tts", literal=False)
 
     async def _link(self, msg: Msg) -> None:
@@ -154,8 +155,7 @@ class TtsWorker:
             self.held.cancel(CancelRequest(asked.conversation_id))
 
     async def _erase_once(self, msg: Msg) -> None:
-        with contextlib.suppress(ParleyError):  # the chat service tells the asker
-            await self._erase(decode_request(msg, DeleteRequest).conversation_id)
+        await answer_with(self.connection, msg, self._erase(msg), to=TTS_DEAD)
 
     async def start(self, connection: Connection) -> None:
         self.connection = connection
@@ -179,6 +179,9 @@ class TtsWorker:
             clock=self.clock,
             report=_Report(),
         )
+        await overhear(connection, CHAT_CANCEL, self._cancel)
+        await overhear(connection, HISTORY_DELETE, self._cancel_all)
+        await overhear(connection, TTS_ERASE, self._cancel_all)
         await self.voice.__aenter__()
         self._bucket = asyncio.create_task(self.store.prepare())
         self._begun = asyncio.create_task(self._begin())
@@ -254,6 +257,7 @@ class TtsWorker:
                 store=self.store,
                 clock=SystemClock(token),
                 token=token,
+                confirm=lambda: confirm(self.connection, delivery, TTS_REQUESTS_STREAM),
                 price=self.config.prices.of,
             )
             with token.deadline(seconds, DeadlineExceeded(f"it took longer than {seconds:g} s")):
@@ -289,7 +293,8 @@ class TtsWorker:
     def _records(self, conversation_id: str, turn_id: str) -> NatsRecords:
         return NatsRecords(self.connection, conversation_id, turn_id)
 
-    async def _erase(self, conversation_id: str) -> None:
+    async def _erase(self, msg: Msg) -> Deleted:
+        conversation_id = decode_request(msg, DeleteRequest).conversation_id
         objects = await erase(
             conversation_id,
             voices=NatsVoices(self.connection),
@@ -297,6 +302,7 @@ class TtsWorker:
             clock=self.clock,
         )
         log.info("tts.voice_erased", extra={"conversation": conversation_id, "objects": objects})
+        return Deleted(conversation_id)
 
 
 def _limits(config: Config) -> Limits:

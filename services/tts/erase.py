@@ -1,7 +1,6 @@
-"""Verb: the voices of a conversation are erased: requests, objects, events, and the records last.
+"""Verb: the voices of a conversation are erased: requests, objects, events, records.
 
-Those under way were told to stop by then (services/tts/stops.py, in every replica). Whoever asked
-sees by the records that it is done.
+Those that are held were told to stop by then, in every replica (held_voices.py).
 """
 
 from __future__ import annotations
@@ -13,21 +12,27 @@ from shared.retry import wait_until
 if TYPE_CHECKING:
     from services.tts.ports import Clock, Objects, Voices
 
-STOP_SECONDS: Final = 5.0  # for voices under way to end
+# A worker that is frozen or dead loses its requests after a lease; who gets them then ends them.
+STOP_SECONDS: Final = 7.0
 
 
 async def erase(conversation_id: str, *, voices: Voices, objects: Objects, clock: Clock) -> int:
     """Returns how many objects there were.
 
     Raises:
-        StorageUnavailable, NatsError: the records are left; it can be asked again.
+        StorageUnavailable, NatsError: not all of it is gone; the same again is harmless.
     """
+    stopped: set[str] = set()
 
-    async def silent() -> bool:
-        return all(found.end is not None for found in await voices.records(conversation_id))
+    async def is_silent() -> bool:
+        asked = await voices.requested(conversation_id)
+        for turn_id in set(asked) - stopped:
+            await voices.stop(conversation_id, turn_id)
+            stopped.add(turn_id)
+        return not asked
 
+    await wait_until(is_silent, STOP_SECONDS, clock=clock)
     await voices.drop_requests(conversation_id)
-    await wait_until(silent, STOP_SECONDS, clock=clock)
     count = await objects.erase(conversation_id)
     await voices.drop_events(conversation_id)
     await voices.drop_records(conversation_id)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from shared.errors import ProviderBroken
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from services.tts.job import Job
     from services.tts.record import SpeechRecord
@@ -244,6 +244,10 @@ class Ends(Protocol):
 class Records(Protocol):
     """What is kept of one turn's voice, changed by compare-and-set only."""
 
+    async def erase(self) -> None:
+        """Removes it. Raises NatsError."""
+        ...
+
     async def load(self) -> Held[SpeechRecord]:
         """As it is now; an empty one at revision 0 where there is none. Raises NatsError."""
         ...
@@ -282,7 +286,13 @@ class Voices(Protocol):
 
     async def drop_requests(self, conversation_id: str) -> None: ...
 
-    async def records(self, conversation_id: str) -> Sequence[SpeechRecord]: ...
+    async def requested(self, conversation_id: str) -> Sequence[str]:
+        """The turns of requests that are not dealt with."""
+        ...
+
+    async def stop(self, conversation_id: str, turn_id: str) -> None:
+        """Whoever takes the turn's voice up does not speak it."""
+        ...
 
     async def drop_events(self, conversation_id: str) -> None: ...
 
@@ -355,4 +365,6 @@ class VoiceDependencies:
     store: AudioStore
     clock: Clock
     token: CancelToken
+    # Raises Superseded where the request may be somebody else's and is in the queue no more.
+    confirm: Callable[[], Awaitable[None]]
     price: Callable[[str, int], float | None]  # model, characters -> dollars

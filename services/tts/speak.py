@@ -30,6 +30,7 @@ from shared.errors import (
     ProviderRefused,
     ProviderStalled,
     StorageUnavailable,
+    Superseded,
     Torn,
 )
 from shared.process.failpoints import failpoint
@@ -70,6 +71,7 @@ async def speak(
         Repeated: another message in the queue has this voice, and answers for both.
     """
     held = await _begin(job, deps)
+    await _confirm(held, deps)
     found = held.value
     if found.end is not None:
         return await tell_committed(found, deps.publish)
@@ -104,6 +106,16 @@ async def _begin(job: Job, deps: VoiceDependencies) -> Held[SpeechRecord]:
             if await deps.requests.is_there(exc.request):
                 raise
             gone = exc.request
+
+
+async def _confirm(held: Held[SpeechRecord], deps: VoiceDependencies) -> None:
+    """A worker that was frozen must not bring back what was erased. Raises Superseded."""
+    try:
+        await deps.confirm()
+    except Superseded:
+        if held.value.attempt == 1:  # nobody else has begun it
+            await deps.records.erase()
+        raise
 
 
 def _resume(progress: Progress, replay: Replay, deps: VoiceDependencies) -> None:

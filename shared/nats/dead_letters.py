@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from shared.contract import (
     H_DELIVERIES,
@@ -16,6 +19,9 @@ from shared.contract import (
     H_ORIGINAL_BYTES,
     H_SUBJECT,
     MSG_ID,
+    conversation_of,
+    is_id,
+    of_conversation,
 )
 from shared.nats.connection import Connection
 from shared.nats.publish import publish
@@ -68,13 +74,16 @@ async def dead_letter(
     deliveries: int = 1,
     unique: str | None = None,
 ) -> None:
-    """Stores a dead letter on `to`; `unique` makes a repetition harmless."""
-    marks = headers_of(headers, subject, error, deliveries)
+    """Stores a dead letter, on `to.<c>` where its conversation is known.
+
+    `unique` makes a repetition harmless.
+    """
+    marks, known = headers_of(headers, subject, error, deliveries), _conversation_of(subject, data)
     kept = kept_of(data, connection)
     if len(kept) < len(data):
         marks[H_ORIGINAL_BYTES] = str(len(data))
     marks[MSG_ID] = unique or uuid.uuid4().hex
-    await publish(connection, to, kept, marks)
+    await publish(connection, to if known is None else of_conversation(to, known), kept, marks)
 
 
 def kept_of(data: bytes, connection: Connection) -> bytes:
@@ -82,9 +91,22 @@ def kept_of(data: bytes, connection: Connection) -> bytes:
     return data[: connection.client.max_payload - _ROOM]
 
 
+class _Ids(msgspec.Struct):
+    conversation_id: Any = None
+
+
+def _conversation_of(subject: str, data: bytes) -> str | None:
+    """Whose it is, by its subject or else its body."""
+    named: Any = conversation_of(subject)
+    if not named and data.lstrip()[:1] == b"{":
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            named = msgspec.json.decode(data, type=_Ids).conversation_id
+    return named if isinstance(named, str) and is_id(named) else None
+
+
 @dataclass(frozen=True, slots=True)
 class NatsDeadLetters:
-    """Implements shared.refuse.DeadLetters: letters on the subject `to`."""
+    """Implements shared.refuse.DeadLetters: letters on `to`, and on `to.<c>`."""
 
     connection: Connection
     to: str

@@ -11,7 +11,8 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
-from shared.errors import NatsError
+from shared.errors import NatsError, Superseded
+from shared.nats import read
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -118,6 +119,15 @@ async def keep_leases(held: Callable[[], Iterable[Delivery]], lease: float) -> N
         await asyncio.sleep(lease / 3)
         for delivery in tuple(held()):
             await delivery.heartbeat()
+
+
+async def confirm(connection: Connection, delivery: Delivery, stream: str) -> None:
+    """Raises Superseded where the lease may have been lost and the message is gone since.
+
+    NatsError while nobody can tell.
+    """
+    if delivery.lapsed and await read.at(connection, stream, delivery.sequence) is None:
+        raise Superseded
 
 
 class LeaseFence:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 import uuid
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
-from minio import Minio
 
-from tests.e2e.whole import FAST, assert_whole, letters
+from tests.e2e.whole import FAST, assert_whole
 from tests.system import System, Turn
 
 if TYPE_CHECKING:
@@ -428,32 +426,3 @@ async def test_a_voice_that_waits_for_a_slot_is_stopped(tmp_path: Path) -> None:
         await system.ears.until(lambda: all(turn.voice_end for turn in turns))
         assert {turn.voice_end and turn.voice_end["finish"] for turn in turns} == {"cancelled"}
         assert chunks(system.ears.turn(held)) == chunks(system.ears.turn(later)) == 0
-
-
-async def test_a_deleted_conversation_is_nowhere_any_more(system: System) -> None:
-    conversation = new()
-    system.emulator.change({**FAST, "chat": {**FAST["chat"], "replies": ["A short answer."]}})
-    await system.answered(conversation_id=conversation, content="Remember this.")
-    system.emulator.change(SLOW)
-    under_way = await system.ask(conversation_id=conversation, content="Tell me a story.")
-    await system.ears.until(lambda: chunks(system.ears.turn(under_way)) > 5)
-    body = json.dumps({"conversation_id": conversation}).encode()
-    answer = await system.client.request("chat.history.delete", body, timeout=20)
-    assert json.loads(answer.data) == {"conversation_id": conversation, "deleted": True}
-    assert (await system.history(conversation))["messages"] == []
-    end = system.ears.turn(under_way).end
-    assert end is not None
-    assert end["finish_reason"] == "cancelled"
-    js = system.client.jetstream()
-    for stream in ("CHAT_DELTAS", "TTS_AUDIO", "KV_conversations", "KV_speech"):
-        info = await js.stream_info(stream, subjects_filter=">")
-        assert not [s for s in info.state.subjects or {} if conversation in s], stream
-    store = Minio(system.s3.endpoint, system.s3.access_key, system.s3.secret_key, secure=False)
-    found = await asyncio.to_thread(
-        lambda: list(store.list_objects("parley-audio", prefix=f"{conversation}/"))
-    )
-    assert not found
-    system.emulator.change({**FAST, "chat": {**FAST["chat"], "replies": ["Hello."]}})
-    fresh = await system.answered(conversation_id=conversation, content="Who are you?")
-    assert letters(fresh.end["text"] if fresh.end else "") == "hello"
-    assert len(system.emulator.record.chats[-1].messages) == 2

@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.contract import CHAT_DELTAS_STREAM, SPEECH_BUCKET, chat_delta
-from shared.errors import NoStream
+from services.chat.request import turn_id_of
+from shared.contract import (
+    CHAT_DEAD,
+    CHAT_DELTAS_STREAM,
+    CHAT_REQUEST,
+    CHAT_REQUESTS_STREAM,
+    DEAD_LETTERS_STREAM,
+    TTS_DEAD,
+    chat_delta,
+    chat_request,
+    of_conversation,
+)
 from shared.nats import read
-from shared.nats.documents import Bucket
 from shared.nats.follow import decode_delta
 from shared.nats.read import purge, read_back
 
@@ -31,20 +40,28 @@ class NatsHistory:
         events = [decode_delta(message.data) async for message in stored]
         return [event for event in events if event is not None]
 
-    async def last_event(self, conversation_id: str) -> Delta | None:
-        subject = chat_delta(conversation_id)
-        stored = await read.last(self.connection, CHAT_DELTAS_STREAM, subject)
-        return None if stored is None else decode_delta(stored.data)
+    async def newest_request(self) -> int:
+        info = await self.connection.api(f"STREAM.INFO.{CHAT_REQUESTS_STREAM}")
+        return int(info["state"]["last_seq"])
+
+    async def requests(self, conversation_id: str, *, until: int) -> list[str]:
+        subject = chat_request(conversation_id)
+        # Whether all are gone is a decision: it is read from the leader.
+        on_its_way = await read.first(self.connection, CHAT_REQUESTS_STREAM, CHAT_REQUEST)
+        first = await read.first(self.connection, CHAT_REQUESTS_STREAM, subject)
+        found = [""] if on_its_way is not None and on_its_way.sequence <= until else []
+        if first is None:
+            return found
+        stored = read_back(self.connection, CHAT_REQUESTS_STREAM, subject, first.sequence + 1)
+        waiting = [first, *[message async for message in stored]]
+        return [*found, *(turn_id_of(m.data, m.headers, m.sequence) for m in waiting)]
+
+    async def drop_requests(self, conversation_id: str) -> None:
+        await purge(self.connection, CHAT_REQUESTS_STREAM, chat_request(conversation_id))
 
     async def erase(self, conversation_id: str) -> None:
         await purge(self.connection, CHAT_DELTAS_STREAM, chat_delta(conversation_id))
+        for letters in (CHAT_DEAD, TTS_DEAD):
+            subject = of_conversation(letters, conversation_id)
+            await purge(self.connection, DEAD_LETTERS_STREAM, subject)
         await self.conversations.erase(conversation_id)
-
-    async def has_voice(self, conversation_id: str) -> bool:
-        bucket = Bucket(self.connection, SPEECH_BUCKET)
-        try:
-            async for _ in bucket.entries(f"{conversation_id}.*"):
-                return True
-        except NoStream:
-            pass  # no speech worker was ever here
-        return False

@@ -26,6 +26,9 @@ class NatsRecords:
         held = await self._bucket.get(self._key)
         return Held(record.decode(held.value), held.revision)
 
+    async def erase(self) -> None:
+        await self._bucket.erase(self._key)
+
     async def amend(
         self,
         change: Callable[[SpeechRecord], SpeechRecord],

@@ -91,6 +91,7 @@ class Bench:
     clock: Clock = field(default_factory=Clock)
     spoken: SteadyVoice = field(default_factory=SteadyVoice)
     heard_ms: int | None = None
+    is_gone: bool = False  # the request, from the queue, while the worker was frozen
     executions: int = 0
     asked_at: datetime = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
     pages: MemoryPages = field(default_factory=MemoryPages)
@@ -124,11 +125,16 @@ class Bench:
             heard=self.spoken,
             clock=self.clock,
             heard_ms=lambda: self.heard_ms,
+            confirm=self.confirm,
             price=lambda model, given, made: (
                 None if model == "free/model" else given * 1.0 + made * 10.0
             ),
         )
         return await answer(job, self.rules, needs)
+
+    async def confirm(self) -> None:
+        if self.is_gone:
+            raise Superseded
 
     @property
     def document(self) -> Conversation:
@@ -827,6 +833,28 @@ async def test_a_turn_of_which_nothing_was_heard_leaves_no_answer() -> None:
     assert bench.history == [("user", "What is a tide?")]
 
 
+async def test_a_frozen_worker_does_not_bring_an_erased_conversation_back() -> None:
+    bench = Bench([WORDS], is_gone=True)
+    with pytest.raises(Superseded):
+        await bench.run()
+
+    assert "c1" not in bench.conversations
+    assert bench.published.events == []
+    assert bench.model.prompts == []
+
+
+async def test_a_frozen_worker_leaves_a_conversation_that_has_begun_anew_as_it_is() -> None:
+    bench = Bench([WORDS, WORDS])
+    await bench.run("t0")
+    history = bench.history
+    bench.is_gone = True
+    with pytest.raises(Superseded):
+        await bench.run("t1")
+
+    assert bench.history == history
+    assert bench.document.turn is None
+
+
 async def test_a_stopped_turn_without_a_voice_keeps_its_text() -> None:
     bench = Bench([["The ", "sea ", Cancelled()]], heard_ms=0, spoken=SteadyVoice(None))
     await bench.run(voice=False)
@@ -939,7 +967,12 @@ async def test_a_pause_that_eats_the_turn_is_not_made() -> None:
 def another_execution(document: Conversation) -> Conversation:
     """Another worker begins the same turn."""
     _, changed = conversation.begin(
-        document, ChatRequest(content="x"), "t1", execution="rival", now="", give_up_after=99
+        document,
+        ChatRequest(content="x"),
+        "t1",
+        execution="rival",
+        now=Clock().utc(),
+        give_up_after=99,
     )
     return changed
 

@@ -22,12 +22,14 @@ from services.chat.conversation import (
     decode,
     dropped,
     encode,
+    erasing,
     heard,
-    is_over,
+    is_blank,
     knows,
     next_attempt,
     overflow,
     owned,
+    retracted,
     stopped,
     taken_over,
     text_so_far,
@@ -51,6 +53,7 @@ from shared.contract import (
 from shared.errors import Internal, Superseded, WrittenByNewer
 
 NOW = "2026-01-02T03:04:05.678Z"
+LATER = "2026-01-02T03:04:35.678Z"
 ASK = ChatRequest(content="What is a tide?")
 
 
@@ -420,23 +423,35 @@ def test_a_turn_began_with_its_first_message() -> None:
     assert began_at(replace(document, messages=[document.messages[0], later]), "t1") == NOW
 
 
-# ---------------------------------------------------------------- over
+# ---------------------------------------------------------------- erased
 
 
-STARTED = Started("c1", "t1", 1, 0, model="m", metadata={}, speech=False, created_at=NOW)
+def test_while_a_conversation_is_erased_no_turn_begins() -> None:
+    document = erasing(Conversation(), NOW)
+
+    assert begun_at(document, NOW) is Begin.DROPPED
+    assert begun_at(document, LATER) is Begin.RUN
 
 
-@pytest.mark.parametrize(
-    "last", [None, done(), Failed("c1", "t1", 1, 3, error=Internal("x").as_error())]
-)
-def test_a_conversation_is_over_when_its_last_end_was_told(last: Delta | None) -> None:
-    assert is_over(ended(run(Conversation())), last)
-    assert not is_over(run(Conversation()), last)
+def test_while_a_conversation_is_erased_a_turn_under_way_is_ended_by_who_takes_it_up() -> None:
+    document = erasing(run(Conversation()), NOW)
+
+    assert begun_at(document, NOW) is Begin.STOPPED
+    assert begun_at(document, LATER) is Begin.RUN
 
 
-@pytest.mark.parametrize("last", [STARTED, Text("c1", "t1", 1, 1, text="x")])
-def test_a_conversation_is_not_over_before_its_last_end_was_told(last: Delta) -> None:
-    assert not is_over(ended(run(Conversation())), last)
+def begun_at(document: Conversation, now: str) -> Begin:
+    return begin(document, ASK, "t1", execution="e9", now=now, give_up_after=5)[0]
+
+
+def test_what_a_turn_began_can_be_taken_back() -> None:
+    document = ended(run(Conversation()))
+
+    assert retracted(run(document, "t2"), "t2", "e1").messages == document.messages
+    assert retracted(run(document, "t2"), "t2", "e1").turn is None
+    assert is_blank(retracted(run(Conversation()), "t1", "e1"))
+    assert not is_blank(document)
+    assert retracted(document, "t1", "e1") is document
 
 
 # ---------------------------------------------------------------- pages

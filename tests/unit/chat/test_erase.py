@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
-from services.chat.conversation import Conversation, TurnRecord
-from services.chat.erase import STOP_SECONDS, VOICE_SECONDS, Dependencies, erase
-from shared.contract import CancelRequest, Failed, Started
-from shared.errors import Busy, Internal, NatsError, StorageUnavailable
-from tests.fakes import Clock, MemoryConversations, MemoryHistory, SentCancels
+from services.chat.conversation import Conversation
+from services.chat.erase import STOP_SECONDS, Dependencies, erase
+from shared.contract import CancelRequest, Started
+from shared.errors import NatsError, StorageUnavailable
+from tests.fakes import Clock, ListedVoices, MemoryConversations, MemoryHistory, SentCancels
 
 NOW = "2026-01-02T03:04:05.678Z"
 STARTED = Started("c1", "t1", 1, 0, model="m", metadata={}, speech=False, created_at=NOW)
-ENDED = Failed("c1", "t1", 1, 1, error=Internal("x").as_error())
-QUIET = Conversation(system="Be kind.", ended=["t1"])
-RUNNING = replace(QUIET, turn=TurnRecord("t2", 1, 1, "e", NOW))
 
 
 class Bench:
-    """A conversation with its text, and somebody who erases it."""
+    """A conversation with its text and voice, and somebody who erases it."""
 
-    def __init__(self, document: Conversation = QUIET) -> None:
+    def __init__(self, *queued: str) -> None:
         self.conversations = MemoryConversations()
-        self.conversations.put("c1", document)
+        self.conversations.put("c1", Conversation(system="Be kind.", ended=["t1"]))
         self.history = MemoryHistory(self.conversations)
-        self.history.stored = [(1, STARTED), (2, ENDED)]
+        self.history.stored = [(1, STARTED)]
+        self.history.queued = list(queued)
+        self.voices = ListedVoices()
+        self.voices.spoken = ["t1"]
         self.cancels = SentCancels()
         self.clock = Clock()
 
@@ -35,6 +34,7 @@ class Bench:
             Dependencies(
                 conversations=self.conversations,
                 remains=self.history,
+                voices=self.voices,
                 cancels=self.cancels,
                 clock=self.clock,
             ),
@@ -42,14 +42,15 @@ class Bench:
 
     @property
     def is_whole(self) -> bool:
-        return "c1" in self.conversations and bool(self.history.stored)
+        return "c1" in self.conversations and bool(self.history.stored) and bool(self.voices.spoken)
 
     @property
     def is_gone(self) -> bool:
-        return "c1" not in self.conversations and not self.history.stored
+        text = "c1" in self.conversations or self.history.stored or self.history.queued
+        return not text and not self.voices.spoken
 
 
-async def test_document_and_text_are_erased() -> None:
+async def test_document_text_and_voice_are_erased() -> None:
     bench = Bench()
     await bench.erase()
 
@@ -66,64 +67,58 @@ async def test_a_conversation_that_nobody_knows_is_erased_too() -> None:
     assert bench.is_gone
 
 
-async def test_a_turn_under_way_is_stopped_and_waited_for() -> None:
-    bench = Bench(RUNNING)
+async def test_what_runs_and_what_waits_is_stopped_and_waited_for() -> None:
+    bench = Bench("t2", "t3")
 
     def end() -> None:
-        assert bench.cancels.sent == [CancelRequest("c1")]
         assert bench.is_whole
-        if len(bench.clock.pauses) == 3:
-            bench.conversations.put("c1", QUIET)
+        bench.history.queued.pop(0)
 
     bench.clock.on_pause = end
     await bench.erase()
 
     assert bench.is_gone
-    assert len(bench.clock.pauses) == 3
+    assert len(bench.clock.pauses) == 2
+    first, *others = bench.cancels.sent
+    assert first == CancelRequest("c1")
+    assert sorted(request.turn_id or "" for request in others) == ["t2", "t3"]
 
 
-async def test_nothing_is_erased_before_the_last_end_was_told() -> None:
-    bench = Bench()
-    bench.history.stored = [(1, STARTED)]
+async def test_no_turn_begins_before_it_is_all_gone() -> None:
+    bench = Bench("t2")
+    until: list[int] = []
 
-    def tell() -> None:
-        assert bench.is_whole
-        bench.history.stored.append((2, ENDED))
+    def look() -> None:
+        until.append(bench.conversations["c1"].erased_until)
+        bench.history.queued.clear()
 
-    bench.clock.on_pause = tell
+    bench.clock.on_pause = bench.voices.on_erase = look
+    await bench.erase()
+
+    assert len(until) == 2
+    assert all(until)
+
+
+async def test_what_nobody_ends_in_time_is_dropped_and_erased() -> None:
+    bench = Bench("t2")
     await bench.erase()
 
     assert bench.is_gone
-
-
-@pytest.mark.parametrize("untold", [True, False])
-async def test_a_turn_that_does_not_stop_in_time_keeps_everything(*, untold: bool) -> None:
-    bench = Bench(QUIET if untold else RUNNING)
-    if untold:
-        bench.history.stored = [(1, STARTED)]
-    with pytest.raises(Busy):
-        await bench.erase()
-
-    assert bench.is_whole
     assert STOP_SECONDS <= sum(bench.clock.pauses) < STOP_SECONDS + 1
 
 
-async def test_the_voice_is_waited_for() -> None:
+async def test_a_voice_that_cannot_be_erased_is_told() -> None:
     bench = Bench()
-    bench.history.voice_stays = 3
-    await bench.erase()
-
-    assert len(bench.clock.pauses) == 3
-
-
-async def test_a_voice_that_stays_is_told() -> None:
-    bench = Bench()
-    bench.history.voice_stays = 1_000_000
+    bench.voices.away = True
     with pytest.raises(StorageUnavailable):
         await bench.erase()
 
+    assert "c1" not in bench.conversations
+    assert not bench.history.stored
+    bench.voices.away = False
+    await bench.erase()
+
     assert bench.is_gone
-    assert VOICE_SECONDS <= sum(bench.clock.pauses) < VOICE_SECONDS + 1
 
 
 async def test_where_nats_is_away_nothing_is_erased() -> None:

@@ -86,8 +86,11 @@ class Ending:
             store=self.objects,
             clock=self.clock,
             token=CancelToken(),
+            confirm=self._confirm,
             price=lambda _model, _characters: None,
         )
+
+    async def _confirm(self) -> None: ...
 
     def say_hello(self) -> None:
         said = self.progress.begin(Piece(0, "Hello.", 0, 10))

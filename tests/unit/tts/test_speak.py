@@ -121,6 +121,7 @@ class Worker:
     recover_after: int = 8
     name: str = "w1"
     sequence: int = 7
+    is_gone: bool = False  # the request, from the queue, while the worker was frozen
     requests: MemoryRequests = field(default_factory=MemoryRequests)
     words: bool = False
     whole_text: str | None = None
@@ -174,12 +175,17 @@ class Worker:
                     store=self.store,
                     clock=self.clock,
                     token=self.token,
+                    confirm=self.confirm,
                     price=lambda model, n: n / 1000 if model == MODEL else None,
                 ),
             )
         finally:
             spool.close()
             assert self.voice.open == 0  # every slot on a socket was given back
+
+    async def confirm(self) -> None:
+        if self.is_gone:
+            raise Superseded
 
     def said(self) -> list[str]:
         return [text for _, text in self.voice.said]
@@ -195,6 +201,13 @@ def whole(index: int, attempt: int = 1) -> list[tuple[str, int, object]]:
         ("chunk", attempt, index),
         ("piece_done", attempt, (index, 10 * len(LINES[index]))),
     ]
+
+
+async def test_a_frozen_worker_does_not_bring_an_erased_voice_back() -> None:
+    worker = Worker(is_gone=True)
+    with pytest.raises(Superseded):
+        await worker.speak(answer(TEXT))
+    assert (worker.records.kept, worker.stream.messages) == (SpeechRecord(), [])
 
 
 async def test_a_repeat_leaves_the_voice_to_the_message_that_has_it() -> None:

@@ -11,7 +11,7 @@ from services.chat.nats.history import NatsHistory
 from services.chat.show import show
 from shared.contract import HistoryRequest, Message, Role, Started, Text, encode
 from shared.nats.connection import Connection
-from shared.nats.documents import Bucket, Held
+from shared.nats.documents import Held
 from shared.nats.publish import publish
 from tests.integration.harness import held
 
@@ -90,16 +90,6 @@ async def test_what_a_later_version_tells_is_passed_over(
     await tell(connection, started())
     await publish(connection, "chat.delta.c", b'{"type":"new"}')
     assert await history.events("c", 1) == [started()]
-    assert await history.last_event("c") is None
-
-
-async def test_the_newest_event_is_the_last_one_of_its_conversation(
-    connection: Connection, history: NatsHistory
-) -> None:
-    assert await history.last_event("c") is None
-    await tell(connection, started(), text(1, "Well"))
-    await publish(connection, "chat.delta.d", encode(replace(started(), conversation_id="d")))
-    assert await history.last_event("c") == text(1, "Well")
 
 
 # ---------------------------------------------------------------- removed
@@ -118,20 +108,28 @@ async def test_everything_of_a_conversation_is_erased_and_others_stay(
     assert kept == {"$KV.conversations.d"}
 
 
-async def test_a_voice_is_there_until_the_speech_workers_have_erased_it(
+async def test_dead_letters_of_a_conversation_are_erased(
     connection: Connection, history: NatsHistory
 ) -> None:
-    bucket = Bucket(connection, "speech")
-    await bucket.put("d.t", b"{}", 0)
-    assert not await history.has_voice("c")
-    await bucket.put("c.t", b"{}", 0)
-    assert await history.has_voice("c")
-    await bucket.erase("c.*")
-    assert not await history.has_voice("c")
+    for subject in ("chat.dead.c", "tts.dead.c", "chat.dead.d", "chat.dead"):
+        await publish(connection, subject, b"x")
+    await history.erase("c")
+    assert [m.subject for m in await held(connection, "DEAD_LETTERS")] == [
+        "chat.dead.d",
+        "chat.dead",
+    ]
 
 
-async def test_where_no_speech_worker_ever_was_there_is_no_voice(
+async def test_the_requests_that_are_not_dealt_with_are_those_that_are_in_the_queue(
     connection: Connection, history: NatsHistory
 ) -> None:
-    await connection.api("STREAM.DELETE.KV_speech")
-    assert not await history.has_voice("c")
+    assert await history.newest_request() == 0
+    for number, name in enumerate("cdc", 1):
+        await publish(connection, f"chat.request.{name}", b'{"turn_id":"t%d"}' % number)
+    newest = await history.newest_request()
+    await publish(connection, "chat.request", b"Hello.")
+    assert await history.requests("c", until=newest) == ["t1", "t3"]
+    assert await history.requests("c", until=newest + 1) == ["", "t1", "t3"]
+    await history.drop_requests("c")
+    assert await history.requests("c", until=newest) == []
+    assert await history.requests("d", until=newest) == ["t2"]

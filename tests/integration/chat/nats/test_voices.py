@@ -15,15 +15,20 @@ from shared.contract import (
     TTS_REQUESTS_STREAM,
     Finish,
     Kind,
+    Refusal,
     Stored,
     encode,
     tts_audio,
     tts_request,
 )
+from shared.errors import StorageUnavailable
+from shared.nats.connection import settle
 from shared.nats.publish import publish
 from shared.nats.read import purge
 
 if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
     from shared.nats.connection import Connection
 
 pytestmark = pytest.mark.timeout(30)
@@ -86,3 +91,48 @@ async def test_a_voice_that_was_stopped_a_moment_ago_is_known(connection: Connec
     assert await voices.just_stopped("c") == "t1"
     await stored(connection, "t2", Finish.COMPLETE)
     assert await voices.just_stopped("c") is None
+
+
+# ---------------------------------------------------------------- erased
+
+
+async def answering(connection: Connection, *answers: bytes | None) -> list[str]:
+    """A speech worker that gives these answers, None for no answer; what it is asked."""
+    asked: list[str] = []
+
+    async def on_message(msg: Msg) -> None:
+        asked.append(msg.subject)
+        answer = answers[min(len(asked), len(answers)) - 1]
+        if answer is not None:
+            await connection.client.publish(msg.reply, answer)
+
+    await connection.client.subscribe("tts.erase.*", cb=on_message)
+    await settle(connection.client)
+    return asked
+
+
+async def test_the_speech_workers_erase_the_voices(connection: Connection) -> None:
+    asked = await answering(connection, b'{"conversation_id":"c","deleted":true}')
+    await NatsVoices(connection).erase("c")
+    assert asked == ["tts.erase.c"]
+
+
+async def test_what_the_speech_workers_could_not_erase_is_told(connection: Connection) -> None:
+    error = encode(Refusal(StorageUnavailable("the store is away").as_error()))
+    await answering(connection, error)
+    with pytest.raises(StorageUnavailable, match="the store is away"):
+        await NatsVoices(connection).erase("c")
+
+
+async def test_a_speech_worker_that_is_frozen_is_not_waited_for(connection: Connection) -> None:
+    asked = await answering(connection, None, b'{"conversation_id":"c","deleted":true}')
+    await NatsVoices(connection).erase("c")
+    assert len(asked) == 2
+
+
+async def test_where_nobody_speaks_there_may_be_no_voice_left(connection: Connection) -> None:
+    voices = NatsVoices(connection)
+    await voices.erase("c")
+    await stored(connection, "t1", Finish.COMPLETE)
+    with pytest.raises(StorageUnavailable):
+        await voices.erase("c")

@@ -69,10 +69,14 @@ class Turns:
             publish=published,
             heard=SteadyVoice(),
             clock=SystemClock(token),
+            confirm=_nobody_was_frozen,
             heard_ms=lambda: None,
             price=lambda _model, _given, _made: None,
         )
         return await answer(job, RULES, needs)
+
+
+async def _nobody_was_frozen() -> None: ...
 
 
 @pytest.mark.parametrize("refuses", ["connections", "503"])

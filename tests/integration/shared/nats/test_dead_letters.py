@@ -36,7 +36,7 @@ async def test_it_is_kept_byte_for_byte_with_its_reason(
 ) -> None:
     await dead_lettered(connection, data, {"traceparent": "x", MSG_ID: "mine", "Parley-Turn": "t"})
     (letter,) = await held(connection, "DEAD_LETTERS")
-    assert letter.subject == CHAT_DEAD
+    assert letter.subject == "chat.dead.c"
     assert letter.data == data
     headers = dict(letter.headers)
     assert headers.pop(MSG_ID) != "mine"
@@ -82,7 +82,7 @@ async def test_a_huge_body_is_cut_and_its_size_is_told(connection: Connection) -
         error=TooLarge("too large " * 1_000),
     )
     (letter,) = await held(connection, "DEAD_LETTERS")
-    assert letter.subject == TTS_DEAD
+    assert letter.subject == "tts.dead.c"
     assert letter.headers["Parley-Original-Bytes"] == str(len(data))
     assert len(letter.data) > 1_000_000
     assert data.startswith(letter.data)
@@ -94,3 +94,24 @@ async def test_the_same_letter_is_kept_once_and_another_of_the_same_words_too(
     for unique in ("1", "1", "2"):
         await dead_lettered(connection, b"one", {}, unique)
     assert len(await held(connection, "DEAD_LETTERS")) == 2
+
+
+@pytest.mark.parametrize(
+    ("subject", "data", "to"),
+    [
+        ("chat.request.c", b"[", "chat.dead.c"),
+        ("chat.request", b'{"conversation_id":"c","content":5}', "chat.dead.c"),
+        ("chat.request", b'{"conversation_id":"a b"}', "chat.dead"),
+        ("chat.request", b'{"conversation_id":5}', "chat.dead"),
+        ("chat.request", b'{"conv', "chat.dead"),
+        ("chat.request", b"Hello.", "chat.dead"),
+        ("chat.request.a b", b"", "chat.dead"),
+    ],
+)
+async def test_a_letter_says_whose_it_is_where_that_is_known(
+    connection: Connection, subject: str, data: bytes, to: str
+) -> None:
+    error = InvalidRequest("wrong")
+    await dead_letter(connection, CHAT_DEAD, subject=subject, data=data, headers={}, error=error)
+    (letter,) = await held(connection, "DEAD_LETTERS")
+    assert letter.subject == to

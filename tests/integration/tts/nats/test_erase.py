@@ -11,6 +11,7 @@ from local.nats_server import NatsServer
 from services.tts import record
 from services.tts.nats.erase import NatsVoices
 from services.tts.nats.records import NatsRecords
+from services.tts.record import SpeechRecord
 from shared.nats.connection import Connection
 from shared.nats.documents import Bucket
 from shared.nats.publish import publish
@@ -41,10 +42,18 @@ async def subjects(connection: Connection, stream: str) -> list[str]:
     return [message.subject for message in await held(connection, stream)]
 
 
-async def test_the_records_of_a_conversation_are_found(connection: Connection) -> None:
-    voices = NatsVoices(connection)
-    assert [found.execution for found in await voices.records("c")] == ["t", "u"]
-    assert await voices.records("unknown") == []
+async def test_the_turns_that_are_asked_for_are_those_in_the_queue(connection: Connection) -> None:
+    await publish(connection, "tts.request.c", b'{"turn_id":"u"}')
+    *unnamed, named = await NatsVoices(connection).requested("c")
+    assert unnamed == ["v1", "v2"]  # by their place in the stream
+    assert named == "u"
+    assert await NatsVoices(connection).requested("unknown") == []
+
+
+async def test_a_voice_that_nobody_has_taken_up_is_stopped(connection: Connection) -> None:
+    await NatsVoices(connection).stop("c", "later")
+    found = await NatsRecords(connection, "c", "later").load()
+    assert found.value == SpeechRecord(cancelled=True)
 
 
 async def test_requests_that_wait_go_and_no_other_conversation_s(connection: Connection) -> None:

@@ -104,3 +104,10 @@ async def test_a_write_whose_ack_was_lost_is_our_own(
         held = await asyncio.wait_for(saving, 5)
     assert held.value == found
     assert await NatsRecords(connection, "c", "t").load() == held
+
+
+async def test_a_record_that_is_erased_leaves_no_trace(connection: Connection) -> None:
+    records = NatsRecords(connection, "c", "t")
+    await records.amend(record.cancelled)
+    await records.erase()
+    assert (await records.load()).revision == 0
