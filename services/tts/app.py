@@ -124,8 +124,8 @@ class TtsWorker:
     # ------------------------------------------------------------ life
 
     def subscribe(self, broker: NatsBroker) -> None:
-        # Every replica stops what it speaks, see start(). One notes a cancel for who takes the voice
-        # up later; one erases what was said.
+        # Every replica stops what it speaks, see start(). One of them notes a cancel, for who takes
+        # the voice up later; one erases what was said.
         serve(broker, CHAT_CANCEL, self._note_cancel, queue="tts")
         serve(broker, TTS_ERASE, self._erase_once, queue="tts", literal=False)
         serve(broker, TTS_LINK, self._link, queue="tts", literal=False)
