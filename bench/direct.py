@@ -59,7 +59,7 @@ async def turn(http: aiohttp.ClientSession, base_url: str, tts_url: str) -> dict
         listener = asyncio.create_task(_hear(socket, heard, sizes))
         began = time.monotonic()
         body = {
-            "model": "m",
+            "model": "openai/gpt-oss-120b",
             "stream": True,
             "messages": [{"role": "user", "content": QUESTION}],
         }

@@ -89,6 +89,10 @@ class EmulatedChat:
         if wrong:
             raise Refused(400, "invalid_request", f"{wrong}: missing or wrong", wrong)
         call.messages = body["messages"]
+        models = self._provider.chat.models
+        if models and body["model"] not in models:
+            said = f"The model {body['model']} is not available."
+            raise Refused(404, "model_not_available", said, "model")
         most, length = self._provider.chat.context_tokens, context_length(body, call.messages)
         if most and length > most:
             words = f"This model's maximum context length is {most} tokens, not {length}."

@@ -15,6 +15,7 @@ import types
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from local.together.catalogue import CHAT_MODELS, SPEECH_MODELS
 from local.together.faults import Fault
 
 _T = TypeVar("_T")
@@ -45,6 +46,7 @@ class Chat:
     usage: Usage = "finish"
     context_tokens: int = 0  # of messages and answer; more is refused with 400; 0: any number
     token_ids: TokenIds = "sometimes"  # noqa: S105 - tokens of text, not of a login
+    models: tuple[str, ...] = CHAT_MODELS  # others are model_not_available; empty: any
     keys: tuple[str, ...] = ()  # the keys that are accepted; empty: any
 
 
@@ -94,12 +96,13 @@ class Speech:
     idle_close_code: int = 1000
     lifetime_seconds: float = 0.0  # closed after so long whatever happens; 0: never
     max_sockets: int = 0  # a further one is refused with 429; 0: any number
-    models: tuple[str, ...] = ()  # others are model_not_available; empty: any
     unknown_parameters: tuple[str, ...] = ()  # a handshake that has one of these is refused
     refused_with: int = 400  # that handshake
     session_model: str = ""  # that session.created names; empty: the one that was asked for
     nulls: bool = False  # null wherever an event has a list, a number or a string to spare
     nameless_errors: bool = False  # errors name no context
+    models: tuple[str, ...] = SPEECH_MODELS  # others are model_not_available; empty: any
+    any_voice: bool = False  # else a voice that its model does not have is voice_not_available
     refuse_late: bool = False  # a bad key or model is refused by tts.failed after the 101
     keys: tuple[str, ...] = ()  # the keys that are accepted; empty: any
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from local.together.catalogue import has_voice
 from local.together.faults import Fault, FaultKind
 from local.together.http import Refused, bearer, for_ever, refusal
 from local.together.record import SocketCall
@@ -98,7 +99,7 @@ class EmulatedSpeech:
         call.status = 101
         wire = Wire(self._provider, request, ws, call)
         speaker = Speaker(self._provider, self._synthesis, wire)
-        socket = Socket(self._provider, wire, speaker, ws, session, self._check_model)
+        socket = Socket(self._provider, wire, speaker, ws, session, self._check_names)
         await self._live(socket, wrong, silent=FaultKind.SOCKET_NO_SESSION in faults)
         return ws
 
@@ -137,11 +138,16 @@ class EmulatedSpeech:
         if unknown:
             said = f"Unknown parameter: {unknown[0]}."
             raise Refused(settings.refused_with, "invalid_request", said, unknown[0])
-        self._check_model(session)
+        self._check_names(session)
 
-    def _check_model(self, session: Session) -> None:
+    def _check_names(self, session: Session) -> None:
         """Raises: Refused."""
-        models = self._provider.speech.models
-        if models and session.model not in models:
+        settings, voice = self._provider.speech, session.voice
+        if settings.models and session.model not in settings.models:
             said = f"The model {session.model} is not available."
             raise Refused(400, "model_not_available", said, "model")
+        # Who names no voice gets the default one, whatever the model.
+        if settings.any_voice or voice == Session().voice or has_voice(session.model, voice):
+            return
+        said = f"The model {session.model} has no voice {voice}."
+        raise Refused(400, "voice_not_available", said, "voice")

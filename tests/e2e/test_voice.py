@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 VOICE, FALLBACK = "hexgrad/Kokoro-82M", "canopylabs/orpheus-3b-0.1-ft"
-TEXT, SECOND_TEXT = "meta-llama/Llama-3.3-70B-Instruct-Turbo", "second/model"
+TEXT, SECOND_TEXT = "meta-llama/Llama-3.3-70B-Instruct-Turbo", "openai/gpt-oss-20b"
 CHAR_MS = 50  # of the emulator's voice
 SETTINGS = {
     "CHAT_FALLBACK_MODEL": SECOND_TEXT,

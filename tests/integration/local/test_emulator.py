@@ -54,7 +54,7 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 def asked(text: str, **more: Any) -> dict[str, Any]:
     return {
-        "model": "a/model",
+        "model": "openai/gpt-oss-20b",
         "stream": True,
         "messages": [{"role": "user", "content": text}],
         **more,
@@ -86,7 +86,7 @@ async def test_a_completion_is_streamed_in_the_recorded_form(
     assert said(chunks) == "Good morning, Vietnam!"
     for chunk in chunks:
         assert chunk["object"] == "chat.completion.chunk"
-        assert chunk["model"] == "a/model"
+        assert chunk["model"] == "openai/gpt-oss-20b"
         assert chunk["choices"][0]["delta"]["role"] == "assistant"
         assert chunk["choices"][0]["text"] == chunk["choices"][0]["delta"]["content"]
     assert any(chunk["choices"][0]["delta"]["token_id"] is None for chunk in chunks)
@@ -199,13 +199,25 @@ async def test_without_a_key_nothing_is_answered(
         assert (await answer.json())["error"]["code"] == "missing_api_key"
 
 
-@pytest.mark.parametrize("body", [b"no json", b"[]", b"{}", b'{"model": "m", "messages": []}'])
+@pytest.mark.parametrize("body", [b"no json", b"[]", b"{}", b'{"model": "x", "messages": []}'])
 async def test_a_broken_request_is_refused(
     emulator: Emulator, http: aiohttp.ClientSession, body: bytes
 ) -> None:
     async with http.post(f"{emulator.base_url}/chat/completions", data=body) as answer:
         assert answer.status == 400
         assert (await answer.json())["error"]["type"] == "invalid_request_error"
+
+
+async def test_a_model_that_is_not_on_offer_is_refused_unless_the_script_takes_any(
+    emulator: Emulator, http: aiohttp.ClientSession
+) -> None:
+    url, body = f"{emulator.base_url}/chat/completions", {**asked("Hello"), "model": "no/such"}
+    async with http.post(url, json=body) as answer:
+        assert answer.status == 404
+        assert (await answer.json())["error"]["code"] == "model_not_available"
+    emulator.change({"chat": {"models": []}})
+    async with http.post(url, json=body) as answer:
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 408, 409, 422, 429, 500, 503, 504])
@@ -704,6 +716,23 @@ async def test_a_handshake_is_refused_or_the_socket_fails_later(
         failed = await speaker.until(FAILED)
         assert failed["error"]["code"] == "model_not_available"
         assert (await speaker.next())["type"] == "closed"
+
+
+@pytest.mark.parametrize("voice", ["nobody", "af_heart+nobody", "tara(2)+af_heart", "af_heart("])
+async def test_a_voice_that_its_model_does_not_have_is_refused(
+    emulator: Emulator, http: aiohttp.ClientSession, voice: str
+) -> None:
+    async with speaking(http, emulator) as speaker:
+        await speaker.say("tts_session.updated", "a", session={"voice": voice})
+        assert (await speaker.until(FAILED))["error"]["param"] == "voice"
+        await speaker.say("tts_session.updated", "b", session={"voice": "af_bella(2)+af_sky"})
+        await speaker.piece("ab", "b")
+        await speaker.until(DONE)
+    emulator.change({"speech": {"any_voice": True}})
+    async with speaking(http, emulator) as speaker:
+        await speaker.say("tts_session.updated", "a", session={"voice": voice})
+        await speaker.piece("ab", "a")
+        await speaker.until(DONE)
 
 
 async def test_a_key_in_the_url_works_and_is_recorded_without_it(

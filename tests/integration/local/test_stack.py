@@ -92,7 +92,7 @@ async def test_the_emulator_as_a_process_is_changed_killed_and_started_again() -
     async with EmulatorProcess({"chat": {"replies": ["Hi."]}}) as emulator:
         url = emulator.base_url
         await emulator.add_fault(kind="chat.status", status=503, times=1)
-        body = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+        body = {"model": "openai/gpt-oss-120b", "messages": [{"role": "user", "content": "Hello"}]}
         headers = {"Authorization": "Bearer key"}
         async with aiohttp.ClientSession(headers=headers) as http:
             async with http.post(f"{url}/chat/completions", json=body) as answer:

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(30)
 
 KEY = "key-that-nobody-may-see"
 REPLY = "Hello there. How are you today?"
-PROMPT = Prompt(model="meta-llama/Test", messages=[PromptMessage(Role.USER, "Hi!")])
+PROMPT = Prompt(model="openai/gpt-oss-20b", messages=[PromptMessage(Role.USER, "Hi!")])
 PATIENT = 25.0  # a machine that has other things to do breaks no answer
 FIRST, BETWEEN = 0.5, 0.3  # for answers that never come
 # What an endpoint that is not the provider's own is asked for besides.
@@ -151,7 +151,7 @@ async def test_words_are_given_out_as_they_come() -> None:
 
 async def test_an_answer_at_its_limit_says_so() -> None:
     async with provider() as (_, model):
-        prompt = Prompt(model="m", messages=PROMPT.messages, max_tokens=3)
+        prompt = Prompt(model="openai/gpt-oss-120b", messages=PROMPT.messages, max_tokens=3)
         end = (await answered(model, prompt=prompt))[-1]
         assert isinstance(end, Finished)
         assert end.reason is FinishReason.LENGTH
@@ -163,7 +163,7 @@ async def test_the_provider_gets_what_was_asked_and_nothing_else() -> None:
         await answered(
             model,
             prompt=Prompt(
-                model="m",
+                model="openai/gpt-oss-120b",
                 messages=[PromptMessage(Role.SYSTEM, "Be."), PromptMessage(Role.USER, "grün ✓")],
                 temperature=0.0,
                 top_p=0.5,
@@ -174,10 +174,10 @@ async def test_the_provider_gets_what_was_asked_and_nothing_else() -> None:
             ),
         )
         first, second = emulator.record.chats
-        assert first.params == {"model": "meta-llama/Test", "stream": True, **ASKED}
+        assert first.params == {"model": "openai/gpt-oss-20b", "stream": True, **ASKED}
         assert first.messages == [{"role": "user", "content": "Hi!"}]
         assert second.params == {
-            "model": "m",
+            "model": "openai/gpt-oss-120b",
             "stream": True,
             **ASKED,
             "temperature": 0.0,
@@ -194,7 +194,8 @@ async def test_many_answers_at_once_are_not_mixed_up() -> None:
     answers = {f"Number {n}.": f"This is answer {n}. " * 20 for n in range(40)}
     async with provider(answers=answers) as (_, model):
         prompts = [
-            Prompt(model="m", messages=[PromptMessage(Role.USER, question)]) for question in answers
+            Prompt(model="openai/gpt-oss-120b", messages=[PromptMessage(Role.USER, question)])
+            for question in answers
         ]
         found = await asyncio.gather(*(answered(model, prompt=p) for p in prompts))
         assert [said(parts) for parts in found] == list(answers.values())

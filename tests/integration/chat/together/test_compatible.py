@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(30)
 
-PROMPT = Prompt(model="some/model", messages=[PromptMessage(Role.USER, "Hi!")])
+PROMPT = Prompt(model="openai/gpt-oss-20b", messages=[PromptMessage(Role.USER, "Hi!")])
 ASKED = {"include_usage": True}
 USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
 

@@ -27,7 +27,7 @@ SECONDS_AWAY = 10.0
 TURNS = 30  # half of them under way, half of them new
 REPLY = "The sea breathes twice a day, and nobody has ever seen it hurry. " * 16
 RULES = Rules(
-    model="some/model",
+    model="openai/gpt-oss-20b",
     fallback_model=None,
     context=Context(system="", max_context_tokens=1_000, max_messages=100, max_tokens=1_000),
     turns_per_minute=0,
