@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH: Final = 128  # messages asked for at once
+ASK_BYTES: Final = 8 * 1024 * 1024  # and bytes: far below what makes the server drop a slow client
+OVERHEAD_BYTES: Final = 8 * 1024  # of a message beside its payload: subjects and headers
 HEARTBEAT_SECONDS: Final = 2.0  # the server says so often that it has nothing
 SILENCE_SECONDS: Final = 6.0  # neither message nor heartbeat for so long: asked again
 DRAIN_SECONDS: Final = 2.0  # for what the server had sent when a pull was ended
@@ -43,7 +45,9 @@ _NO_RESPONDERS: Final = "503"
 class Pull:
     """Hands each message of a consumer to `take`.
 
-    `room()` says how many more messages may be asked for now; call `more()` when it grows. A
+    `room()` says how many more messages may be asked for now, `bytes_room()` how many bytes of
+    them; call `more()` when either grows. Where messages find room and their bytes do not, one is
+    asked for with each heartbeat all the same: others may wait for it. A
     consumer that is deleted is made again. Of a pinned consumer one replica at a time gets
     everything, in order; `on_pinned` is called when it becomes this one.
     """
@@ -55,18 +59,21 @@ class Pull:
         take: Callable[[Delivery], None],
         *,
         room: Callable[[], int],
+        bytes_room: Callable[[], int],
         on_pinned: Callable[[], None] | None = None,
         heartbeat: float = HEARTBEAT_SECONDS,
         silence: float = SILENCE_SECONDS,
     ) -> None:
         self._connection, self._consumer, self._take = connection, consumer, take
-        self._room, self._on_pinned = room, on_pinned
+        self._room, self._bytes_room, self._on_pinned = room, bytes_room, on_pinned
         self._heartbeat, self._silence = heartbeat, silence
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
         # Shorter than a lease: what a frozen worker asked for must not swallow what it lost. Each
         # request also says that this replica lives: without one, a pin is lost after a lease.
         self._expires = consumer.lease * (0.5 if consumer.group else 0.8)
         self._open = 0  # messages asked for and not yet come
+        self._open_bytes = 0  # that they may have at most
+        self._overdrawn = float("-inf")  # when a message was asked for that has no room
         self._heard = time.monotonic()
         self._reply = ""
         self._sub: Subscription | None = None
@@ -145,7 +152,7 @@ class Pull:
         A message that still comes to the old one is not taken; its lease runs out.
         """
         self._old, self._sub = self._sub or self._old, None
-        self._open = 0
+        self._open = self._open_bytes = 0
         self._heard = time.monotonic()
         self._wake.set()
 
@@ -153,9 +160,14 @@ class Pull:
         wanted = min(self._room(), BATCH)
         if self._stopped or wanted <= 0 or self._open > wanted // 2:
             return
-        count = wanted - self._open
+        count, size = wanted - self._open, self._ask_bytes()
+        if not size:
+            return
+        if size < 0:
+            count, size = 1, -size
         body: dict[str, object] = {
             "batch": count,
+            "max_bytes": size,
             "expires": int(self._expires * 1e9),
             "idle_heartbeat": int(min(self._heartbeat, self._expires / 2.5) * 1e9),
         }
@@ -170,6 +182,19 @@ class Pull:
         if not self._open:
             self._heard = time.monotonic()
         self._open += count
+        self._open_bytes += size
+
+    def _ask_bytes(self) -> int:
+        """How many may come; negative where only one message may, that has no room; 0 for none."""
+        largest = self._connection.client.max_payload + OVERHEAD_BYTES
+        room = self._bytes_room() - self._open_bytes
+        if room >= largest:
+            return min(room, max(ASK_BYTES, largest))
+        now = time.monotonic()
+        if self._open or now - self._overdrawn < self._heartbeat:
+            return 0
+        self._overdrawn = now
+        return -largest
 
     async def _on_message(self, msg: Msg) -> None:
         self._heard = time.monotonic()
@@ -181,7 +206,7 @@ class Pull:
             self._on_status(status, headers)
 
     def _on_delivery(self, msg: Msg, pin: str | None) -> None:
-        self._open = max(0, self._open - 1)
+        self._came(1, len(msg.data))
         if pin and pin != self.pin:
             self.pin = pin
             if self._on_pinned is not None:
@@ -190,14 +215,22 @@ class Pull:
         if self._open * 2 <= self._room():
             self._wake.set()
 
+    def _came(self, messages: int, size: int) -> None:
+        """So much of what was asked for has come, or will not."""
+        self._open = max(0, self._open - messages)
+        self._open_bytes = max(0, self._open_bytes - size) if self._open else 0
+
     def _on_status(self, status: str, headers: dict[str, str]) -> None:
         """A request has ended; `Nats-Pending-Messages` of what it asked for did not come."""
-        self._open = max(0, self._open - int(headers.get("Nats-Pending-Messages", self._open)))
+        self._came(
+            int(headers.get("Nats-Pending-Messages", self._open)),
+            int(headers.get("Nats-Pending-Bytes", 0)),
+        )
         text = headers.get("Description", "").lower()
         if status == _PINNED_ELSEWHERE:
             self.pin = None
         elif status == _NO_RESPONDERS or "consumer deleted" in text or "no responders" in text:
-            self._open, self._gone = 0, True
+            self._open, self._open_bytes, self._gone = 0, 0, True
         self._wake.set()
 
 

@@ -17,6 +17,7 @@ from shared.retry import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import datetime
 
     from shared.errors import Failure
     from shared.nats.connection import Connection
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_HELD: Final = 10_000
+# Of messages held, 250 of the largest: each is held as it came and as it was understood, and the
+# smallest pod has 512 MiB. What is over it goes back to the queue, the youngest that waits first.
+MAX_HELD_BYTES: Final = 64 * 1024 * 1024
+LATER_SECONDS: Final = 2.0  # before it comes again
 SLACK: Final = 32  # held beyond the free slots, so that what needs no slot is never kept waiting
 MAX_DELIVERIES: Final = 25  # of one message; its own counting should have ended it long ago
 # By how often it was delivered: before what failed unexpectedly is tried again.
@@ -40,6 +45,11 @@ class _Held:
     task: asyncio.Task[None] = field(init=False)
     runs: bool = False  # it has a slot
     told: bool = False  # to end; a second cancel would cut off the handing back
+    later: float = 0.0  # seconds before it is to come again
+
+    @property
+    def age(self) -> tuple[datetime, int]:
+        return self.delivery.taken_at, self.delivery.sequence
 
 
 class Work:
@@ -60,14 +70,22 @@ class Work:
         hopeless: Callable[[Delivery, Failure], Awaitable[None]],
         again: Backoff = AGAIN,
         max_deliveries: int = MAX_DELIVERIES,
+        max_bytes: int = MAX_HELD_BYTES,
     ) -> None:
+        self._max_bytes, self._bytes = max_bytes, 0
         self._consumer, self._handle, self._hopeless = consumer, handle, hopeless
         self._again, self._max_deliveries = again, max_deliveries
         self._slots = asyncio.Semaphore(slots)
         self._free = slots
         self._waiting = 0  # for a slot
         self._held: dict[str, _Held] = {}  # by what names them; a stream made anew counts from 1
-        self._pull = Pull(connection, consumer, self._take, room=self._room)
+        self._pull = Pull(
+            connection,
+            consumer,
+            self._take,
+            room=self._room,
+            bytes_room=lambda: self._max_bytes - self._bytes,
+        )
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -96,16 +114,29 @@ class Work:
             known.delivery.adopt(delivery)
             return
         held = self._held[delivery.unique] = _Held(delivery)
-        held.task = asyncio.create_task(self._run(delivery))
+        self._bytes += len(delivery.data)
+        held.task = asyncio.create_task(self._run(held))
+        if self._bytes > self._max_bytes:
+            self._hand_back_youngest()
 
-    async def _run(self, delivery: Delivery) -> None:
+    def _hand_back_youngest(self) -> None:
+        """Others may wait for what is older."""
+        waiting = [held for held in self._held.values() if not held.runs and not held.told]
+        if len(waiting) > 1:
+            youngest = max(waiting, key=lambda held: held.age)
+            youngest.told, youngest.later = True, LATER_SECONDS
+            # Not before it has begun: who never began hands nothing back.
+            asyncio.get_running_loop().call_soon(youngest.task.cancel)
+
+    async def _run(self, held: _Held) -> None:
+        delivery = held.delivery
         pause = self._again.ceiling(delivery.deliveries)
         try:
             await self._handle(delivery)
         except Superseded:
             log.info("work.superseded", extra={"consumer": self._consumer.name})
         except asyncio.CancelledError:
-            await delivery.nak()
+            await delivery.nak(held.later)
         except NatsError as exc:
             log.warning("work.handed_back", extra={"reason": str(exc)})
             await delivery.nak(pause)
@@ -114,6 +145,7 @@ class Work:
             await self._failed(delivery, pause)
         finally:
             self._held.pop(delivery.unique, None)
+            self._bytes -= len(delivery.data)
             self._pull.more()
 
     async def _failed(self, delivery: Delivery, pause: float) -> None:

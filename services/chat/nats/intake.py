@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 
 CONSUMER: Final = consumer(CHAT_INTAKE)
 MAX_HELD: Final = 1_024
+MAX_HELD_BYTES: Final = 16 * 1024 * 1024  # as they came, and again as they were understood
 BATCH: Final = 32  # a few milliseconds: whoever comes next does not wait for a whole flood
 LOOK_SECONDS: Final = 0.05
 AGAIN: Final = Backoff(first=0.2, longest=1.0)  # while NATS takes nothing
@@ -82,6 +83,7 @@ class NatsIntake:
         self._connection, self._max_bytes, self._refuse = connection, max_bytes, refuse
         self._lease = consumer.lease
         self._waiting: dict[tuple[datetime, int], _Taken] = {}  # by age
+        self._bytes = 0  # of those
         self._came = asyncio.Event()
         self._new_pin = True
         self._pull = Pull(
@@ -89,6 +91,7 @@ class NatsIntake:
             consumer,
             self._take,
             room=lambda: MAX_HELD - len(self._waiting),
+            bytes_room=lambda: MAX_HELD_BYTES - self._bytes,
             on_pinned=self._on_pinned,
         )
 
@@ -102,6 +105,7 @@ class NatsIntake:
         else:
             found = understand(delivery, max_bytes=self._max_bytes)
             self._waiting[_age(delivery)] = _Taken(delivery, found)
+            self._bytes += len(delivery.data)
         self._came.set()
 
     async def run(self) -> None:
@@ -123,6 +127,7 @@ class NatsIntake:
         for taken in tuple(self._waiting.values()):
             await taken.delivery.nak()
         self._waiting.clear()
+        self._bytes = 0
         if self._pull.pin is None:
             return
         try:
@@ -194,7 +199,8 @@ class NatsIntake:
         failpoint("intake.forwarded")
         for taken in batch:
             await taken.delivery.ack_unconfirmed()
-            self._waiting.pop(_age(taken.delivery), None)
+            if self._waiting.pop(_age(taken.delivery), None) is not None:
+                self._bytes -= len(taken.delivery.data)
         self._pull.more()
 
 

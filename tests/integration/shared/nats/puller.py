@@ -51,6 +51,7 @@ class Puller:
         consumer: Consumer | None = None,
         *,
         room: int = 10,
+        bytes_room: int = 100 * 1024 * 1024,
         **seconds: float,
     ) -> None:
         self.taken: list[Delivery] = []
@@ -60,6 +61,7 @@ class Puller:
             consumer or of_queue(),
             self.taken.append,
             room=lambda: room - len([d for d in self.taken if not d.settled]),
+            bytes_room=lambda: bytes_room - sum(len(d.data) for d in self.taken if not d.settled),
             on_pinned=self._on_pinned,
             **seconds,
         )
@@ -82,9 +84,10 @@ async def pulling(
     consumer: Consumer | None = None,
     *,
     room: int = 10,
+    bytes_room: int = 100 * 1024 * 1024,
     **seconds: float,
 ) -> AsyncIterator[Puller]:
-    puller = Puller(connection, consumer, room=room, **seconds)
+    puller = Puller(connection, consumer, room=room, bytes_room=bytes_room, **seconds)
     task = asyncio.create_task(puller.pull.run())
     try:
         yield puller

@@ -51,6 +51,32 @@ async def test_no_more_is_asked_for_than_there_is_room(connection: Connection) -
         assert len(puller.taken) == 6
 
 
+async def test_no_more_bytes_come_than_there_is_room_for(connection: Connection) -> None:
+    """But for one at a time, for which others may wait."""
+    large = bytes(200_000)
+    for _ in range(30):
+        await publish(connection, "q.a", large)
+    room = connection.client.max_payload + 200_000
+    async with pulling(connection, room=100, bytes_room=room, heartbeat=0.3) as puller:
+        await puller.got(2)
+        await soon(lambda: puller.pull._open == 0)
+        assert sum(map(len, puller.bodies)) <= room + len(large)
+        before = len(puller.taken)
+        await puller.got(before + 1)
+        for delivery in puller.taken:
+            await delivery.ack()
+        puller.pull.more()
+        await puller.got(before + 3)
+
+
+async def test_the_largest_message_comes_where_there_is_no_room_at_all(
+    connection: Connection,
+) -> None:
+    await publish(connection, "q.a", bytes(connection.client.max_payload - 1_000))
+    async with pulling(connection, bytes_room=0, heartbeat=0.1) as puller:
+        await puller.got(1)
+
+
 async def test_a_consumer_that_is_deleted_is_made_again(connection: Connection) -> None:
     async with pulling(connection) as puller:
         await soon(lambda: puller.pull._open > 0)

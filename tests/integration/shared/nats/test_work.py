@@ -49,6 +49,7 @@ class Worker:
         slots: int = 4,
         again: float = 0.1,
         max_deliveries: int = MAX_DELIVERIES,
+        max_bytes: int = 10_000_000,
         leases: Leases = LEASES,
     ) -> None:
         self.do = do
@@ -63,6 +64,7 @@ class Worker:
             hopeless=self._hopeless,
             again=Backoff(again, again),
             max_deliveries=max_deliveries,
+            max_bytes=max_bytes,
         )
 
     async def _handle(self, delivery: Delivery) -> None:
@@ -144,6 +146,29 @@ async def test_leases_of_what_runs_and_of_what_waits_are_kept(chat: Connection) 
         assert {d.deliveries for d in worker.work._deliveries()} == {1}
         release.set()
         await soon(lambda: len(worker.ended) == 2)
+
+
+async def test_what_is_more_than_memory_is_for_goes_back_and_is_done_later(
+    chat: Connection,
+) -> None:
+    """The youngest first; what the others wait for is never among those that go."""
+    release = asyncio.Event()
+    most = 0
+
+    async def hold(worker: Worker, delivery: Delivery) -> None:
+        nonlocal most
+        most = max(most, sum(len(each.data) for each in worker.work._deliveries()))
+        async with worker.work.slot(delivery):
+            await release.wait()
+
+    large = [b"%d" % n + bytes(400_000) for n in range(20)]
+    async with working(chat, hold, slots=2, max_bytes=2_000_000) as worker:
+        await ask(chat, *large)
+        await soon(lambda: len(worker.begun) >= 6)
+        release.set()
+        await soon(lambda: len(worker.ended) == 20, 25)
+    assert sorted(worker.ended) == sorted(large)
+    assert most <= 2_000_000 + 2 * 400_010
 
 
 async def test_no_more_run_than_there_are_slots(chat: Connection) -> None:
