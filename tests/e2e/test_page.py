@@ -577,3 +577,56 @@ async def test_it_fits_a_telephone_and_a_new_conversation_is_empty(
     assert await tab.evaluate("location.href") != address
     await tab.evaluate("history.back()")
     await tab.until(f"window.parley.state.turns[0]?.id === {turn_id!r}")
+
+
+async def test_a_conversation_of_1500_messages_is_shown_whole(
+    running: tuple[WebSystem, Browser, str], system: WebSystem
+) -> None:
+    messages = [
+        {
+            "id": f"t{n // 2}.{'a' if n % 2 else '0'}",
+            "role": "assistant" if n % 2 else "user",
+            "content": f"Message {n}. ".ljust(1_000, "x"),
+            "turn_id": f"t{n // 2}",
+            "created_at": f"2026-01-01T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}.000Z",
+        }
+        for n in range(1_500)
+    ]
+    pages = [messages[at : at + 110] for at in range(0, 1_400, 110)]
+    rest = messages[sum(map(len, pages)) :]
+    document = {"messages": rest, "pages": len(pages), "ended": [m["turn_id"] for m in rest]}
+    js = system.client.jetstream()
+    for number, page in enumerate(pages, 1):
+        await js.publish(f"$KV.conversations.long.{number}", json.dumps(page).encode())
+    await js.publish("$KV.conversations.long", json.dumps(document).encode())
+
+    _, browser, url = running
+    tab = await browser.tab(f"{url}#long")
+    await tab.until("window.parley?.state?.turns.length === 750")
+    shown = await tab.shown()
+    places = [shown.find(f"Message {n}. ") for n in range(1_500)]
+    assert places == sorted(places)
+    assert places[0] >= 0
+    assert tab.complaints == []
+    await tab.close()
+
+
+async def test_a_voice_whose_events_are_gone_is_played_by_a_link_asked_for_then(
+    system: WebSystem, tab: Tab
+) -> None:
+    system.emulator.change({"chat": {"replies": [STORY]}})
+    turn_id = await tab.ask("How is the weather?")
+    await tab.until("window.parley.state.sounding !== null")
+    await system.ears.whole(turn_id)
+    await tab.until("window.parley.state.sounding === null")
+    conversation = str(await tab.evaluate("location.hash.slice(1)"))
+    js = system.client.jetstream()
+    await js.purge_stream("TTS_AUDIO", subject=f"tts.audio.{conversation}")
+    await js.purge_stream("KV_speech", subject=f"$KV.speech.{conversation}.*")
+
+    await tab.reload()
+    await tab.until_state(turn_id, "complete")
+    tab.requests.clear()
+    await tab.use("[data-does=play]")
+    await tab.until("window.parley.state.sounding?.how === 'object'")
+    assert any(turn_id in url and "X-Amz-Signature" in url for url in tab.requests)
