@@ -243,7 +243,7 @@ async def test_each_turn_has_its_own_voice_on_a_socket_that_stays_open(system: S
 
 
 async def test_turns_at_once_keep_their_voices_apart(system: System) -> None:
-    names = [f"voice_{n}" for n in range(6)]
+    names = ["af_bella", "af_nova", "am_adam", "am_puck", "bf_emma", "bm_george"]
     await asyncio.gather(*(say(system, SENTENCES, voice=name) for name in names))
     by_context: dict[str, set[str]] = {}
     for commit in system.emulator.record.commits:
@@ -387,7 +387,7 @@ async def test_another_model_answers_where_the_first_one_does_not(
     assert_whole(turn, system)
     models = [c.params["model"] for c in system.emulator.record.chats]
     assert models == [TEXT] * asked + [SECOND_TEXT]
-    assert turn.deltas[-1]["cost_usd"] is None  # its price is in no table
+    assert turn.deltas[-1]["cost_usd"] > 0
     starts = [d["model"] for d in turn.deltas if d["type"] == "started"]
     assert starts[-1] == SECOND_TEXT
 
@@ -457,7 +457,7 @@ async def test_the_service_has_defaults_of_its_own(system: System) -> None:
     await own.kill()
 
 
-async def test_eight_long_turns_share_four_sockets_that_name_nobody(system: System) -> None:
+async def test_eight_long_turns_have_a_socket_each_where_nobody_is_named(system: System) -> None:
     """On a worker of its own: one remembers what it has learned of the provider."""
     for service in system.services:
         await service.kill()
@@ -473,4 +473,4 @@ async def test_eight_long_turns_share_four_sockets_that_name_nobody(system: Syst
     first = [turn.first_chunk for turn in turns]
     last = [turn.last_chunk for turn in turns]
     assert max(t for t in first if t) < min(t for t in last if t)
-    assert len({c.socket for c in system.emulator.record.commits}) <= 4
+    assert len({c.socket for c in system.emulator.record.commits}) >= len(turns)

@@ -765,6 +765,7 @@ async def test_what_is_set_to_nothing_is_not_sent(optional: OptionalParameters) 
 
 
 async def test_a_session_of_another_model_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     script = {"session_model": "other/voice", "binary": True}
     async with speaking(script, sockets=2) as (_, voice):
         await asyncio.gather(*(spoken(voice, ("Yes.",)) for _ in range(4)))
