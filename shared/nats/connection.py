@@ -127,7 +127,8 @@ async def _answered(client: Client, until: float) -> bool:
             return False
         await asyncio.wait({flush}, timeout=_LOOK_SECONDS)
     if (error := flush.exception()) is None:
-        return True
+        # When a connection is lost nats-py ends flushes that nobody answered.
+        return client.is_connected and bool(client.stats["reconnects"] == epoch)
     if client.is_closed:
         raise NatsError("the connection is closed") from error
     await asyncio.sleep(_LOOK_SECONDS)

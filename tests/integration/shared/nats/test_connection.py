@@ -214,4 +214,5 @@ async def test_who_waits_while_the_connection_is_lost_waits_on_after_the_reconne
         await asyncio.sleep(0)
         await server.restart()
         await waits
+        await soon(lambda: connection.epoch > 0 and connection.up)
         assert await hears(connection)
