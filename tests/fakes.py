@@ -22,7 +22,7 @@ from shared.contract import (
     Text,
     Usage,
 )
-from shared.errors import Cancelled, Conflict, NatsError, StorageUnavailable, Superseded, Torn
+from shared.errors import Cancelled, Conflict, Full, NatsError, StorageUnavailable, Superseded, Torn
 from shared.nats.documents import Held, amend
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class MemoryConversations:
         self.journal = [] if journal is None else journal
         self.rivals: list[Callable[[Conversation], Conversation] | None] = []
         self.contested = False
+        self.full = False  # there is no room for more
         self.loads = 0
         self.saves = 0
         self._documents: dict[str, tuple[bytes, int]] = {}
@@ -134,6 +135,8 @@ class MemoryConversations:
         _, current = self._documents.get(conversation_id, (b"", 0))
         if self.contested or current != revision:
             raise Conflict
+        if self.full:
+            raise Full(503, 10077, "maximum bytes exceeded")
         self.put(conversation_id, document)
         self.saves += 1
         self.journal.append("save")

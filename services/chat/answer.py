@@ -36,9 +36,11 @@ from shared.errors import (
     ContextTooLong,
     DeadlineExceeded,
     Failure,
+    Full,
     Internal,
     ProviderBroken,
     ProviderError,
+    StorageUnavailable,
     Superseded,
     Torn,
 )
@@ -110,6 +112,7 @@ async def answer(job: Job, rules: Rules, needs: Dependencies) -> Done | Failed |
         Superseded: another worker has the turn; nothing more was published.
         GivenUp: it was begun too often; its failure was published.
         Busy: too many turns of the conversation within a minute; nothing was published.
+        StorageUnavailable: there is no room for its document; nothing was published.
         Cancelled: it was stopped before it began; nothing was published.
     """
     return await _Answer(job, rules, needs).run()
@@ -177,11 +180,21 @@ class _Answer:
             )
             return changed
 
-        await self._change(begin)
+        try:
+            await self._change(begin)
+        except Full as exc:
+            await self._not_begun(exc)
         await self._confirm()
         if found is Begin.RUN:
             failpoint("chat.begun")
         return found
+
+    async def _not_begun(self, why: Full) -> NoReturn:
+        """Raises StorageUnavailable, for a turn of which nothing was said; else hands it back."""
+        found = (await self.needs.conversations.load(self.job.conversation_id)).value
+        if found.turn is not None and found.turn.turn_id == self.job.turn_id:
+            raise why
+        raise StorageUnavailable(f"there is no room for more conversations: {why}") from why
 
     async def _confirm(self) -> None:
         """A worker that was frozen must not bring back what was erased. Raises Superseded."""

@@ -17,7 +17,7 @@ from services.chat.queue import Move, next_move
 from services.chat.request import asked_at, speech_of, understand
 from services.chat.turn import Turn, seconds_since
 from shared.contract import AudioFailed, CancelRequest, OnBusy, SpeechRequest
-from shared.errors import Busy, Cancelled
+from shared.errors import Busy, Cancelled, StorageUnavailable
 from shared.refuse import Refused, refuse
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class _Handling:
         end = None
         try:
             end = await self.answer(self.request, stop)
-        except (Busy, Cancelled) as exc:
+        except (Busy, StorageUnavailable, Cancelled) as exc:
             await self._end_unstarted(exc)
             return
         except GivenUp as exc:
@@ -231,7 +231,7 @@ class _Handling:
         if end is not None:
             self.needs.count_ended(end, self.needs.clock.monotonic() - began)
 
-    async def _end_unstarted(self, why: Busy | Cancelled) -> None:
+    async def _end_unstarted(self, why: Failure | Cancelled) -> None:
         """Refused, or stopped while it waited: an end without a start, and the voice ends too."""
         end = self._end_of_text(why)
         sequence = await self.needs.ends.text(self.message, end)
@@ -245,7 +245,7 @@ class _Handling:
         await self.message.ack()
         self.needs.count_ended(end, 0.0)
 
-    def _end_of_text(self, why: Busy | Cancelled) -> Done | Failed:
+    def _end_of_text(self, why: Failure | Cancelled) -> Done | Failed:
         turn = Turn(self.conversation_id, self.turn_id)
         if isinstance(why, Cancelled):
             waited = seconds_since(asked_at(self.message), self.needs.clock.utc())
@@ -253,7 +253,7 @@ class _Handling:
         return turn.failed(why.as_error())
 
     def _end_of_voice(
-        self, why: Busy | Cancelled, sequence: int
+        self, why: Failure | Cancelled, sequence: int
     ) -> SpeechRequest | AudioFailed | None:
         """`sequence` is that of the end of the text."""
         speech = speech_of(self.request, default=self.admission.speech)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import re
 import uuid
 from dataclasses import dataclass
@@ -23,8 +25,10 @@ from shared.contract import (
     is_id,
     of_conversation,
 )
-from shared.nats.connection import Connection
+from shared.errors import NatsError, NoStream
+from shared.nats.connection import Connection, translated
 from shared.nats.publish import publish
+from shared.retry import NATS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _MAX_HEADERS: Final = 6_000  # bytes of the original's headers that are kept
+LOOKS: Final = 4  # within 0.75 s, in which a change of leader is over
 _ROOM: Final = 16_384  # bytes left for headers within what NATS takes
 
 
@@ -83,7 +88,27 @@ async def dead_letter(
     if len(kept) < len(data):
         marks[H_ORIGINAL_BYTES] = str(len(data))
     marks[MSG_ID] = unique or uuid.uuid4().hex
-    await publish(connection, to if known is None else of_conversation(to, known), kept, marks)
+    if known is not None and await _stored(connection, of_conversation(to, known), kept, marks):
+        return
+    await publish(connection, to, kept, marks)
+
+
+async def _stored(connection: Connection, to: str, body: bytes, marks: dict[str, str]) -> bool:
+    """False where no stream takes that subject: one of the version before has it not."""
+    for pause in itertools.islice(NATS.pauses(), LOOKS):
+        try:
+            work = connection.jetstream.publish(to, body, headers=marks)
+            await translated(work, to)
+        except NoStream:
+            await asyncio.sleep(pause)
+        except NatsError:
+            break  # with more patience
+        else:
+            return True
+    else:
+        return False
+    await publish(connection, to, body, marks)
+    return True
 
 
 def kept_of(data: bytes, connection: Connection) -> bytes:

@@ -7,19 +7,25 @@ from typing import TYPE_CHECKING, Final
 
 from shared.contract import (
     CHAT_DELTAS_STREAM,
+    H_ATTEMPT,
     H_CONVERSATION,
     H_TURN,
+    H_TYPE,
     MSG_ID,
+    AudioFailed,
     DeltaEvent,
     Done,
     Failed,
+    Kind,
     SpeechRequest,
     Started,
     Text,
     chat_delta,
     encode,
+    tts_audio,
     tts_request,
 )
+from shared.errors import Busy, Full
 from shared.nats.connection import Connection
 from shared.nats.follow import decode_delta
 from shared.nats.publish import Fence, PublishWindow, publish
@@ -50,6 +56,7 @@ class NatsDeltas:
     ) -> None:
         self._connection = connection
         self._window = PublishWindow(connection, fence)
+        self._voices = PublishWindow(connection, fence)  # whose trouble is not that of the text
         self._fence = fence
         self._subject = chat_delta(conversation_id)
         self._conversation_id, self._turn_id = conversation_id, turn_id
@@ -64,6 +71,7 @@ class NatsDeltas:
     async def started(self, event: Started) -> int:
         self.close()
         self._window = PublishWindow(self._connection, self._fence)
+        self._voices = PublishWindow(self._connection, self._fence)
         if not self._fence.fresh:
             await self._fence.verify()
         ack = await publish(self._connection, self._subject, encode(event), self._headers_of(event))
@@ -71,7 +79,7 @@ class NatsDeltas:
 
     async def voice(self, request: SpeechRequest) -> None:
         headers = {MSG_ID: f"{self._conversation_id}.{self._turn_id}.voice", **self._headers}
-        await self._window.send(tts_request(self._conversation_id), encode(request), headers)
+        await self._voices.send(tts_request(self._conversation_id), encode(request), headers)
 
     async def text(self, turn: Turn) -> None:
         if self._window.unacked >= KEEPS_UP:
@@ -94,9 +102,32 @@ class NatsDeltas:
             await self._flush
         await self._send_waiting(turn)
         await self._window.drained()
+        await self._voice_drained(turn.attempt)
+
+    async def _voice_drained(self, attempt: int) -> None:
+        try:
+            await self._voices.drained()
+        except Full as exc:
+            await self._fail_voice(attempt, exc)
+
+    async def _fail_voice(self, attempt: int, why: Full) -> None:
+        """The text goes on without it: nobody else would tell that it was never asked for."""
+        error = Busy(f"too many voices wait to be spoken: {why}")
+        ids = self._conversation_id, self._turn_id
+        headers = {
+            MSG_ID: f"{self._conversation_id}.{self._turn_id}.end",  # as whoever speaks it has it
+            H_TYPE: Kind.FAILED.value,
+            H_ATTEMPT: str(attempt),
+            **self._headers,
+        }
+        event = AudioFailed(*ids, attempt, error=error.as_error())
+        await publish(self._connection, tts_audio(self._conversation_id), encode(event), headers)
+        self._voices.close()
+        self._voices = PublishWindow(self._connection, self._fence)
 
     async def end(self, event: Done | Failed) -> None:
         await self._window.drained()
+        await self._voice_drained(event.attempt)
         if not self._fence.fresh:
             await self._fence.verify()
         unique = f"{self._conversation_id}.{self._turn_id}.end"
@@ -134,3 +165,4 @@ class NatsDeltas:
             self._flush.cancel()
             self._flush = None
         self._window.close()
+        self._voices.close()

@@ -27,7 +27,7 @@ from shared.contract import (
     chat_request,
     encode,
 )
-from shared.errors import NatsError
+from shared.errors import Busy, Full, NatsError
 from shared.nats.connection import Connection
 from shared.nats.lease import Delivery
 from shared.nats.provision import INTAKE_GROUP, Consumer, consumer
@@ -51,6 +51,7 @@ MAX_HELD: Final = 1_024
 MAX_HELD_BYTES: Final = 16 * 1024 * 1024  # as they came, and again as they were understood
 BATCH: Final = 32  # a few milliseconds: whoever comes next does not wait for a whole flood
 LOOK_SECONDS: Final = 0.05
+FULL_SECONDS: Final = 5.0  # that the queue may be full before the newest requests are refused
 AGAIN: Final = Backoff(first=0.2, longest=1.0)  # while NATS takes nothing
 DRAIN_SECONDS: Final = 2.0  # to forward what was taken; the rest is handed back
 
@@ -144,17 +145,41 @@ class NatsIntake:
             if self._new_pin:
                 self._new_pin = False
                 await self._everything_here()
-            pauses = AGAIN.pauses()
+            pauses, full_since, count = AGAIN.pauses(), None, BATCH
             while self._waiting and not self._new_pin:
                 in_order = [self._waiting[n] for n in sorted(self._waiting)]
-                batch = oldest_of_each(in_order, lambda taken: taken.conversation_id, BATCH)
+                batch = oldest_of_each(in_order, lambda taken: taken.conversation_id, count)
                 try:
                     await self._forward(batch)
                 except NatsError as exc:
                     log.warning("intake.retried", extra={"reason": str(exc)})
+                    if isinstance(exc, Full):
+                        count = 1  # so that it makes room at once
+                        full_since = full_since or time.monotonic()
+                        if time.monotonic() - full_since > FULL_SECONDS:
+                            await self._refuse_newest()
+                            full_since = None
+                            continue
                     await asyncio.sleep(next(pauses))
                 else:
-                    pauses = AGAIN.pauses()
+                    pauses, full_since, count = AGAIN.pauses(), None, BATCH
+
+    async def _refuse_newest(self) -> None:
+        """What is handed on is there twice for a moment: a queue full of what has not been handed
+        on would stay full for ever."""
+        taken = self._waiting[max(self._waiting)]
+        found = taken.found
+        if not isinstance(found, Refused):
+            error = Busy("there is no room for more requests")
+            found = Refused(error, taken.conversation_id, str(found.turn_id))
+        with contextlib.suppress(NatsError):  # then the next one is tried
+            await self._refuse(taken.delivery, found)
+            await taken.delivery.ack()
+            self._done_with(taken)
+
+    def _done_with(self, taken: _Taken) -> None:
+        if self._waiting.pop(_age(taken.delivery), None) is not None:
+            self._bytes -= len(taken.delivery.data)
 
     async def _everything_here(self) -> None:
         """Waits until all that is un-acked has come to this replica, a lease or two at most."""
@@ -199,8 +224,7 @@ class NatsIntake:
         failpoint("intake.forwarded")
         for taken in batch:
             await taken.delivery.ack_unconfirmed()
-            if self._waiting.pop(_age(taken.delivery), None) is not None:
-                self._bytes -= len(taken.delivery.data)
+            self._done_with(taken)
         self._pull.more()
 
 

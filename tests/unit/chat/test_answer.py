@@ -46,6 +46,7 @@ from shared.errors import (
     ProviderRateLimited,
     ProviderRefused,
     ProviderStalled,
+    StorageUnavailable,
     Superseded,
     Torn,
 )
@@ -1279,3 +1280,15 @@ async def test_a_turn_that_is_torn_without_end_is_handed_back() -> None:
     bench.published.torn_at = list(range(1, 100))
     with pytest.raises(Torn):
         await bench.run()
+
+
+# ---------------------------------------------------------------- no room
+
+
+async def test_a_turn_whose_document_finds_no_room_is_refused_before_it_says_anything() -> None:
+    bench = Bench([WORDS])
+    bench.conversations.full = True
+    with pytest.raises(StorageUnavailable, match="no room"):
+        await bench.run()
+    assert bench.published.events == []
+    assert bench.model.prompts == []

@@ -15,6 +15,7 @@ from shared.contract import (
     Done,
     FinishReason,
     Reasoning,
+    Speech,
     SpeechRequest,
     Started,
     Text,
@@ -165,7 +166,7 @@ async def test_the_voice_is_asked_for_once(connection: Connection) -> None:
     for _ in range(2):
         deltas = deltas_of(connection)
         await deltas.voice(request)
-        await deltas._window.drained()
+        await deltas._voices.drained()
     (message,) = await held(connection, "TTS_REQUESTS")
     assert message.subject == "tts.request.c"
     assert msgspec.json.decode(message.data, type=SpeechRequest) == request
@@ -223,3 +224,18 @@ async def test_what_was_said_is_that_of_the_last_attempt(connection: Connection)
         await deltas.drained(turn)
     assert await deltas_of(connection).said("t", 1) == "three four "
     assert await deltas_of(connection).said("u", 1) == ""
+
+
+async def test_a_voice_that_finds_no_room_fails_alone(connection: Connection) -> None:
+    turn, deltas = Turn("c", "t"), deltas_of(connection)
+    config = (await connection.api("STREAM.INFO.TTS_REQUESTS"))["config"]
+    await connection.api("STREAM.UPDATE.TTS_REQUESTS", {**config, "max_bytes": 1})
+    await deltas.started(started(turn))
+    await deltas.voice(SpeechRequest("c", "t", Speech(), start_sequence=1))
+    await say(deltas, turn, *WORDS)
+    await deltas.drained(turn)
+    await deltas.end(done(turn))
+    assert is_whole(await stored(connection))
+    (failed,) = await held(connection, "TTS_AUDIO")
+    assert failed.headers["Parley-Type"] == "failed"
+    assert msgspec.json.decode(failed.data)["error"]["code"] == "busy"

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from local.nats_server import NatsServer
+from services.chat.nats import intake as intake_module
 from services.chat.nats.intake import NatsIntake
 from shared.contract import (
     CHAT_INTAKE,
@@ -23,7 +24,7 @@ from shared.contract import (
     TRACEPARENT,
     ChatRequest,
 )
-from shared.errors import NatsError
+from shared.errors import Busy, NatsError
 from shared.nats import read
 from shared.nats.connection import Connection
 from shared.nats.lease import Delivery
@@ -295,3 +296,23 @@ async def test_the_same_message_twice_is_put_there_once(connection: Connection) 
         await ask(connection, body("c", 0), **{MSG_ID: "x"})
         await none_left(connection)
     assert await forwarded(connection) == {"c": in_order("c", 1)}
+
+
+async def test_a_queue_that_is_full_of_what_came_refuses_the_newest_and_goes_on(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "FULL_SECONDS", 0.1)
+    text = "x" * 3_000
+    asked = [{"conversation_id": f"c{n}", "content": text} for n in range(10)]
+    await ask(connection, *map(msgspec.json.encode, asked))
+    info = await connection.api(f"STREAM.INFO.{CHAT_REQUESTS_STREAM}")
+    full = {**info["config"], "max_bytes": info["state"]["bytes"]}
+    await connection.api(f"STREAM.UPDATE.{CHAT_REQUESTS_STREAM}", full)
+    async with replica(connection) as running:
+        await none_left(connection)
+        refused = [str(each.conversation_id) for each in running.refused]
+        assert {type(each.error) for each in running.refused} == {Busy}
+    queues = await forwarded(connection)
+    assert sorted([*queues, *refused]) == [f"c{n}" for n in range(10)]
+    assert refused[0] == "c9"
+    assert len(queues) > len(refused)

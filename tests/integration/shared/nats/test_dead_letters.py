@@ -115,3 +115,14 @@ async def test_a_letter_says_whose_it_is_where_that_is_known(
     await dead_letter(connection, CHAT_DEAD, subject=subject, data=data, headers={}, error=error)
     (letter,) = await held(connection, "DEAD_LETTERS")
     assert letter.subject == to
+
+
+async def test_a_stream_of_the_version_before_keeps_it_without_its_conversation(
+    connection: Connection,
+) -> None:
+    config = (await connection.api("STREAM.INFO.DEAD_LETTERS"))["config"]
+    before = [subject for subject in config["subjects"] if not subject.endswith(".dead.*")]
+    await connection.api("STREAM.UPDATE.DEAD_LETTERS", {**config, "subjects": before})
+    await dead_lettered(connection, b"x", {})
+    (letter,) = await held(connection, "DEAD_LETTERS")
+    assert (letter.subject, letter.data) == ("chat.dead", b"x")
