@@ -10,6 +10,7 @@ export const HISTORY_DELETE = "chat.history.delete";
 export const CHAT_ASK = "chat.ask";
 export const CHAT_REPLAY = "chat.replay";
 export const TTS_LINK = "tts.link";
+export const TTS_ERASE = "tts.erase";
 export const CHAT_DEAD = "chat.dead";
 export const TTS_DEAD = "tts.dead";
 export const CHAT_REQUESTS_STREAM = "CHAT_REQUESTS";
@@ -26,6 +27,8 @@ export const MSG_ID = "Nats-Msg-Id";
 export const TRACEPARENT = "traceparent";
 export const H_CONVERSATION = "Parley-Conversation";
 export const H_TURN = "Parley-Turn";
+export const H_WARNINGS = "Parley-Warnings";
+export const H_ASKED_AT = "Parley-Asked-At";
 export const H_ATTEMPT = "Parley-Attempt";
 export const H_SEQ = "Parley-Seq";
 export const H_PIECE = "Parley-Piece";
@@ -41,6 +44,12 @@ export const H_ORIGINAL_BYTES = "Parley-Original-Bytes";
 export const SAMPLE_RATE = 24000;
 export const SAMPLE_WIDTH = 2;
 export const PCM_CONTENT_TYPE = "audio/pcm;rate=24000;channels=1;encoding=s16le";
+export const ID_RULE = "1 to 64 letters (A to Z, a to z), digits, _ and -";
+export const ID_PATTERN = "^[A-Za-z0-9_-]{1,64}\Z";
+export const NO_SLASH = "^[^/]{0,200}\Z";
+export const NO_SLASH_RULE = "text of at most 200 characters without a /";
+export const MIN_PARTIAL_LENGTH = 20;
+export const MAX_PARTIAL_LENGTH = 10000;
 
 export type Role =
   | "system"

@@ -77,7 +77,7 @@ class Replies(asyncio.Queue["Msg"]):
             return int(msgspec.json.decode((await self.get()).data)["seq"])
 
     async def both(self) -> None:
-        """The stream's answer and the refusal, in any order: no dead letter tells which is first."""
+        """The stream's answer and the refusal, in any order: nothing says which is first."""
         async with asyncio.timeout(10):
             answers = [(await self.get()).data for _ in range(2)]
         assert sum(b"invalid_request" in data for data in answers) == 1
