@@ -96,6 +96,7 @@ async def test_a_stream_with_other_settings_is_named_with_both_and_left_alone(
 async def test_a_setting_that_does_no_harm_is_told_and_left_alone(
     empty: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("WARNING")
     await provision(empty, assets_of("chat", 1, Retention(deltas=86_400, deltas_bytes=0)))
     await provision(empty, assets_of("chat", 1, Retention(deltas=7_200)))
     warned = [r for r in caplog.records if r.message == "provision.differs"]
@@ -137,7 +138,8 @@ async def test_an_account_that_may_store_less_is_told(caplog: pytest.LogCaptureF
         NatsServer(websocket=False, config=config) as small,
         connected(small.url) as connection,
     ):
-        await say_storage(connection, 1, Retention())
+        with caplog.at_level("WARNING"):
+            await say_storage(connection, 1, Retention())
     warned = [r for r in caplog.records if r.message == "provision.server_has_less"]
     assert [vars(record)["account_bytes"] for record in warned] == [1024**3]
 
