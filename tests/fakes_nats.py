@@ -98,6 +98,7 @@ class TextStream:
         return _Subscription(lambda: self._listeners.remove(cb))
 
     is_closed = False
+    is_connected = True
 
     @property
     def stats(self) -> dict[str, int]:

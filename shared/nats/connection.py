@@ -126,9 +126,10 @@ async def _answered(client: Client, until: float) -> bool:
         if time.monotonic() > until or client.stats["reconnects"] != epoch:
             return False
         await asyncio.wait({flush}, timeout=_LOOK_SECONDS)
-    if (error := flush.exception()) is None:
-        # When a connection is lost nats-py ends flushes that nobody answered.
-        return client.is_connected and bool(client.stats["reconnects"] == epoch)
+    error = flush.exception()
+    # When a connection is lost nats-py ends flushes that nobody answered.
+    if error is None and client.is_connected and client.stats["reconnects"] == epoch:
+        return True
     if client.is_closed:
         raise NatsError("the connection is closed") from error
     await asyncio.sleep(_LOOK_SECONDS)

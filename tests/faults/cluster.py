@@ -28,6 +28,7 @@ STREAMS = (
     "TTS_AUDIO",
     "KV_conversations",
     "KV_speech",
+    "DEAD_LETTERS",
 )
 AGREED_WITHIN = 30.0
 
