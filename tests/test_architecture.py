@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from importlinter.cli import lint_imports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,10 +121,14 @@ def contracts() -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- rules 1 to 5
 
 
-def test_the_import_contracts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_the_import_contracts_are_kept() -> None:
+    # In a process of its own: in ours it would switch off every logger that is there already,
+    # and whatever a later test of the same worker says of log lines would be wrong.
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
+    ran = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
 
-    assert lint_imports(no_cache=True) == 0
+    assert ran.returncode == 0, ran.stdout
+    assert "0 broken" in ran.stdout
 
 
 def test_there_is_a_contract_for_each_of_the_five_rules() -> None:
