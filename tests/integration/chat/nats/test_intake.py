@@ -315,4 +315,4 @@ async def test_a_queue_that_is_full_of_what_came_refuses_the_newest_and_goes_on(
     queues = await forwarded(connection)
     assert sorted([*queues, *refused]) == [f"c{n}" for n in range(10)]
     assert refused[0] == "c9"
-    assert len(queues) > len(refused)
+    assert queues  # how many depends on how soon room is made
