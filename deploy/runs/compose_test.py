@@ -40,7 +40,7 @@ CONTAINER = os.environ.get("CONTAINER", "podman")
 
 def environment() -> dict[str, str]:
     found = {**os.environ, **PORTS, "EMULATOR_SCRIPT": turns.SCRIPT}
-    found["MINIO_PUBLIC_ENDPOINT"] = f"127.0.0.1:{PORTS['STORE_PORT']}"
+    found["PARLEY_MINIO_PUBLIC_ENDPOINT"] = f"127.0.0.1:{PORTS['STORE_PORT']}"
     if CONTAINER == "podman":
         found = {**STANDINS, **found}
         found.setdefault("CONTAINERS_CONF", str(ROOT / "images/containers.conf"))

@@ -1,9 +1,10 @@
 #!/bin/sh
 # make.sh FOLDER: new random secrets for compose, and for `kubectl create secret … --from-file`.
-# Files must be readable by the containers' users (10001, 1000): keep the folder itself private.
+# The containers' users (10001, 1000) must be able to read the files, so the folder keeps others out.
 set -eu
 folder=${1:?usage: make.sh FOLDER}
 mkdir -p "$folder"
+chmod 0700 "$folder"
 random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 : >"$folder/passwords.conf"
 for user in chat tts client operator; do

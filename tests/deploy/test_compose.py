@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +112,69 @@ def test_only_what_an_image_needs_reaches_a_build() -> None:
     assert "*" in lines
     allowed = {line.removeprefix("!") for line in lines if line.startswith("!")}
     assert allowed == {"requirements/*.txt", "images/*", "shared", "services", "local"}
+
+
+def test_a_copy_of_the_example_changes_no_container() -> None:
+    """.env is for compose, too: a host named for this machine is another one in a container."""
+    read = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "compose.yaml").read_text()))
+    named = set(re.findall(r"(?m)^([A-Z_]+)=", (ROOT / ".env.example").read_text()))
+    assert not read & named
+
+
+def test_what_online_sets_is_what_compose_reads() -> None:
+    read = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "compose.yaml").read_text()))
+    assert set(re.findall(r"(?m)^([A-Z_]+)=", (ROOT / "deploy/online.env").read_text())) <= read
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "told"),
+    [
+        ("http://emulator:8080/v1", 1, "docker compose --profile offline up"),
+        ("https://api.together.ai/v1", 0, ""),
+        ("http://10.0.0.1:8000/v1", 0, ""),
+    ],
+)
+def test_without_a_profile_it_says_what_to_do(url: str, status: int, told: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "deploy/provider/check.py")],
+        env={"TOGETHER_BASE_URL": url, "WAIT_SECONDS": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == status, ended.stderr
+    assert told in ended.stderr
+
+
+def test_no_turn_is_taken_where_there_is_no_provider() -> None:
+    needed = SERVICES["chat"]["depends_on"]["provider"]
+    assert needed == {"condition": "service_completed_successfully"}
+
+
+def test_new_secrets_are_for_their_owner_only_and_out_of_git(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    subprocess.run(["sh", str(ROOT / "deploy/secrets/make.sh"), str(folder)], check=True)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    made = {f"deploy/secrets/own/{file.name}" for file in folder.iterdir()}
+    assert len(made) >= len(list(SECRETS.glob("nats_*"))) + len(list(SECRETS.glob("store_*"))) + 2
+    keys = {f"any/where/{name}" for name in ("tls.key", "ca.pem", "chat.nk", "chat.creds")}
+    keys |= {"deploy/secrets/together_api_key", ".env"}
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--no-index", *sorted(made | keys)],
+        cwd=ROOT,
+        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert set(ignored.stdout.split()) == made | keys
+
+
+SCRIPTS = [f for folder in ("deploy", "images", "k8s") for f in (ROOT / folder).rglob("*.sh")]
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS), ids=lambda path: path.name)
+def test_scripts_are_valid_to_the_shell_that_runs_them(script: Path) -> None:
+    shell = "bash" if script.read_text().startswith("#!/bin/bash\n") else "sh"
+    subprocess.run([shell, "-n", str(script)], check=True)

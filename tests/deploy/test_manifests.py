@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -84,7 +86,7 @@ def test_everything_is_in_one_namespace_with_enforced_restrictions(overlay: Over
     labels = namespace["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     for found in overlay.objects:
-        if found is not namespace:
+        if found is not namespace and found["kind"] != "PriorityClass":  # a cluster's, not ours
             assert found["metadata"]["namespace"] == namespace["metadata"]["name"], found
 
 
@@ -243,9 +245,10 @@ def test_no_service_is_given_a_secret_that_it_does_not_need(overlay: Overlay) ->
         w.name: {n for kind, n, _, _ in sources(w) if kind == "Secret"} for w in overlay.workloads()
     }
     for workload, secrets in given.items():
+        owner = {"provision": "operator", "store-setup": "store"}.get(workload, workload)
         for secret in secrets:
             name = re.sub(r"-[a-z0-9]{10}$", "", secret)
-            assert name == f"parley-{workload.removesuffix('-setup')}", f"{workload}: {secret}"
+            assert name == f"parley-{owner}", f"{workload}: {secret}"
 
 
 def test_every_pod_meets_the_restricted_standard(overlay: Overlay) -> None:
@@ -292,6 +295,14 @@ def test_autoscaling_looks_at_consumers_that_exist(overlay: Overlay) -> None:
         assert facts["consumer"] == f"{target}-workers"
         assert facts["activationLagThreshold"] == "0"
         assert scaled["spec"]["cooldownPeriod"] == 300
+        fallback, least = scaled["spec"]["fallback"], scaled["spec"]["minReplicaCount"]
+        assert fallback["replicas"] >= least, "an outage of the monitoring would scale down"
+        assert fallback["behavior"] == "currentReplicasIfHigher"
+        behavior = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+        (policy,) = behavior["scaleDown"]["policies"]
+        given = overlay.one("Deployment", target)["spec"]["template"]["spec"]
+        assert policy["type"] == "Pods"
+        assert policy["periodSeconds"] > given["terminationGracePeriodSeconds"]
         namespace = scaled["metadata"]["namespace"]
         host, port = facts["natsServerMonitoringEndpoint"].split(":")
         assert host == f"nats-headless.{namespace}.svc.cluster.local"
@@ -321,3 +332,63 @@ def test_a_cluster_of_three_keeps_streams_on_three() -> None:
 def test_the_recording_finds_settings(service: str) -> None:
     """Else the tests above would agree with anything."""
     assert {"NATS_URL", "NATS_PASSWORD_FILE", "LOG_LEVEL", "HTTP_PORT"} <= settings_of(service)
+
+
+def test_every_pod_may_ask_the_dns_of_the_cluster_and_of_its_node(overlay: Overlay) -> None:
+    (rule,) = overlay.one("NetworkPolicy", "dns")["spec"]["egress"]
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in rule["to"]
+    assert any("namespaceSelector" in peer for peer in rule["to"])
+    assert {(p["port"], p["protocol"]) for p in rule["ports"]} == {(53, "UDP"), (53, "TCP")}
+
+
+def test_addresses_outside_are_public_ones_of_both_families(overlay: Overlay) -> None:
+    for policy in overlay.all("NetworkPolicy"):
+        blocks = [
+            ipaddress.ip_network(peer["ipBlock"]["cidr"])
+            for rule in policy["spec"].get("egress", [])
+            for peer in rule["to"]
+            if "ipBlock" in peer and peer["ipBlock"].get("except")
+        ]
+        if not blocks:
+            continue
+        assert {block.version for block in blocks} == {4, 6}, policy["metadata"]["name"]
+        excepted = [
+            ipaddress.ip_network(each)
+            for rule in policy["spec"]["egress"]
+            for peer in rule["to"]
+            for each in peer["ipBlock"]["except"]
+        ]
+        for private in ("10.0.0.1", "169.254.169.254", "192.168.0.1", "fd00:ec2::254", "fe80::1"):
+            assert any(ipaddress.ip_address(private) in each for each in excepted), private
+
+
+def test_traces_may_leave_where_the_settings_send_them(overlay: Overlay) -> None:
+    endpoint = config_map(overlay).get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if endpoint is None:
+        assert overlay.name != "production"
+        return
+    url = urlsplit(endpoint)
+    (rule,) = overlay.one("NetworkPolicy", "services-to-collector")["spec"]["egress"]
+    (peer,) = rule["to"]
+    assert url.port in {port["port"] for port in rule["ports"]}
+    assert url.hostname is not None
+    namespace = peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+    assert url.hostname.split(".")[1] == namespace
+
+
+def test_streams_are_provisioned_with_the_operators_login(overlay: Overlay) -> None:
+    (job,) = [w for w in overlay.workloads() if w.name == "provision"]
+    assert environment(job)["NATS_USER"] == "operator"
+    assert set(environment(job)) <= settings_of("chat")
+    (container,) = job.containers
+    assert container["command"] == ["python3", "-m", "shared.provision", "--apply"]
+    assert {"configMapRef": {"name": "parley-config"}}.keys() <= container["envFrom"][0].keys()
+
+
+def test_what_keeps_conversations_outlives_what_serves_them(overlay: Overlay) -> None:
+    classes = {c["metadata"]["name"]: c["value"] for c in overlay.all("PriorityClass")}
+    named = [w.spec.get("priorityClassName") for w in overlay.services()]
+    if overlay.name == "production":
+        assert named == ["parley", "parley"]
+        assert classes["parley-data"] > classes["parley"] > 0
+    assert set(named) - {None} <= classes.keys()
