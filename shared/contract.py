@@ -12,7 +12,7 @@ import re
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 # ---------------------------------------------------------------- names
 
@@ -396,6 +396,8 @@ class AudioStarted(AudioEvent, frozen=True):
     encoding: Literal["pcm_s16le"] = "pcm_s16le"
     sample_rate: int = SAMPLE_RATE
     channels: int = 1
+    # As in `Started`; there only when there are any.
+    warnings: list[str] | UnsetType = UNSET
 
 
 class Piece(AudioEvent, frozen=True):

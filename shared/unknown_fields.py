@@ -11,6 +11,7 @@ import functools
 import itertools
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import msgspec
 from msgspec import inspect
 
 if TYPE_CHECKING:
@@ -28,6 +29,14 @@ def unknown_fields(message: object, kind: type) -> list[str]:
     """A sentence for each field of a decoded message that its type does not have, ten at most."""
     found = itertools.islice(_walk(message, _of(kind), ""), MAX_NAMED)
     return [_sentence(path, nearest) for path, nearest in found]
+
+
+def unknown_fields_of(data: bytes, kind: type) -> list[str]:
+    """The same of a message as it arrived; of plain text there are none."""
+    try:
+        return unknown_fields(msgspec.json.decode(data), kind)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return []
 
 
 @functools.cache

@@ -76,6 +76,7 @@ KINDS: dict[str, Any] = {
     "delta_done_uncounted": Done,
     "chat_request_interrupting": ChatRequest,
     "audio_stored_truncated": Stored,
+    "audio_started_warned": AudioStarted,
 }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 WEB = Path(__file__).resolve().parent
 sys.path.insert(0, str(WEB.parent))
 
-from msgspec import NODEFAULT, Struct, inspect  # noqa: E402
+from msgspec import Struct, inspect  # noqa: E402
 
 from shared import contract  # noqa: E402
 
@@ -64,8 +64,7 @@ def structs() -> Iterable[str]:
         if info.tag is not None:
             lines.append(f"  {info.tag_field}: {literal(info.tag)};")
         for field in info.fields:
-            has_default = (field.default, field.default_factory) != (NODEFAULT, NODEFAULT)
-            mark = "?" if has_default else ""
+            mark = "" if field.required else "?"
             lines.append(f"  {field.encode_name}{mark}: {typescript(field.type)};")
         yield "\n".join([*lines, "}"])
 

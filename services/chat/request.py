@@ -26,7 +26,7 @@ from shared.contract import (
 from shared.errors import InvalidRequest, TooLarge
 from shared.explain import explain
 from shared.refuse import Refused, plain_text
-from shared.unknown_fields import MAX_NAMED, unknown_fields
+from shared.unknown_fields import MAX_NAMED, unknown_fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,9 +72,9 @@ def warnings_of(message: Request) -> list[str]:
     try:
         if handed_on is not None:
             return _decode_warnings(handed_on)
-        return unknown_fields(msgspec.json.decode(message.data), ChatRequest)
-    except (msgspec.MsgspecError, RecursionError):
-        return []  # plain text
+    except msgspec.MsgspecError:
+        return []
+    return unknown_fields_of(message.data, ChatRequest)
 
 
 def handed_on_with(warnings: Sequence[str]) -> dict[str, str]:

@@ -217,10 +217,7 @@ class TtsWorker:
         return {}
 
     def _check(self, msg: Msg) -> Failure | None:
-        found = understand(
-            Unqueued(msg.subject, msg.data, msg.headers or {}),
-            max_characters=self.rules.max_characters,
-        )
+        found = understand(Unqueued(msg.subject, msg.data, msg.headers or {}))
         return found.error if isinstance(found, Refused) else None
 
     async def drain(self, grace: float) -> None:
@@ -284,7 +281,13 @@ class TtsWorker:
 
         fence = LeaseFence(delivery, look)
         return NatsAudio(
-            self.connection, job.conversation_id, job.turn_id, fence, traced.headers, spool
+            self.connection,
+            job.conversation_id,
+            job.turn_id,
+            fence,
+            traced.headers,
+            spool,
+            warnings=job.warnings,
         )
 
     def _requests(self, conversation_id: str, turn_id: str) -> NatsRequests:

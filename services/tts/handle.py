@@ -15,7 +15,7 @@ from services.tts import record
 from services.tts.finish import GivenUp
 from services.tts.given_text import GivenText
 from services.tts.record import Repeated
-from services.tts.request import understand
+from services.tts.request import understand, warnings_of
 from shared.contract import AudioFailed
 from shared.errors import Cancelled, StorageUnavailable
 from shared.refuse import Refused, refuse
@@ -60,7 +60,7 @@ async def handle(message: Message, speaking: Speaking, deps: Dependencies) -> No
         Superseded: somebody else deals with it.
         NatsError: it has to be delivered again.
     """
-    found = understand(message, max_characters=deps.rules.max_characters)
+    found = understand(message)
     if isinstance(found, Refused):
         await _refuse(message, found, deps)
         return
@@ -69,6 +69,8 @@ async def handle(message: Message, speaking: Speaking, deps: Dependencies) -> No
         execution=deps.new_execution(),
         sequence=message.sequence,
         taken_at=message.taken_at,
+        redelivered=message.deliveries > 1,
+        warnings=warnings_of(message),
     )
     with deps.held.hold(job.conversation_id, job.turn_id) as token:
         async with AsyncExitStack() as slot:
@@ -82,7 +84,7 @@ async def hopeless(message: Message, error: Failure, deps: Dependencies) -> None
 
     Raises NatsError.
     """
-    found = understand(message, max_characters=deps.rules.max_characters)
+    found = understand(message)
     if not isinstance(found, Refused):
         found = Refused(error, str(found.conversation_id), str(found.turn_id))
     await _refuse(message, found, deps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -37,7 +37,7 @@ class Rules:
 class Job:
     """One voice, by one execution, for the message with that sequence in the queue.
 
-    `taken_at`: when the stream took it, UTC.
+    `taken_at`: when the stream took it, UTC. `redelivered`: another worker may have begun it.
     """
 
     conversation_id: str
@@ -47,6 +47,8 @@ class Job:
     taken_at: datetime
     params: VoiceParams
     format: AudioFormat
+    redelivered: bool = False
+    warnings: Sequence[str] = ()  # what the request may have misspelled
 
     @property
     def since(self) -> str:
@@ -73,7 +75,14 @@ class Defaults:
     format: AudioFormat
 
     def job(
-        self, request: SpeechRequest, *, execution: str, sequence: int, taken_at: datetime
+        self,
+        request: SpeechRequest,
+        *,
+        execution: str,
+        sequence: int,
+        taken_at: datetime,
+        redelivered: bool = False,
+        warnings: Sequence[str] = (),
     ) -> Job:
         return Job(
             conversation_id=str(request.conversation_id),
@@ -83,6 +92,8 @@ class Defaults:
             taken_at=taken_at,
             params=self._params(request.speech),
             format=request.speech.format or self.format,
+            redelivered=redelivered,
+            warnings=warnings,
         )
 
     def _params(self, speech: Speech) -> VoiceParams:

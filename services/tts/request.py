@@ -9,9 +9,10 @@ import msgspec
 from msgspec.structs import replace
 
 from shared.contract import H_TURN, ID_RULE, MSG_ID, SpeechRequest, conversation_of, is_id
-from shared.errors import InvalidRequest, TooLarge
+from shared.errors import InvalidRequest
 from shared.explain import explain
 from shared.refuse import Refused, plain_text
+from shared.unknown_fields import unknown_fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,15 +29,20 @@ class _Ids(msgspec.Struct):
 _decode_ids = msgspec.json.Decoder(_Ids).decode
 
 
-def understand(message: Request, *, max_characters: int) -> SpeechRequest | Refused:
+def understand(message: Request) -> SpeechRequest | Refused:
     """The request with both ids set, or why it cannot be done."""
     named = conversation_of(message.subject)
     turn_id = turn_id_of(message.data, message.headers, message.sequence)
     try:
-        request = _understand(named, message.data, max_characters)
+        request = _understand(named, message.data)
     except InvalidRequest as exc:
         return Refused(exc, named if is_id(named) else None, turn_id)
     return replace(request, conversation_id=named, turn_id=request.turn_id or turn_id)
+
+
+def warnings_of(message: Request) -> list[str]:
+    """What its sender may have misspelled, of a request that was understood."""
+    return unknown_fields_of(message.data, SpeechRequest)
 
 
 def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
@@ -54,7 +60,7 @@ def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
     return f"v{sequence}"
 
 
-def _understand(named: str, data: bytes, max_characters: int) -> SpeechRequest:
+def _understand(named: str, data: bytes) -> SpeechRequest:
     if not is_id(named):
         raise InvalidRequest(f"the subject's conversation id is not {ID_RULE}")
     is_json = data.lstrip()[:1] == b"{"
@@ -65,8 +71,6 @@ def _understand(named: str, data: bytes, max_characters: int) -> SpeechRequest:
         raise InvalidRequest("give `text`, or the `turn_id` whose text is to be spoken")
     if request.text is not None and not request.text.strip():
         raise InvalidRequest("`text` is empty")
-    if request.text is not None and len(request.text) > max_characters:
-        raise TooLarge(f"`text` has {len(request.text)} characters, more than {max_characters}")
     return request
 
 

@@ -143,6 +143,12 @@ async def test_a_voice_that_takes_too_long_fails_and_a_text_that_is_too_long_say
         assert turn.voice_end is not None
         assert turn.voice_end["finish"] == "truncated", turn.voice_end
         assert letters("".join(spoken_texts(turn.voice()))) == letters(LINES[0])
+        turn_id = await asked(system, TEXT)
+        end = await ended(system, turn_id)
+        assert (end["type"], end.get("finish")) == ("stored", "truncated"), end
+        assert letters("".join(spoken_texts(system.ears.turn(turn_id).voice()))) == letters(
+            LINES[0]
+        )
         system.emulator.change({"speech": {"realtime_factor": 0.3}})
         began = time.monotonic()
         end = await ended(system, await asked(system, LINES[0]))

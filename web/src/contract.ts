@@ -283,6 +283,7 @@ export interface AudioStarted {
   encoding?: "pcm_s16le";
   sample_rate?: number;
   channels?: number;
+  warnings?: string[];
 }
 
 export interface Piece {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec import UNSET
+
 from services.tts.audio import pcm
 from services.tts.resume import MemorySpool, Replay
 from shared.contract import (
@@ -54,9 +56,15 @@ class NatsAudio:
         fence: Fence,
         trace: dict[str, str],
         spool: ReplaySpool | None = None,
+        *,
+        warnings: Sequence[str] = (),
     ) -> None:
-        """`spool` keeps the audio of a replay; in memory without one."""
+        """`spool` keeps the audio of a replay; in memory without one.
+
+        `warnings` are told with each `started`.
+        """
         self._connection, self._fence, self._spool = connection, fence, spool
+        self._warnings = list(warnings) or UNSET
         self._window = PublishWindow(connection, fence)
         self._subject = tts_audio(conversation_id)
         self._conversation_id, self._turn_id = conversation_id, turn_id
@@ -104,6 +112,7 @@ class NatsAudio:
                 attempt,
                 model=params.model,
                 voice=params.voice,
+                warnings=self._warnings,
             ),
         )
 

@@ -245,14 +245,30 @@ async def test_a_voice_can_be_stopped_for_as_long_as_it_is_spoken() -> None:
 
 async def test_what_cannot_be_understood_ends_as_failed_and_as_a_dead_letter() -> None:
     office = Office()
-    message, speech = await handled(office, body={"turn_id": "t", "text": "x" * 101})
+    message, speech = await handled(office, body={"turn_id": "t", "text": " "})
     assert office.happened == [
-        ("refused", Code.TOO_LARGE),
-        ("failed", "c", "t", Code.TOO_LARGE),
-        ("dead letter", message.data, Code.TOO_LARGE),
+        ("refused", Code.INVALID_REQUEST),
+        ("failed", "c", "t", Code.INVALID_REQUEST),
+        ("dead letter", message.data, Code.INVALID_REQUEST),
     ]
     assert message.settled == ["ack"]
     assert speech.jobs == []
+
+
+async def test_a_text_beyond_the_limit_is_spoken_as_far_as_it_goes() -> None:
+    office = Office()
+    message, speech = await handled(office, body={"turn_id": "t", "text": "x" * 101})
+    assert [job.turn_id for job in speech.jobs] == ["t"]
+    assert message.settled == ["ack"]
+
+
+async def test_the_job_knows_what_may_be_misspelled_and_whether_it_came_before() -> None:
+    office = Office()
+    _, speech = await handled(office, body={"turn_id": "t", "text": "Hi", "sppech": {}})
+    assert speech.jobs[0].warnings == [
+        "`sppech` is not known and was ignored; did you mean `speech`?"
+    ]
+    assert not speech.jobs[0].redelivered
 
 
 async def test_a_bad_copy_of_a_good_request_does_not_end_its_voice() -> None:

@@ -4,19 +4,17 @@ import json
 
 import pytest
 
-from services.tts.request import understand
+from services.tts.request import understand, warnings_of
 from shared.contract import H_TURN, MSG_ID, AudioFormat, Code, Speech, SpeechRequest
 from shared.refuse import Refused
 from tests.fakes_tts import Queued
-
-LIMIT = 100
 
 
 def read(
     body: object, *, subject: str = "tts.request.c1", headers: dict[str, str] | None = None
 ) -> SpeechRequest | Refused:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return understand(Queued(data, subject, headers or {}), max_characters=LIMIT)
+    return understand(Queued(data, subject, headers or {}))
 
 
 def accepted(body: object, headers: dict[str, str] | None = None) -> SpeechRequest:
@@ -146,9 +144,17 @@ def test_how_it_cannot_be_spoken_is_said(speech: dict[str, object], words: str) 
     assert words in str(refused({"turn_id": "t", "speech": speech}).error)
 
 
-def test_a_text_beyond_the_limit_is_too_large() -> None:
-    assert accepted({"text": "x" * LIMIT}).text == "x" * LIMIT
-    assert refused({"text": "x" * (LIMIT + 1)}).error.code is Code.TOO_LARGE
+def test_what_may_be_misspelled_is_named() -> None:
+    data = json.dumps({"txet": "a", "text": "b", "speech": {"voce": "c"}}).encode()
+    assert warnings_of(Queued(data)) == [
+        "`txet` is not known and was ignored; did you mean `text`?",
+        "`speech.voce` is not known and was ignored; did you mean `voice`?",
+    ]
+
+
+@pytest.mark.parametrize("data", [b"Hello", b'{"text": "Hello"}', b"\xff"])
+def test_where_nothing_is_misspelled_nothing_is_named(data: bytes) -> None:
+    assert warnings_of(Queued(data)) == []
 
 
 @pytest.mark.parametrize("subject", ["tts.request", "tts.request.a b", "tts.request.a.b"])

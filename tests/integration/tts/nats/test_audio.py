@@ -42,6 +42,25 @@ async def speak(audio: NatsAudio, *pieces: int, attempt: int = 1, last_done: boo
     await audio.drained()
 
 
+async def test_each_start_names_what_the_request_may_have_misspelled(
+    connection: Connection,
+) -> None:
+    audio = NatsAudio(connection, "c", "t", Lease(), {}, warnings=["`voce`: did you mean `voice`?"])
+    await audio.started(1, PARAMS)
+    await audio.started(2, PARAMS)
+    await audio.drained()
+    told = [msgspec.json.decode(message.data) for message in await held(connection, "TTS_AUDIO")]
+    assert [each["warnings"] for each in told] == [["`voce`: did you mean `voice`?"]] * 2
+
+
+async def test_a_start_has_no_warnings_where_there_are_none(connection: Connection) -> None:
+    audio = voice_of(connection)
+    await audio.started(1, PARAMS)
+    await audio.drained()
+    (told,) = await held(connection, "TTS_AUDIO")
+    assert "warnings" not in msgspec.json.decode(told.data)
+
+
 async def test_a_listener_gets_events_and_sound_with_their_headers(connection: Connection) -> None:
     await speak(voice_of(connection), 0)
     messages = await held(connection, "TTS_AUDIO")
