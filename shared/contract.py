@@ -126,6 +126,9 @@ NO_SLASH = r"^[^/]{0,200}\Z"
 NO_SLASH_RULE = "text of at most 200 characters without a /"
 Pronounced: TypeAlias = Annotated[str, Meta(pattern=NO_SLASH)]
 Pronunciations: TypeAlias = Annotated[dict[Pronounced, Pronounced], Meta(max_length=200)]
+# The largest whole number that every reader of JSON keeps as it is.
+MAX_WHOLE = 2**53 - 1
+Milliseconds: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_WHOLE)]
 # A shorter one has the provider speak syllables.
 MIN_PARTIAL_LENGTH = 20
 MAX_PARTIAL_LENGTH = 10_000
@@ -260,7 +263,7 @@ class ChatRequest(Struct, frozen=True, omit_defaults=True):
     seed: int | None = None
     reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
     on_busy: OnBusy = OnBusy.QUEUE
-    heard_ms: Annotated[int, Meta(ge=0)] | None = None  # with `interrupt`: of the voice it stops
+    heard_ms: Milliseconds | None = None  # with `interrupt`: of the voice it stops
     speech: SpeechOrFalse | None = None
     metadata: dict[str, str] = field(default_factory=dict)
 
@@ -273,7 +276,7 @@ class CancelRequest(Struct, frozen=True, omit_defaults=True):
 
     conversation_id: Id = ""  # where the subject names it
     turn_id: Id | None = None
-    heard_ms: Annotated[int, Meta(ge=0)] | None = None
+    heard_ms: Milliseconds | None = None
 
 
 class SpeechRequest(Struct, frozen=True, omit_defaults=True):
@@ -283,7 +286,7 @@ class SpeechRequest(Struct, frozen=True, omit_defaults=True):
     turn_id: Id | None = None
     speech: Speech = Speech()
     text: str | None = None
-    start_sequence: Annotated[int, Meta(ge=1)] = 1
+    start_sequence: Annotated[int, Meta(ge=1, le=MAX_WHOLE)] = 1
 
 
 class HistoryRequest(Struct, frozen=True, omit_defaults=True):
@@ -311,7 +314,7 @@ class ReplayRequest(Struct, frozen=True, omit_defaults=True):
     """`chat.replay.<c>`: the events of the conversation, or of one turn, from a sequence on."""
 
     what: Replayed
-    start: Annotated[int, Meta(ge=0)] = field(default=1, name="from")
+    start: Annotated[int, Meta(ge=0, le=MAX_WHOLE)] = field(default=1, name="from")
     turn_id: Id | None = None
 
 
@@ -531,3 +534,6 @@ class Refusal(Struct, frozen=True):
 
 
 encode = msgspec.json.encode
+# What decoding raises for what anybody may have put on a subject: JSON that is none or is of
+# another form, bytes that are no UTF-8, nesting without end.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

@@ -18,6 +18,7 @@
      │    │    └── StorageRefused       storage_unavailable            yes  an operator mends it
      │    ├── DeadlineExceeded          deadline_exceeded              yes
      │    └── Internal                  internal                       no   a bug, or given up
+     │         └── Unreadable           internal                       no   a damaged document
      ├── NatsError                      NATS did not do it within the deadline: the message that was
      │    │                             worked on is handed back, and somebody does it again
      │    ├── Conflict                  a compare-and-set met another revision
@@ -135,6 +136,13 @@ class DeadlineExceeded(Failure):
 
 class Internal(Failure):
     code = Code.INTERNAL
+
+
+class Unreadable(Internal):
+    """A document that is none of ours: nobody can go on with it, it can only be erased."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} cannot be read; erase the conversation to begin anew")
 
 
 class NatsError(ParleyError):

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
-from shared.contract import ID_PATTERN, ID_RULE, NO_SLASH, NO_SLASH_RULE
+from shared.contract import ID_PATTERN, ID_RULE, NO_SLASH, NO_SLASH_RULE, UNREADABLE
 
 MAX_SHOWN: Final = 40  # characters of a value that are repeated
 _WHERE: Final = re.compile(r" - at (`key` in )?`\$(.*)`\Z", re.DOTALL)
@@ -28,7 +28,7 @@ def explain(error: Exception, data: bytes, kind: type) -> str:
     missing = _MISSING.match(str(error)[: found.start()] if found else str(error))
     try:
         value = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         value = _ABSENT
     name, value, info = _follow(path, value, _of(kind), is_key=is_key)
     if missing:
@@ -152,5 +152,5 @@ def _between(low: float | None, high: float | None, unit: str) -> str:
     if low is None and high is None:
         return ""
     if low is None:
-        return f" of at most {high:g}{unit}"
-    return f" of {low:g} and more{unit}" if high is None else f" of {low:g} to {high:g}{unit}"
+        return f" of at most {high}{unit}"
+    return f" of {low} and more{unit}" if high is None else f" of {low} to {high}{unit}"

@@ -104,6 +104,9 @@ class MemoryConversations:
         _, revision = self._documents.get(conversation_id, (b"", 0))
         self._documents[conversation_id] = (conversation.encode(document), revision + 1)
 
+    def damage(self, conversation_id: str) -> None:
+        self._documents[conversation_id] = (b"\xff", 1)
+
     def remove(self, conversation_id: str) -> None:
         self._documents.pop(conversation_id, None)
 

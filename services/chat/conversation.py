@@ -27,6 +27,7 @@ from shared.contract import (
     Status,
     Text,
 )
+from shared.document import decoded
 from shared.errors import Superseded, WrittenByNewer
 
 if TYPE_CHECKING:
@@ -88,17 +89,21 @@ class Conversation(Struct, frozen=True):
 
 
 VERSION: Final = 1
+WHAT: Final = "a conversation"
 _decoder = msgspec.json.Decoder(Conversation)
 
 
 def decode(data: bytes | None) -> Conversation:
-    return Conversation() if data is None else _decoder.decode(data)
+    """Raises Unreadable, or WrittenByNewer."""
+    if data is None:
+        return Conversation()
+    return decoded(data, _decoder.decode, what=WHAT, version=VERSION)
 
 
 def encode(document: Conversation) -> bytes:
     """Raises WrittenByNewer."""
     if document.version > VERSION:
-        raise WrittenByNewer("a conversation", document.version, VERSION)
+        raise WrittenByNewer(WHAT, document.version, VERSION)
     return msgspec.json.encode(document)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from services.chat import conversation
 from shared.contract import CancelRequest
-from shared.errors import StorageUnavailable
+from shared.errors import StorageUnavailable, Unreadable
 from shared.retry import wait_until
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ async def erase(conversation_id: str, needs: Dependencies) -> None:
     Raises:
         StorageUnavailable: the voice is still there; the same again is harmless.
     """
-    await needs.conversations.amend(
-        conversation_id,
-        lambda document: conversation.erasing(document, needs.clock.utc()),
-    )
+    with contextlib.suppress(Unreadable):  # then no turn begins either
+        await needs.conversations.amend(
+            conversation_id,
+            lambda document: conversation.erasing(document, needs.clock.utc()),
+        )
     newest = await needs.remains.newest_request()
     told: set[str] = set()
 

@@ -17,7 +17,7 @@ from services.chat.queue import Move, next_move
 from services.chat.request import asked_at, speech_of, understand
 from services.chat.turn import Turn, seconds_since
 from shared.contract import AudioFailed, CancelRequest, OnBusy, SpeechRequest
-from shared.errors import Busy, Cancelled, StorageUnavailable
+from shared.errors import Busy, Cancelled, StorageUnavailable, Unreadable
 from shared.refuse import Refused, refuse
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ class _Handling:
         try:
             with self.needs.held.hold(self.conversation_id, self.turn_id) as stop:
                 await self._in_its_turn(stop)
+        except Unreadable as exc:
+            await self._end_unstarted(exc)
         finally:
             self.needs.queue.ended(self.conversation_id)
 
@@ -242,6 +244,8 @@ class _Handling:
             await self.needs.conversations.amend(
                 self.conversation_id, lambda document: conversation.dropped(document, self.turn_id)
             )
+        if isinstance(why, Unreadable):
+            await self.needs.dead_letters.add(self.message, why)
         await self.message.ack()
         self.needs.count_ended(end, 0.0)
 
@@ -274,7 +278,10 @@ class KnownTurns:
     ends: Ends
 
     async def knows(self, conversation_id: str, turn_id: str) -> bool:
-        held = await self.conversations.load(conversation_id)
+        try:
+            held = await self.conversations.load(conversation_id)
+        except Unreadable:
+            return False
         return conversation.knows(held.value, turn_id)
 
     async def fail(

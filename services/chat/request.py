@@ -16,6 +16,7 @@ from shared.contract import (
     H_WARNINGS,
     ID_RULE,
     MSG_ID,
+    UNREADABLE,
     ChatRequest,
     PromptMessage,
     Role,
@@ -72,9 +73,15 @@ def warnings_of(message: Request) -> list[str]:
     try:
         if handed_on is not None:
             return _decode_warnings(handed_on)
+<<<<<<< HEAD
     except msgspec.MsgspecError:
         return []
     return unknown_fields_of(message.data, ChatRequest)
+=======
+        return unknown_fields(msgspec.json.decode(message.data), ChatRequest)
+    except UNREADABLE:
+        return []  # plain text
+>>>>>>> ef2b141 (A message that nobody can read costs itself, not the service)
 
 
 def handed_on_with(warnings: Sequence[str]) -> dict[str, str]:
@@ -110,7 +117,7 @@ def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int, *, prefix
     if data.lstrip()[:1] == b"{":
         try:
             given = _decode_ids(data).turn_id
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        except UNREADABLE:
             given = None
         if isinstance(given, str) and is_id(given):
             return given
@@ -137,7 +144,7 @@ def conversation_id_of(data: bytes) -> str:
         return ""
     try:
         given = _decode_ids(data).conversation_id
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except UNREADABLE:
         return ""
     return given if isinstance(given, str) else ""
 

@@ -17,7 +17,7 @@ from services.tts.given_text import GivenText
 from services.tts.record import Repeated
 from services.tts.request import understand, warnings_of
 from shared.contract import AudioFailed
-from shared.errors import Cancelled, StorageUnavailable
+from shared.errors import Cancelled, StorageUnavailable, Unreadable
 from shared.refuse import Refused, refuse
 from shared.retry import Backoff
 
@@ -118,6 +118,9 @@ async def _speak(
         again = Backoff(deps.rules.store_again, STORE_AGAIN_LONGEST)
         await message.nak(again.ceiling(message.deliveries))
         return
+    except Unreadable as exc:
+        await _refuse(message, Refused(exc, job.conversation_id, job.turn_id), deps)
+        return
     except Repeated:
         pass
     except GivenUp as exc:
@@ -154,7 +157,10 @@ class KnownVoices:
     ends: Ends
 
     async def knows(self, conversation_id: str, turn_id: str) -> bool:
-        return (await self.records(conversation_id, turn_id).load()).value.begun
+        try:
+            return (await self.records(conversation_id, turn_id).load()).value.begun
+        except Unreadable:
+            return False
 
     async def fail(
         self, message: Message, conversation_id: str, turn_id: str, error: Failure

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from shared.contract import AudioFailed, Stored
+from shared.document import decoded
 from shared.errors import ParleyError, Superseded, WrittenByNewer
 
 
@@ -49,17 +50,21 @@ class Repeated(ParleyError):
 
 
 VERSION: Final = 1
+WHAT: Final = "a speech record"
 _decoder = msgspec.json.Decoder(SpeechRecord)
 
 
 def decode(data: bytes | None) -> SpeechRecord:
-    return SpeechRecord() if data is None else _decoder.decode(data)
+    """Raises Unreadable, or WrittenByNewer."""
+    if data is None:
+        return SpeechRecord()
+    return decoded(data, _decoder.decode, what=WHAT, version=VERSION)
 
 
 def encode(record: SpeechRecord) -> bytes:
     """Raises WrittenByNewer."""
     if record.version > VERSION:
-        raise WrittenByNewer("a speech record", record.version, VERSION)
+        raise WrittenByNewer(WHAT, record.version, VERSION)
     return msgspec.json.encode(record)
 
 

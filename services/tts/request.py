@@ -8,8 +8,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
+<<<<<<< HEAD
 from shared.contract import H_TURN, ID_RULE, MSG_ID, SpeechRequest, conversation_of, is_id
 from shared.errors import InvalidRequest
+=======
+from shared.contract import (
+    H_TURN,
+    ID_RULE,
+    MSG_ID,
+    UNREADABLE,
+    SpeechRequest,
+    conversation_of,
+    is_id,
+)
+from shared.errors import InvalidRequest, TooLarge
+>>>>>>> ef2b141 (A message that nobody can read costs itself, not the service)
 from shared.explain import explain
 from shared.refuse import Refused, plain_text
 from shared.unknown_fields import unknown_fields_of
@@ -49,7 +62,7 @@ def turn_id_of(data: bytes, headers: Mapping[str, str], sequence: int) -> str:
     """From the body, the header, `Nats-Msg-Id`, else the stream sequence."""
     try:
         given = _decode_ids(data).turn_id
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except UNREADABLE:
         given = None
     given = given if isinstance(given, str) else headers.get(H_TURN, "")
     if is_id(given):

@@ -13,6 +13,7 @@ from shared.contract import (
     H_PIECE,
     H_SEQ,
     H_TYPE,
+    UNREADABLE,
     AudioFailed,
     AudioStarted,
     Kind,
@@ -25,8 +26,7 @@ from shared.contract import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-# What anybody may have put on the subject; deep nesting is a RecursionError.
-_GARBLED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+_GARBLED: Final = (*UNREADABLE, ValueError)
 
 
 class ReplaySpool(Protocol):

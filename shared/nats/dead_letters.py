@@ -21,6 +21,7 @@ from shared.contract import (
     H_ORIGINAL_BYTES,
     H_SUBJECT,
     MSG_ID,
+    UNREADABLE,
     conversation_of,
     is_id,
     of_conversation,
@@ -124,7 +125,7 @@ def _conversation_of(subject: str, data: bytes) -> str | None:
     """Whose it is, by its subject or else its body."""
     named: Any = conversation_of(subject)
     if not named and data.lstrip()[:1] == b"{":
-        with contextlib.suppress(msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        with contextlib.suppress(*UNREADABLE):
             named = msgspec.json.decode(data, type=_Ids).conversation_id
     return named if isinstance(named, str) and is_id(named) else None
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import nats.errors
 
-from shared.contract import CHAT_DELTAS_STREAM, H_TURN, Delta, Done, Failed, chat_delta
+from shared.contract import (
+    CHAT_DELTAS_STREAM,
+    H_TURN,
+    UNREADABLE,
+    Delta,
+    Done,
+    Failed,
+    chat_delta,
+)
 from shared.errors import DeadlineExceeded, NatsError
 from shared.nats.connection import Connection, settle
 from shared.nats.read import read_back
@@ -46,10 +54,10 @@ _decode_later = msgspec.json.Decoder(_Later).decode
 
 
 def decode_delta(data: bytes) -> Delta | None:
-    """None for what this version does not know."""
+    """None for what this version does not know, or nobody does."""
     try:
         event: Delta = _decode(data)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
     return event
 
@@ -57,7 +65,7 @@ def decode_delta(data: bytes) -> Delta | None:
 def _later(data: bytes) -> _Later | None:
     try:
         return _decode_later(data)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 

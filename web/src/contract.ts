@@ -48,6 +48,7 @@ export const ID_RULE = "1 to 64 letters (A to Z, a to z), digits, _ and -";
 export const ID_PATTERN = "^[A-Za-z0-9_-]{1,64}\Z";
 export const NO_SLASH = "^[^/]{0,200}\Z";
 export const NO_SLASH_RULE = "text of at most 200 characters without a /";
+export const MAX_WHOLE = 9007199254740991;
 export const MIN_PARTIAL_LENGTH = 20;
 export const MAX_PARTIAL_LENGTH = 10000;
 

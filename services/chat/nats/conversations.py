@@ -13,7 +13,8 @@ import msgspec
 from services.chat import conversation
 from services.chat.conversation import Conversation
 from shared.contract import CONVERSATIONS_BUCKET, Message
-from shared.errors import Conflict
+from shared.document import decoded
+from shared.errors import Conflict, Unreadable
 from shared.nats.documents import Bucket, Held, amend
 
 if TYPE_CHECKING:
@@ -22,7 +23,20 @@ if TYPE_CHECKING:
     from shared.nats.connection import Connection
 
 
-_decode_page = msgspec.json.Decoder(list[Message]).decode
+_decode_messages = msgspec.json.Decoder(list[Message]).decode
+
+
+def _decode_page(data: bytes) -> list[Message]:
+    """Raises Unreadable."""
+    return decoded(data, _decode_messages, what="a page of a conversation", version=0)
+
+
+def _decode_old_page(data: bytes | None) -> list[Message]:
+    """What would be written over; nothing where nobody can read it."""
+    try:
+        return [] if data is None else _decode_page(data)
+    except Unreadable:
+        return []
 
 
 class NatsConversations:
@@ -62,7 +76,7 @@ class NatsConversations:
         page = document.pages + 1
         key = f"{conversation_id}.{page}"
         found = await self._bucket.get(key)
-        there = [] if found.value is None else _decode_page(found.value)
+        there = _decode_old_page(found.value)
         if there and there == document.messages[: len(there)]:
             # Put there by an earlier save of the same messages: it may be in use as it stands.
             count = len(there)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -15,6 +17,7 @@ from shared.contract import (
     H_TYPE,
     SAMPLE_WIDTH,
     TTS_AUDIO_STREAM,
+    UNREADABLE,
     Kind,
     Piece,
     PieceDone,
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from services.chat.heard import SpokenPiece
     from shared.nats.connection import Connection
 
+_NUMBER: Final = re.compile("[0-9]{1,15}")
 _decode_piece = msgspec.json.Decoder(Piece).decode
 _decode_piece_done = msgspec.json.Decoder(PieceDone).decode
 
@@ -44,8 +48,15 @@ class NatsHeard:
         stored = read_back(self.connection, TTS_AUDIO_STREAM, subject, since=since)
         async for message in stored:
             if message.headers.get(H_TURN) == turn_id:
-                voice.add(int(message.headers.get(H_ATTEMPT, "0")), _event(message))
+                with contextlib.suppress(*UNREADABLE):  # a stranger's
+                    voice.add(_number(message, H_ATTEMPT), _event(message))
         return voice.pieces
+
+
+def _number(message: StoredMessage, name: str) -> int:
+    """-1, which tells nothing, for what is no number."""
+    text = message.headers.get(name, "")
+    return int(text) if _NUMBER.fullmatch(text) else -1
 
 
 def _event(message: StoredMessage) -> Piece | Sound | PieceDone | Mark | None:
@@ -57,8 +68,7 @@ def _event(message: StoredMessage) -> Piece | Sound | PieceDone | Mark | None:
         case Kind.PIECE:
             return _decode_piece(message.data)
         case Kind.CHUNK:
-            index = int(message.headers.get(H_PIECE, "-1"))
-            return Sound(index, len(message.data) // SAMPLE_WIDTH)
+            return Sound(_number(message, H_PIECE), len(message.data) // SAMPLE_WIDTH)
         case Kind.PIECE_DONE:
             return _decode_piece_done(message.data)
         case _:

@@ -17,6 +17,7 @@ from shared.contract import (
     TTS_AUDIO_STREAM,
     TTS_ERASE,
     TTS_REQUESTS_STREAM,
+    UNREADABLE,
     Error,
     Finish,
     Kind,
@@ -46,6 +47,14 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_stored = msgspec.json.Decoder(Stored).decode
 
 
+def _stored(data: bytes) -> Stored | None:
+    """None for what is none, whatever a stranger's header says."""
+    try:
+        return _decode_stored(data)
+    except UNREADABLE:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class NatsVoices:
     """Implements Voices; raises NatsError."""
@@ -65,8 +74,10 @@ class NatsVoices:
         found = await last(self.connection, TTS_AUDIO_STREAM, tts_audio(conversation_id))
         if found is None or found.headers.get(H_TYPE) != Kind.STORED:
             return None
-        stored = _decode_stored(found.data)
-        return None if stored.finish is Finish.CANCELLED else stored.turn_id
+        stored = _stored(found.data)
+        if stored is None or stored.finish is Finish.CANCELLED:
+            return None
+        return stored.turn_id
 
     async def just_stopped(self, conversation_id: str) -> str | None:
         since = (datetime.now(UTC) - MOMENT).isoformat()
@@ -74,7 +85,8 @@ class NatsVoices:
         found = None
         async for message in read_back(self.connection, TTS_AUDIO_STREAM, subject, since=since):
             if message.headers.get(H_TYPE) == Kind.STORED:
-                is_stopped = _decode_stored(message.data).finish is Finish.CANCELLED
+                stored = _stored(message.data)
+                is_stopped = stored is not None and stored.finish is Finish.CANCELLED
                 found = message.headers.get(H_TURN) if is_stopped else None
         return found
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from services.chat.ports import Finished, Said, Thought
 from services.chat.thinking import Thinking
 from services.chat.together.refusal import refused
-from shared.contract import FinishReason, Usage
+from shared.contract import UNREADABLE, FinishReason, Usage
 from shared.errors import ProviderBroken, ProviderError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class ChatStream:
     def _chunk(self, body: bytes) -> Iterator[Said | Thought | Usage]:
         try:
             chunk = _decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        except UNREADABLE as exc:
             raise ProviderBroken("a chunk of the answer cannot be read") from exc
         if chunk.error:
             raise _error_in_stream(chunk.error)

@@ -132,3 +132,11 @@ async def test_where_nats_is_away_nothing_is_erased() -> None:
         await bench.erase()
 
     assert bench.is_whole
+
+
+async def test_a_conversation_that_cannot_be_read_is_erased_too() -> None:
+    bench = Bench()
+    bench.conversations.damage("c1")
+    await bench.erase()
+
+    assert bench.is_gone

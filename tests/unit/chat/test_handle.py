@@ -28,7 +28,15 @@ from shared.contract import (
     SpeechRequest,
     Usage,
 )
-from shared.errors import Busy, Cancelled, Failure, InvalidRequest, NatsError, Superseded
+from shared.errors import (
+    Busy,
+    Cancelled,
+    Failure,
+    InvalidRequest,
+    NatsError,
+    Superseded,
+    Unreadable,
+)
 from shared.process.cancel import CancelToken
 from tests.fakes import (
     Clock,
@@ -492,3 +500,25 @@ async def test_a_turn_is_known_by_its_conversation_s_document(turn_id: str, *, k
     bench.conversations.put("c1", Conversation(ended=["t1"]))
 
     assert await KnownTurns(bench.conversations, bench.ends).knows("c1", turn_id) is known
+
+
+# ---------------------------------------------------------------- a document that nobody can read
+
+
+async def test_in_a_conversation_that_cannot_be_read_a_request_ends_as_a_dead_letter() -> None:
+    bench = Bench(answers=[Unreadable("a conversation")])
+    await bench.take()
+
+    assert error_of(bench.end) == error_of(bench.voice_end) == Code.INTERNAL
+    assert bench.journal[-2:] == ["dead letter", "ack"]
+
+
+async def test_in_a_conversation_that_cannot_be_read_a_bad_request_is_refused_all_the_same() -> (
+    None
+):
+    bench = Bench()
+    bench.conversations.damage("c1")
+    await bench.take(b'{"content": 5}')
+
+    assert error_of(bench.end) == Code.INVALID_REQUEST
+    assert bench.journal[-2:] == ["dead letter", "ack"]

@@ -385,3 +385,10 @@ def test_a_header_that_we_never_wrote_says_nothing(header: str) -> None:
 @pytest.mark.parametrize("text", [b"Hello", b"[1]", b"5", b'"x"', b"\xff"])
 def test_plain_text_misspells_no_field(text: bytes) -> None:
     assert warned(text) == []
+
+
+def test_a_field_that_is_no_utf_8_is_nobody_s_misspelling() -> None:
+    body = b'{"content":"x","\xff":1}'
+
+    assert isinstance(understand(Queued(body, "chat.request.c1"), max_bytes=1_000), ChatRequest)
+    assert warned(body) == []

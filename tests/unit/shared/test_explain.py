@@ -76,7 +76,7 @@ def test_what_is_missing_at_the_top_is_named() -> None:
 def test_a_field_that_is_called_otherwise_on_the_wire_has_that_name() -> None:
     said = explained({"what": "delta", "from": -1}, ReplayRequest)
 
-    assert said == "`from` is -1, but must be a whole number of 0 and more"
+    assert said == "`from` is -1, but must be a whole number of 0 to 9007199254740991"
 
 
 def test_of_a_long_value_the_beginning_is_said() -> None:

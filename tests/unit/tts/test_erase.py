@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from services.tts.erase import STOP_SECONDS, erase
-from shared.errors import NatsError, StorageUnavailable
+from shared.errors import NatsError, StorageUnavailable, Unreadable
 from tests.fakes_tts import NoTime
 
 
@@ -20,6 +20,8 @@ class Kept:
     away: str = ""
     steps: list[str] = field(default_factory=list)
 
+    unreadable: bool = False  # the records
+
     def _step(self, name: str, error: Exception) -> None:
         if name == self.away:
             raise error
@@ -30,6 +32,8 @@ class Kept:
         return self.queued.pop(0) if len(self.queued) > 1 else self.queued[0]
 
     async def stop(self, conversation_id: str, turn_id: str) -> None:
+        if self.unreadable:
+            raise Unreadable("a speech record")
         self._step(f"stop {turn_id} of {conversation_id}", NatsError("away"))
 
     async def drop_requests(self, conversation_id: str) -> None:
@@ -81,3 +85,9 @@ async def test_where_something_is_away_it_is_told(away: str) -> None:
     with pytest.raises((NatsError, StorageUnavailable)):
         await erased(kept)
     assert "records of c" not in kept.steps
+
+
+async def test_a_record_that_cannot_be_read_goes_too() -> None:
+    kept = Kept(queued=[["t"], []], unreadable=True)
+    await erased(kept)
+    assert kept.steps[-1] == "records of c"

@@ -27,7 +27,14 @@ from shared.contract import (
     Finish,
     Stored,
 )
-from shared.errors import Failure, Internal, NatsError, StorageUnavailable, Superseded
+from shared.errors import (
+    Failure,
+    Internal,
+    NatsError,
+    StorageUnavailable,
+    Superseded,
+    Unreadable,
+)
 from shared.process.cancel import CancelToken
 from tests.fakes_tts import MemoryRecords, MemoryRequests, NoTime, Queued, ScriptedText
 
@@ -427,3 +434,13 @@ async def test_a_repeat_is_acked_and_ends_nothing() -> None:
     message, _ = await handled(office, record.Repeated(6))
     assert message.settled == ["ack"]
     assert [each[0] for each in office.happened] == ["followed"]
+
+
+async def test_a_voice_whose_record_cannot_be_read_fails_and_is_a_dead_letter() -> None:
+    office = Office()
+    message, _ = await handled(office, Unreadable("a speech record"))
+    assert message.settled == ["ack"]
+    assert [each[0] for each in office.happened] == [
+        *("followed", "refused", "failed", "dead letter")
+    ]
+    assert office.happened[2] == ("failed", "c", "t", Code.INTERNAL)

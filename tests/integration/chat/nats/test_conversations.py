@@ -13,7 +13,7 @@ from local.nats_server import NatsServer
 from services.chat.conversation import PAGE_BYTES, Conversation, encode
 from services.chat.nats.conversations import NatsConversations
 from shared.contract import Message, Role
-from shared.errors import Conflict
+from shared.errors import Conflict, Unreadable
 from shared.nats.connection import Connection
 from shared.nats.documents import Bucket, Held
 from tests.integration.harness import Wire, connected, held, soon
@@ -244,3 +244,14 @@ async def test_what_is_kept_is_the_document_as_it_is_encoded(
     saved = replace(document(message(0)), system="You are.", ended=["t1"], delta_sequence=7)
     await conversations.save("c", saved, 0)
     assert (await Bucket(connection, "conversations").get("c")).value == encode(saved)
+
+
+async def test_a_page_that_cannot_be_read_is_written_over(
+    connection: Connection, conversations: NatsConversations
+) -> None:
+    await Bucket(connection, "conversations").put("c.1", b"\xff", 0)
+    with pytest.raises(Unreadable):
+        await conversations.page("c", 1)
+    messages = [message(n, kilobytes=40) for n in range(8)]
+    await conversations.save("c", document(*messages), 0)
+    assert await all_of(conversations) == messages

@@ -184,3 +184,15 @@ async def test_leftovers_of_a_replaced_worker_do_not_count(connection: Connectio
     await first.piece_done(1, 500)
     await second.say(2, 1_000)
     assert await heard(connection, 2_500) == "First comes this. Then that follows. And"
+
+
+async def test_what_a_stranger_put_on_the_subject_is_passed_over(connection: Connection) -> None:
+    voice = Voice(connection)
+    await voice.say(0, 1_000)
+    for kind in Kind:
+        for data in (b"", b"\xff", b"{}", b'{"x":' + b"[" * 50_000):
+            for number in ("", "x", "\u00b2", "9" * 5_000, "-1"):
+                headers = {H_TURN: "t", H_TYPE: kind.value, H_ATTEMPT: number, H_PIECE: number}
+                await publish(connection, tts_audio("c"), data, headers)
+    await voice.say(1, 1_000)
+    assert await heard(connection, 99_000) == "First comes this. Then that follows."

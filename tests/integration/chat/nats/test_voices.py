@@ -136,3 +136,15 @@ async def test_where_nobody_speaks_there_may_be_no_voice_left(connection: Connec
     await stored(connection, "t1", Finish.COMPLETE)
     with pytest.raises(StorageUnavailable):
         await voices.erase("c")
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\xff", b"{}", b'{"x":' + b"[" * 50_000])
+async def test_a_stranger_s_end_of_a_voice_is_passed_over(
+    connection: Connection, garbage: bytes
+) -> None:
+    voices = NatsVoices(connection)
+    await ask(connection, {"turn_id": "t1"})
+    await stored(connection, "t1", Finish.CANCELLED)
+    await publish(connection, tts_audio("c"), garbage, {H_TYPE: Kind.STORED.value, H_TURN: "t1"})
+    assert await voices.under_way("c") == ["t1"]
+    assert await voices.just_stopped("c") is None

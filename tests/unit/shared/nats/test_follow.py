@@ -328,3 +328,22 @@ async def _rest(
     async for event in events:
         got.append(event)  # noqa: PERF401  what came before an error must be kept
     return got
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"\xff",
+        b'{"type":"text","conversation_id":"c1","turn_id":"t9","attempt":1,"seq":1,"text":"\xff"}',
+        b'{"type":"text","x":' + b"[" * 50_000,
+        b'{"type":"text","conversation_id":"c1","turn_id":"t1","attempt":1e400,"seq":1}',
+    ],
+    ids=["empty", "no UTF-8", "a text that is no UTF-8", "deep", "infinite"],
+)
+async def test_what_a_stranger_put_on_the_subject_is_passed_over(
+    stream: TextStream, garbage: bytes
+) -> None:
+    stream.store(garbage, *WHOLE, garbage)
+
+    assert await whole(stream) == WHOLE
