@@ -169,9 +169,14 @@ def _label(subject: str) -> str:
     return subject.removesuffix(f".{conversation_id}") if conversation_id else subject
 
 
+# An inbox; or, where the sender is of another account, what the server put in the place of its
+# reply subject, and takes from nobody else: an answer then goes out in the sender's account.
+_ANSWERED: Final = ("_INBOX.", "_R_.")
+
+
 def is_inbox(reply: str) -> bool:
     """Any other reply subject would let a sender make us publish there."""
-    return reply.startswith("_INBOX.")
+    return reply.startswith(_ANSWERED)
 
 
 async def reply_to(connection: Connection, to: str, reply: object) -> None:

@@ -58,7 +58,7 @@ def _said(why: object, status: int) -> int:
 async def _connect(settings: NatsSettings) -> Client:
     # A command ends; without a limit nats-py would try for ever.
     once = {"allow_reconnect": False, "max_reconnect_attempts": 1, "error_cb": _ignore}
-    options = connect_options(settings, "parley-provision")
+    options = connect_options(settings, "parley-operator")
     return await nats.connect(**options | once, **login_options(settings))
 
 

@@ -67,16 +67,80 @@ def test_the_grace_is_longer_than_the_drain(service: str) -> None:
 
 
 def test_the_passwords_for_a_laptop_fit_together() -> None:
-    server = dict(
-        re.findall(r'(?m)^([A-Z]+)_PASSWORD: "(.*)"$', (SECRETS / "passwords.conf").read_text())
-    )
-    own = {
-        file.name.removeprefix("nats_").upper(): file.read_text().strip()
-        for file in SECRETS.glob("nats_*")
-    }
-    assert server == own
+    passwords = (SECRETS / "passwords.conf").read_text()
+    ours = dict(re.findall(r'(?m)^([A-Z]+)_PASSWORD: "(.*)"$', passwords))
     users = (ROOT / "deploy/nats/users.conf").read_text()
-    assert {n.lower() for n in server} == set(re.findall(r"\{ user: (\w+),", users))
+    assert {n.lower() for n in ours} == set(re.findall(r"\{ user: (\w+),", users))
+    apps = dict(re.findall(r'user: (\S+), password: "(.*)"', (SECRETS / "apps.conf").read_text()))
+    own = {f.name.removeprefix("nats_"): f.read_text().strip() for f in SECRETS.glob("nats_*")}
+    assert {name.lower(): password for name, password in ours.items()} | apps == own
+
+
+def made(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "deploy/secrets/make.sh", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_secrets_of_ones_own_are_as_those_for_a_laptop(tmp_path: Path) -> None:
+    assert made(tmp_path).returncode == 0
+    laptop = {f.name for f in SECRETS.iterdir()} - {"kustomization.yaml"}
+    assert {f.name for f in tmp_path.iterdir()} == laptop
+    password = (tmp_path / "nats_client").read_text().strip()
+    theirs = (tmp_path / "apps.conf").read_text().replace(password, "client-local")
+    assert theirs == (SECRETS / "apps.conf").read_text()
+    assert (tmp_path / "callout.conf").read_text() == (SECRETS / "callout.conf").read_text()
+
+
+def test_an_application_more_changes_nobody_elses_secret(tmp_path: Path) -> None:
+    made(tmp_path)
+    before = {f.name: f.read_text() for f in tmp_path.iterdir()}
+    assert made("--app", "shop", tmp_path).returncode == 0
+    after = {f.name: f.read_text() for f in tmp_path.iterdir()}
+    assert {name for name in after if after[name] != before.get(name)} == {"apps.conf", "nats_shop"}
+    assert f'user: shop, password: "{after["nats_shop"].strip()}"' in after["apps.conf"]
+    assert '"_INBOX_shop.>"' in after["apps.conf"]
+    assert made("--app", "shop", tmp_path).returncode == 0
+    assert (tmp_path / "nats_shop").read_text() == after["nats_shop"]
+
+
+@pytest.mark.parametrize("name", ["chat", "operator", "access", "Shop", "a.b", "-x", 'a"b', "../x"])
+def test_an_application_cannot_be_named_like_a_service_or_a_subject(
+    tmp_path: Path, name: str
+) -> None:
+    made(tmp_path)
+    before = {f.name: f.read_text() for f in tmp_path.iterdir()}
+    refused = made("--app", name, tmp_path)
+    assert refused.returncode == 1
+    assert name in refused.stderr
+    assert {f.name: f.read_text() for f in tmp_path.iterdir()} == before
+
+
+def test_secrets_of_an_earlier_version_are_brought_up_to_date(tmp_path: Path) -> None:
+    """All users were in one account, and `client` was one of passwords.conf."""
+    made(tmp_path)
+    now = {f.name: f.read_text() for f in tmp_path.iterdir()}
+    for name in ("apps.conf", "callout.conf", "passwords.conf"):
+        (tmp_path / name).unlink()
+    (tmp_path / "passwords.conf").write_text(now["passwords.conf"] + 'CLIENT_PASSWORD: "x"\n')
+    assert made("--app", "client", tmp_path).returncode == 0
+    assert {f.name: f.read_text() for f in tmp_path.iterdir()} == now
+
+
+def test_compose_mounts_every_file_that_the_server_includes() -> None:
+    """As the configuration of the cluster does: the paths are the same."""
+    volumes = [plain(volume) for volume in SERVICES["nats"]["volumes"]]
+    mounts = dict(volume.split(":")[:2] for volume in volumes if ".conf:" in volume)
+    there = {inside.removeprefix("/etc/nats/") for inside in mounts.values()}
+    for file in ("nats.conf", "users.conf"):
+        included = re.findall(r"(?m)^\s*include (\S+)$", (ROOT / "deploy/nats" / file).read_text())
+        assert set(included) <= there, file
+    for outside in mounts:
+        assert Path(ROOT, outside).is_file(), outside
 
 
 def test_third_party_images_are_the_same_everywhere() -> None:

@@ -293,6 +293,7 @@ def test_autoscaling_looks_at_consumers_that_exist(overlay: Overlay) -> None:
         facts = trigger["metadata"]
         assert (facts["stream"], facts["consumer"]) in known
         assert facts["consumer"] == f"{target}-workers"
+        assert facts["account"] == "PARLEY"  # of deploy/nats/users.conf
         assert facts["activationLagThreshold"] == "0"
         assert scaled["spec"]["cooldownPeriod"] == 300
         fallback, least = scaled["spec"]["fallback"], scaled["spec"]["minReplicaCount"]

@@ -39,6 +39,11 @@ VIOLATION = re.compile(
     re.IGNORECASE,
 )
 USERS = ("chat", "tts", "client")
+INBOXES = {
+    "chat": "_INBOX.parley-chat",
+    "tts": "_INBOX.parley-tts",
+    "operator": "_INBOX.parley-operator",
+}
 CONSUMERS = {
     "CHAT_REQUESTS": {"chat-intake": "chat.request", "chat-workers": "chat.request.*"},
     "TTS_REQUESTS": {"tts-workers": "tts.request.*"},
@@ -54,6 +59,9 @@ STREAMS = (
 )
 
 
+LONG_ACKS = "feature_flags { js_ack_fc_v2: true }"  # the stream's domain and account in front
+
+
 def _consumer(stream: str, *names: str) -> set[str]:
     """What a worker does with its own consumer."""
     found = set()
@@ -63,6 +71,7 @@ def _consumer(stream: str, *names: str) -> set[str]:
             f"$JS.API.CONSUMER.CREATE.{stream}.{name}.{CONSUMERS[stream][name]}",
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
             f"$JS.ACK.{stream}.{name}.1.1.1.1.0",
+            f"$JS.ACK._.aBcDeFgH.{stream}.{name}.1.1.1.1.0.x",  # as newer servers may name it
         }
     return found
 
@@ -152,6 +161,8 @@ SUBSCRIBE: Mapping[str, set[str]] = {
     "client": {
         *("chat.delta", "chat.delta.*", "chat.delta.c", "tts.audio", "tts.audio.*", "tts.audio.c"),
         "_INBOX.somebody.*",
+        # Nobody's: the services are in another account.
+        *("_INBOX.parley-chat.>", "_INBOX.parley-tts.>"),
     },
 }
 EVERY_SUBSCRIBE = sorted(
@@ -166,12 +177,14 @@ EVERY_SUBSCRIBE = sorted(
 )
 
 
-def configuration(folder: Path, users: str = "users.conf", passwords: str | None = None) -> str:
+def configuration(
+    folder: Path, users: str = "users.conf", secrets: Path = DEPLOY / "secrets" / "local"
+) -> str:
     """deploy/nats, copied, as text for NatsServer's own configuration file."""
     shutil.copytree(DEPLOY / "nats", folder, dirs_exist_ok=True)
     (folder / "secrets").mkdir(exist_ok=True)
-    text = passwords or (DEPLOY / "secrets" / "local" / "passwords.conf").read_text()
-    (folder / "secrets" / "passwords.conf").write_text(text)
+    for file in secrets.glob("*.conf"):
+        shutil.copy(file, folder / "secrets")
     # An include is relative to the file that holds it: a folder of the server's own, below this.
     return f"include '../{os.path.relpath(folder / users, tempfile.gettempdir())}'"
 
@@ -207,15 +220,11 @@ async def connected(server: NatsServer, user: str, **options: Any) -> AsyncItera
     async def on_error(exc: Exception) -> None:
         found = VIOLATION.search(str(exc))
         assert found, exc
-        refused.append(" ".join(word for word in found.groups() if word))
+        refused.append(" ".join(word for word in found.groups() if word).removeprefix("denied."))
 
+    login = {"user": user, "password": f"{user}-local", "inbox_prefix": INBOXES.get(user, "_INBOX")}
     client = await nats.connect(
-        server.url,
-        user=user,
-        password=f"{user}-local",
-        error_cb=on_error,
-        allow_reconnect=False,
-        **options,
+        server.url, error_cb=on_error, allow_reconnect=False, **{**login, **options}
     )
     try:
         yield Listener(client, refused)
@@ -270,7 +279,7 @@ async def test_a_client_hears_no_inbox_of_a_service(server: NatsServer) -> None:
         await client.client.subscribe("_INBOX.>", cb=hear)
         await client.client.flush()
         await client.client.flush()
-        async with connected(server, "tts", inbox_prefix="_INBOX.parley-tts") as tts:
+        async with connected(server, "tts") as tts:
             inbox = tts.client.new_inbox()
             subscription = await tts.client.subscribe(inbox)
             await tts.client.flush()
@@ -287,10 +296,12 @@ async def test_a_client_hears_no_inbox_of_a_service(server: NatsServer) -> None:
 class Guarded(System):
     """The whole system, each part with a login of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: str = "") -> None:
         super().__init__(folder=folder)
         self.nats = NatsServer(
-            folder / "nats", websocket=False, config=configuration(folder / "deploy")
+            folder / "nats",
+            websocket=False,
+            config=f"{configuration(folder / 'deploy')}\n{config}",
         )
 
     async def __aenter__(self) -> Self:
@@ -319,9 +330,12 @@ class Guarded(System):
         return [found[0] for text in texts for found in VIOLATION.finditer(text)]
 
 
-async def test_services_start_provision_and_work_under_their_own_users(tmp_path: Path) -> None:
+@pytest.mark.parametrize("acks", ["short", "long"])
+async def test_services_start_provision_and_work_under_their_own_users(
+    tmp_path: Path, acks: str
+) -> None:
     """On an empty server, two replicas of each, with everything that they do now and then."""
-    async with Guarded(tmp_path) as system:
+    async with Guarded(tmp_path, LONG_ACKS if acks == "long" else "") as system:
         await system.up(chat=2, tts=2)
         system.emulator.change({"speech": {"realtime_factor": 100}})
         turn = await system.answered(conversation_id="c", content="How are you?")
@@ -423,9 +437,17 @@ async def test_the_operator_may_provision_and_change(tmp_path: Path, server: Nat
 
 async def test_services_log_in_by_nkey_and_over_tls(tmp_path: Path) -> None:
     """What users-nkeys.conf and nats-tls.conf are for: the server holds no secret of a user."""
-    pairs = {user: nkeys.from_seed(_seed()) for user in (*USERS, "operator")}
-    lines = [f'{user.upper()}_NKEY: "{pair.public_key.decode()}"' for user, pair in pairs.items()]
-    config = configuration(tmp_path / "deploy", "users-nkeys.conf", "\n".join(lines) + "\n")
+    secrets = tmp_path / "secrets"
+    shutil.copytree(DEPLOY / "secrets" / "local", secrets)
+    pairs = {user: nkeys.from_seed(_seed()) for user in ("chat", "tts", "operator", "client")}
+    public = {user: pair.public_key.decode() for user, pair in pairs.items()}
+    lines = [f'{user.upper()}_NKEY: "{key}"' for user, key in public.items() if user != "client"]
+    (secrets / "passwords.conf").write_text("\n".join(lines) + "\n")
+    apps = (secrets / "apps.conf").read_text()
+    login = 'user: client, password: "client-local"'
+    assert login in apps
+    (secrets / "apps.conf").write_text(apps.replace(login, f"nkey: {public['client']}"))
+    config = configuration(tmp_path / "deploy", "users-nkeys.conf", secrets)
     certificate, key = _certificate(tmp_path)
     tls = f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}'
     async with NatsServer(websocket=False, config=f"{config}\n{tls}") as server:
