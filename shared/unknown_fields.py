@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 from msgspec import inspect
 
+from shared.contract import UNREADABLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,7 +37,7 @@ def unknown_fields_of(data: bytes, kind: type) -> list[str]:
     """The same of a message as it arrived; of plain text there are none."""
     try:
         return unknown_fields(msgspec.json.decode(data), kind)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except UNREADABLE:
         return []
 
 

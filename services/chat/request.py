@@ -73,15 +73,9 @@ def warnings_of(message: Request) -> list[str]:
     try:
         if handed_on is not None:
             return _decode_warnings(handed_on)
-<<<<<<< HEAD
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return []
     return unknown_fields_of(message.data, ChatRequest)
-=======
-        return unknown_fields(msgspec.json.decode(message.data), ChatRequest)
-    except UNREADABLE:
-        return []  # plain text
->>>>>>> ef2b141 (A message that nobody can read costs itself, not the service)
 
 
 def handed_on_with(warnings: Sequence[str]) -> dict[str, str]:

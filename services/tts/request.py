@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-<<<<<<< HEAD
-from shared.contract import H_TURN, ID_RULE, MSG_ID, SpeechRequest, conversation_of, is_id
-from shared.errors import InvalidRequest
-=======
 from shared.contract import (
     H_TURN,
     ID_RULE,
@@ -21,8 +17,7 @@ from shared.contract import (
     conversation_of,
     is_id,
 )
-from shared.errors import InvalidRequest, TooLarge
->>>>>>> ef2b141 (A message that nobody can read costs itself, not the service)
+from shared.errors import InvalidRequest
 from shared.explain import explain
 from shared.refuse import Refused, plain_text
 from shared.unknown_fields import unknown_fields_of
