@@ -8,7 +8,7 @@ CACHE  := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/parley
 MINIO  := $(CACHE)/bin/minio
 # The last release of the server whose source is public, by its Go module version.
 MINIO_MODULE := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
-GROUPS := chat tts local dev
+GROUPS := chat tts access local dev
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test faults check format bench minio lock web page images images-offline \

@@ -8,7 +8,8 @@ import sys
 from services.chat.app import ChatWorker
 from services.chat.config import Config
 from shared.process import failpoints
-from shared.process.lifecycle import run, serve
+from shared.process.ending import run
+from shared.process.lifecycle import serve
 
 
 async def main() -> int:

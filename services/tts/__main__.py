@@ -8,7 +8,8 @@ import sys
 from services.tts.app import TtsWorker
 from services.tts.config import Config
 from shared.process import failpoints
-from shared.process.lifecycle import run, serve
+from shared.process.ending import run
+from shared.process.lifecycle import serve
 
 
 async def main() -> int:

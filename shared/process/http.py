@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import uvicorn
-from faststream.asgi import AsgiResponse
-from faststream.asgi import get as http_get
 from prometheus_client import make_asgi_app
 
 from shared import asyncapi
@@ -18,7 +16,7 @@ from shared.process.settings import BadSetting
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from faststream.asgi.types import ASGIApp, Scope
+ASGIApp: TypeAlias = "Callable[[Any, Any, Any], Awaitable[None]]"
 
 STOP_SECONDS: Final = 5.0  # for answers under way
 
@@ -42,27 +40,54 @@ class Probes:
             waiting |= await check()
         return "; ".join(f"waiting for {name}: {why}" for name, why in waiting.items())
 
-    def routes(self) -> list[tuple[str, Any]]:
-        @http_get
-        async def livez(_scope: Scope) -> AsgiResponse:
-            return AsgiResponse(b"ok\n", 200)
+    def routes(self) -> list[tuple[str, ASGIApp]]:
+        """Paths and what answers there: for FastStream's application, or for `routed`."""
 
-        @http_get
-        async def readyz(_scope: Scope) -> AsgiResponse:
+        async def livez() -> tuple[int, bytes]:
+            return 200, b"ok\n"
+
+        async def readyz() -> tuple[int, bytes]:
             why = await self._why_not()
-            return AsgiResponse((why or "ok").encode() + b"\n", 503 if why else 200)
+            return 503 if why else 200, (why or "ok").encode() + b"\n"
 
-        @http_get
-        async def document(_scope: Scope) -> AsgiResponse:
-            headers = {"Content-Type": "application/json"}
-            return AsgiResponse(asyncapi.document(), 200, headers=headers)
+        async def document() -> tuple[int, bytes]:
+            return 200, asyncapi.document()
 
         return [
-            ("/livez", livez),
-            ("/readyz", readyz),
-            ("/asyncapi", document),
+            ("/livez", _get(livez)),
+            ("/readyz", _get(readyz)),
+            ("/asyncapi", _get(document, "application/json")),
             ("/metrics", make_asgi_app()),
         ]
+
+
+def _get(
+    answer: Callable[[], Awaitable[tuple[int, bytes]]], content_type: str = "text/plain"
+) -> ASGIApp:
+    """Answers GET and HEAD with a status and a body."""
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        known = scope["method"] in {"GET", "HEAD"}
+        status, body = await answer() if known else (405, b"only GET\n")
+        headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+def routed(routes: Sequence[tuple[str, ASGIApp]]) -> ASGIApp:
+    """An application of these paths, for a service that has no FastStream."""
+
+    async def nothing() -> tuple[int, bytes]:
+        return 404, b"there is nothing here\n"
+
+    known, unknown = dict(routes), _get(nothing)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await known.get(scope["path"], unknown)(scope, receive, send)
+
+    return app
 
 
 class _Uvicorn(uvicorn.Server):

@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
-import sys
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import nats.errors
 from faststream.asgi import AsgiFastStream
@@ -24,22 +22,19 @@ from faststream.nats.security import (
 
 from shared.errors import NatsError
 from shared.nats.connection import Connection, connect_options, tls_context
-from shared.nats.provision import Asset, Mismatch, assets_of, provision, say_storage
+from shared.nats.provision import Asset, assets_of, provision, say_storage
 from shared.nats.watch import Watch
 from shared.process import logs, tracing
+from shared.process.ending import EXIT_FAILED, EXIT_OK, set_by_signals, unless_stopped
 from shared.process.http import HttpServer, Probes
 from shared.process.settings import BadSetting, NatsSettings, ProcessSettings, Retention
 from shared.retry import NATS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 
 log = logging.getLogger(__name__)
-
-EXIT_OK: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_SETTINGS: Final = 2
 
 
 class Worker(Protocol):
@@ -76,24 +71,6 @@ def _security(settings: NatsSettings) -> NatsSecurity:
     if settings.user and settings.password:
         return NatsUserPassword(settings.user, settings.password, ssl_context=tls)
     return NatsSecurity(ssl_context=tls)
-
-
-async def _unless_stopped(work: Awaitable[Any], stop: asyncio.Event) -> bool:
-    """Runs `work` unless `stop` comes first; True when it was done."""
-    task = asyncio.ensure_future(work)
-    stopped = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            await task
-            return True
-        return False
-    finally:
-        for each in (task, stopped):
-            if not each.done():
-                each.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await each
 
 
 async def _provision(connection: Connection, assets: Sequence[Asset]) -> None:
@@ -170,8 +147,7 @@ class _Process:
         log.warning("nats.error", extra={"reason": f"{type(exc).__name__}: {exc}"})
 
     async def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        set_by_signals(self._stop)
         server = HttpServer(self._app, self._settings.http_host, self._settings.http_port)
         server.start()
         log.info("process.started", extra={"service": self._name, "http_port": server.port})
@@ -188,7 +164,7 @@ class _Process:
 
     async def _live(self) -> int:
         try:
-            if not await _unless_stopped(self._broker.connect(), self._stop):
+            if not await unless_stopped(self._broker.connect(), self._stop):
                 return EXIT_OK
         except nats.errors.Error as exc:  # what no patience mends; the rest is tried again
             raise BadSetting(f"NATS_URL or its login: refused by the server: {exc}") from None
@@ -197,7 +173,7 @@ class _Process:
         await self._connection.start()
         replicas = self._nats.replicas
         assets = assets_of(self._name, replicas, self._retention)
-        if not await _unless_stopped(_provision(self._connection, assets), self._stop):
+        if not await unless_stopped(_provision(self._connection, assets), self._stop):
             return EXIT_OK
         await say_storage(self._connection, replicas, self._retention)
         await self._worker.start(self._connection)
@@ -236,15 +212,3 @@ async def _until_end(
     if "closed" in ended:
         log.error("process.failed", extra={"reason": "the NATS connection is closed for good"})
     return EXIT_FAILED
-
-
-def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Runs `main` to its exit status; a bad setting is one line and status 2."""
-    try:
-        return asyncio.run(main())
-    except (BadSetting, Mismatch) as exc:
-        # Standard error, one line, also when logs are JSON: a person is reading this.
-        sys.stderr.write(f"{exc}\n")
-        return EXIT_SETTINGS
-    except KeyboardInterrupt:
-        return EXIT_OK

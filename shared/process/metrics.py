@@ -20,3 +20,4 @@ REFUSED = Counter("parley_refused", "Messages that were not understood", ["subje
 SOCKETS = Gauge("parley_speech_sockets", "Open speech sockets")
 WAITING_FOR_SLOT = Gauge("parley_speech_turns_waiting", "Turns that wait for a slot on a socket")
 SOCKET_EVENTS = Counter("parley_speech_socket_events", "What happened on them", ["event"])
+TOKENS_SHOWN = Counter("parley_tokens_shown", "Connections that asked to come in", ["verdict"])
