@@ -26,6 +26,7 @@ from shared.process.settings import (
     NatsSettings,
     ProcessSettings,
     Retention,
+    file_path,
     prices_from_env,
 )
 
@@ -49,6 +50,7 @@ class MinioSettings:
     presign: float
     patience: float
     give_up: float
+    ca: str | None = None  # a file: an authority that only this store's certificate is from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +201,7 @@ def _minio(env: Env) -> MinioSettings:
         presign=env.number("MINIO_PRESIGN_SECONDS", 3_600, minimum=1, maximum=604_800),
         patience=min(env.seconds("MINIO_PATIENCE", 20), give_up),
         give_up=give_up,
+        ca=file_path(env, "MINIO_CA"),
     )
 
 

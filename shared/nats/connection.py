@@ -93,8 +93,25 @@ def login_options(settings: NatsSettings) -> dict[str, Any]:
 
 
 def tls_context(settings: NatsSettings) -> ssl.SSLContext | None:
-    """None leaves it to the scheme of the URL."""
-    return ssl.create_default_context(cafile=settings.ca) if settings.ca else None
+    """None leaves it to the scheme of the URL; raises ssl.SSLError when a file holds no PEM."""
+    if settings.ca is None and settings.cert is None:
+        return None
+    context = ssl.create_default_context(cafile=settings.ca)
+    load_certificate(context, settings)
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, settings: NatsSettings) -> None:
+    """Reads our certificate, and our authority's, again: they are renewed while a process lives,
+    and a connection that is opened later has to show the new one.
+
+    Raises:
+        OSError: ssl.SSLError among them: not to be read; the context is as it was.
+    """
+    if settings.ca is not None:
+        context.load_verify_locations(cafile=settings.ca)
+    if settings.cert is not None:
+        context.load_cert_chain(settings.cert, settings.key)
 
 
 async def settle(client: Client, *, seconds: float = REQUEST_SECONDS) -> None:

@@ -21,7 +21,7 @@ from faststream.nats.security import (
 )
 
 from shared.errors import NatsError
-from shared.nats.connection import Connection, connect_options, tls_context
+from shared.nats.connection import Connection, connect_options, load_certificate, tls_context
 from shared.nats.provision import Asset, assets_of, provision, say_storage
 from shared.nats.watch import Watch
 from shared.process import logs, tracing
@@ -31,6 +31,7 @@ from shared.process.settings import BadSetting, NatsSettings, ProcessSettings, R
 from shared.retry import NATS
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping, Sequence
 
 
@@ -62,8 +63,7 @@ class Worker(Protocol):
         ...
 
 
-def _security(settings: NatsSettings) -> NatsSecurity:
-    tls = tls_context(settings)
+def _security(settings: NatsSettings, tls: ssl.SSLContext | None) -> NatsSecurity:
     if settings.creds:
         return NatsCredentials.from_file(settings.creds, ssl_context=tls)
     if settings.nkey_seed:
@@ -71,6 +71,13 @@ def _security(settings: NatsSettings) -> NatsSecurity:
     if settings.user and settings.password:
         return NatsUserPassword(settings.user, settings.password, ssl_context=tls)
     return NatsSecurity(ssl_context=tls)
+
+
+def _tls(settings: NatsSettings) -> ssl.SSLContext | None:
+    try:
+        return tls_context(settings)
+    except OSError as exc:
+        raise BadSetting(f"NATS_CA, NATS_CERT, NATS_KEY: not to be read: {exc}") from exc
 
 
 async def _provision(connection: Connection, assets: Sequence[Asset]) -> None:
@@ -117,9 +124,10 @@ class _Process:
         self._stop, self._closed = asyncio.Event(), asyncio.Event()
         self._probes = Probes()
         self._connection: Connection | None = None
+        self._tls = _tls(nats_settings)
         self._broker = NatsBroker(
             **connect_options(nats_settings, f"parley-{name}"),
-            security=_security(nats_settings),
+            security=_security(nats_settings, self._tls),
             closed_cb=self._on_closed,
             reconnected_cb=self._on_reconnect,
             disconnected_cb=self._on_disconnect,
@@ -140,6 +148,11 @@ class _Process:
 
     async def _on_disconnect(self) -> None:
         log.warning("nats.disconnected")
+        if self._tls is not None:
+            try:
+                load_certificate(self._tls, self._nats)
+            except OSError as exc:  # the one that we have may do
+                log.warning("nats.certificate_unreadable", extra={"reason": str(exc)})
         if self._connection is not None:
             await self._connection.disconnected()
 

@@ -143,6 +143,9 @@ class NatsSettings:
     creds: str | None = None
     nkey_seed: str | None = field(default=None, repr=False)
     ca: str | None = None
+    # Of a server that wants to see one: paths, both or neither.
+    cert: str | None = None
+    key: str | None = None
     replicas: int = 1
 
     @classmethod
@@ -153,6 +156,9 @@ class NatsSettings:
         user, password = env.optional("NATS_USER"), env.optional("NATS_PASSWORD")
         if (user is None) != (password is None):
             raise BadSetting("NATS_USER and NATS_PASSWORD: set both or neither")
+        cert, key = file_path(env, "NATS_CERT"), file_path(env, "NATS_KEY")
+        if (cert is None) != (key is None):
+            raise BadSetting("NATS_CERT and NATS_KEY: set both or neither")
         replicas = env.integer("STREAM_REPLICAS", 1, minimum=1, maximum=5)
         if replicas not in {1, 3, 5}:
             raise BadSetting(f"STREAM_REPLICAS: {replicas} is not one of 1, 3, 5")
@@ -160,14 +166,17 @@ class NatsSettings:
             servers=servers,
             user=user,
             password=password,
-            creds=_file(env, "NATS_CREDS"),
+            creds=file_path(env, "NATS_CREDS"),
             nkey_seed=env.optional("NATS_NKEY_SEED"),
-            ca=_file(env, "NATS_CA"),
+            ca=file_path(env, "NATS_CA"),
+            cert=cert,
+            key=key,
             replicas=replicas,
         )
 
 
-def _file(env: Env, name: str) -> str | None:
+def file_path(env: Env, name: str) -> str | None:
+    """The path of a file that is there, None where none is named; raises BadSetting."""
     path = env.optional(name)
     if path is not None and not Path(path).is_file():
         raise BadSetting(f"{name}: there is no such file")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.deploy.manifests import Overlay
+from tests.deploy.manifests import Object, Overlay
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,12 +32,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("manifests")
 
 
-@pytest.fixture(scope="session", params=["local", "production"])
-def overlay(request: pytest.FixtureRequest) -> Overlay:
-    folder = ROOT / "k8s" / "overlays" / request.param
+def _built(folder: Path) -> list[Object]:
     built = subprocess.run(
         [*_builder(), str(folder)], capture_output=True, text=True, check=False, timeout=60
     )
     assert built.returncode == 0, built.stderr
-    objects = [found for found in yaml.safe_load_all(built.stdout) if found]
-    return Overlay(str(request.param), objects)
+    return [found for found in yaml.safe_load_all(built.stdout) if found]
+
+
+def _with_tls(folder: Path) -> Path:
+    """A copy of `local`, as one takes it, with the components that no overlay of ours uses."""
+    local = ROOT / "k8s" / "overlays" / "local"
+    shutil.copytree(local, folder, dirs_exist_ok=True)
+    own = yaml.safe_load((local / "kustomization.yaml").read_text())
+    own["components"] += [f"../../components/{name}" for name in ("tls", "nats-tls", "store-tls")]
+    for kind in ("resources", "components"):
+        own[kind] = [
+            os.path.relpath((local / path).resolve(), folder) if ".." in path else path
+            for path in own[kind]
+        ]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    return folder
+
+
+@pytest.fixture(scope="session", params=["local", "local-tls", "production"])
+def overlay(request: pytest.FixtureRequest) -> Overlay:
+    name = str(request.param)
+    if name == "local-tls":
+        with tempfile.TemporaryDirectory() as folder:
+            return Overlay(name, _built(_with_tls(Path(folder).resolve())))
+    return Overlay(name, _built(ROOT / "k8s" / "overlays" / name))

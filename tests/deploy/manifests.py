@@ -87,6 +87,8 @@ class Overlay:
             if found["metadata"]["name"] == name:
                 return set(found.get("data", {})) | set(found.get("stringData", {}))
         if kind == "Secret":
+            if any(c["spec"]["secretName"] == name for c in self.all("Certificate")):
+                return {"ca.crt", "tls.crt", "tls.key"}
             for found in self.all("ExternalSecret"):
                 if found["spec"]["target"]["name"] == name:
                     template = found["spec"]["target"].get("template", {})

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 KUBERNETES = "1.34"
-CUSTOM = {"ScaledObject", "PodMonitor", "ExternalSecret"}
+CUSTOM = {"ScaledObject", "PodMonitor", "ExternalSecret", "Certificate", "Issuer"}
+# Settings that name a file, beside those that end in _FILE.
+FILES = ("NATS_CA", "NATS_CERT", "NATS_KEY", "MINIO_CA", "SSL_CERT_FILE")
 CLOSING_SECONDS = 15  # shared/process.py: the broker 10, the HTTP server 5
 CONFIGS: dict[str, type[ChatConfig | TtsConfig]] = {"chat": ChatConfig, "tts": TtsConfig}
 
@@ -193,8 +195,8 @@ def test_nothing_is_let_in_or_out_without_a_policy(overlay: Overlay) -> None:
 
 def test_a_pod_is_given_time_for_the_turns_in_hand(overlay: Overlay) -> None:
     grace = float(config_map(overlay)["SHUTDOWN_GRACE"])
-    needed = {"TOGETHER_API_KEY": "k"}
-    assert grace > ChatConfig.from_env({**needed, **config_map(overlay)}).turn_timeout
+    given = {k: v for k, v in config_map(overlay).items() if k not in FILES}
+    assert grace > ChatConfig.from_env({"TOGETHER_API_KEY": "k", **given}).turn_timeout
     for workload in overlay.services():
         sleep = workload.spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
         given = workload.spec["terminationGracePeriodSeconds"]
@@ -217,7 +219,7 @@ def test_every_service_starts_with_what_its_manifest_says(overlay: Overlay, tmp_
     for workload in overlay.services():
         environ = {**config_map(overlay), "HTTP_HOST": "0.0.0.0", **environment(workload)}
         for name, path in environ.items():
-            if name.endswith("_FILE"):
+            if name.endswith("_FILE") or name in FILES:
                 file = tmp_path / path.rpartition("/")[2]
                 file.write_text("secret")
                 environ[name] = str(file)
@@ -232,8 +234,10 @@ def test_every_mounted_and_named_key_exists(overlay: Overlay) -> None:
             there = overlay.data(kind, name)
             assert set(keys) <= there, f"{workload.name}: {name} has {there}"
             files |= {f"{where[volume]}/{key}" for key in keys or there}
-        for name, value in environment(workload).items():
-            if name.endswith("_FILE"):
+        reads = workload.name in {"chat", "tts", "provision"}
+        shared = config_map(overlay) if reads else {}
+        for name, value in {**shared, **environment(workload)}.items():
+            if name.endswith("_FILE") or name in FILES:
                 assert value in files, f"{workload.name}: {name} names {value}, there are {files}"
         for container in workload.containers:
             for source in container.get("envFrom", []):
@@ -248,7 +252,7 @@ def test_no_service_is_given_a_secret_that_it_does_not_need(overlay: Overlay) ->
         owner = {"provision": "operator", "store-setup": "store"}.get(workload, workload)
         for secret in secrets:
             name = re.sub(r"-[a-z0-9]{10}$", "", secret)
-            assert name == f"parley-{owner}", f"{workload}: {secret}"
+            assert name in {f"parley-{owner}", f"parley-{owner}-tls"}, f"{workload}: {secret}"
 
 
 def test_every_pod_meets_the_restricted_standard(overlay: Overlay) -> None:
@@ -265,7 +269,7 @@ def test_every_pod_meets_the_restricted_standard(overlay: Overlay) -> None:
             assert own["capabilities"] == {"drop": ["ALL"]}
             assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
             assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
-            if workload.kind != "Job":
+            if workload.kind != "Job" and container.get("ports"):  # a reloader serves nobody
                 for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                     assert container[probe]["httpGet"]["port"] in workload.ports, workload.name
 
@@ -393,3 +397,33 @@ def test_what_keeps_conversations_outlives_what_serves_them(overlay: Overlay) ->
         assert named == ["parley", "parley"]
         assert classes["parley-data"] > classes["parley"] > 0
     assert set(named) - {None} <= classes.keys()
+
+
+def test_with_tls_nothing_is_said_in_the_clear(overlay: Overlay) -> None:
+    settings = config_map(overlay)
+    if overlay.name == "local":
+        return
+    assert settings["NATS_URL"].startswith("tls://")
+    assert settings["MINIO_SECURE"] == "true"
+    for url in ("TOGETHER_BASE_URL", "TTS_URL"):
+        assert "//emulator:" in settings[url] or re.match(r"https|wss", settings[url])
+    authority = {c["spec"]["issuerRef"]["name"] for c in overlay.all("Certificate")}
+    assert authority == {i["metadata"]["name"] for i in overlay.all("Issuer")}
+    named = {name for w in overlay.workloads() for _, name, _, _ in sources(w)}
+    for certificate in overlay.all("Certificate"):
+        secret = certificate["spec"]["secretName"]
+        if secret == "parley-ca":
+            assert secret not in named, "the key of the authority is nobody's but the issuer's"
+        elif "server auth" in certificate["spec"]["usages"]:
+            assert secret.removesuffix("-tls").removeprefix("parley-") in {"nats", "store"}
+
+
+def test_a_certificate_names_the_host_that_is_asked_for(overlay: Overlay) -> None:
+    names = {name for c in overlay.all("Certificate") for name in c["spec"].get("dnsNames", [])}
+    if not names:
+        assert overlay.name == "local"
+        return
+    settings = config_map(overlay)
+    assert urlsplit(settings["NATS_URL"]).hostname in names
+    if overlay.all("StatefulSet"):
+        assert settings["MINIO_ENDPOINT"].partition(":")[0] in names

@@ -69,6 +69,7 @@ class Client:
             timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
             maxsize=threads,
             retries=False,  # patiently() repeats, with a limit and in sight of the turn
+            ca_certs=settings.ca,
         )
         self.blocking = self._connect(settings, settings.endpoint, secure=settings.secure)
         self._signer = self.blocking

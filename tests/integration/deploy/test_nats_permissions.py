@@ -494,6 +494,7 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
 def test_the_files_as_they_are_deployed_are_valid(tmp_path: Path, file: str) -> None:
     configuration(tmp_path)
     _certificate(tmp_path / "tls")
+    shutil.copy(tmp_path / "tls" / "tls.crt", tmp_path / "tls" / "ca.crt")
     text = (tmp_path / file).read_text().replace("/etc/nats/", f"{tmp_path}/")
     (tmp_path / file).write_text(text)
     told = subprocess.run(

@@ -13,6 +13,7 @@ from local.s3_server import S3Server
 from services.tts.config import MinioSettings
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
 BUCKET = "parley-audio"
@@ -37,7 +38,9 @@ def settings(endpoint: str, **changes: object) -> MinioSettings:
 
 @contextmanager
 def answering(
-    answer: Callable[[str], tuple[int, bytes]], bytes_per_second: int = 0
+    answer: Callable[[str], tuple[int, bytes]],
+    bytes_per_second: int = 0,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[str]:
     """A server that takes every PUT in and answers as it is told, by path; gives its address."""
 
@@ -66,6 +69,8 @@ def answering(
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
         # What the kernel takes in for a slow reader would hide that it is slow.
         httpd.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        if tls is not None:
+            httpd.socket = tls.wrap_socket(httpd.socket, server_side=True)
         thread = threading.Thread(target=httpd.serve_forever, args=(0.02,))
         thread.start()
         try:

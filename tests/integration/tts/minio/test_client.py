@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import ssl
 import threading
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,12 @@ import pytest
 from local.s3_server import S3Server
 from services.tts.minio.client import Client, Digest
 from shared.errors import StorageRefused, StorageUnavailable
+from tests.authority import Authority
 from tests.integration.tts.minio.s3 import BUCKET, answering, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 AUDIO = bytes(range(256)) * 200
 
@@ -186,3 +189,15 @@ async def test_while_a_store_is_known_to_be_away_nobody_waits_for_it() -> None:
         with pytest.raises(StorageUnavailable):
             await put(to)
         assert len(tries) == 1
+
+
+async def test_a_store_is_trusted_by_the_authority_that_a_setting_names(tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path)
+    own = authority.sign("store")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    assert own.cert is not None
+    tls.load_cert_chain(own.cert, own.key)
+    with answering(lambda _path: (200, b""), tls=tls) as endpoint:
+        await put(client(endpoint, secure=True, ca=str(authority.ca)))
+        with pytest.raises((StorageRefused, StorageUnavailable)):
+            await put(client(endpoint, secure=True, patience=0.0))
