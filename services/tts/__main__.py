@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+
+gc.disable()  # until `run`: modules are no garbage, and looking for some is a sixth of the start
 
 from services.tts.app import TtsWorker
 from services.tts.config import Config

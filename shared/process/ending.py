@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -45,6 +46,8 @@ async def unless_stopped(work: Awaitable[Any], stop: asyncio.Event) -> bool:
 
 def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Runs `main` to its exit status; a bad setting is one line and status 2."""
+    gc.freeze()  # what is there by now stays for good: no collection has to walk it again
+    gc.enable()
     try:
         return asyncio.run(main())
     except (BadSetting, Mismatch) as exc:

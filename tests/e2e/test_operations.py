@@ -90,7 +90,7 @@ async def test_a_flood_of_the_largest_requests_stays_within_the_pods_memory(
     (chat,) = system.services
     js = system.client.jetstream()
     content = "word " * 51_000
-    count = 800
+    count = 500  # 125 MiB of requests: without budgets they took 400 MiB and more
     for n in range(count):
         body = json.dumps({"turn_id": f"t{n}", "content": content, "speech": False}).encode()
         assert len(body) < 256 * 1024
@@ -98,7 +98,7 @@ async def test_a_flood_of_the_largest_requests_stays_within_the_pods_memory(
     asked = [f"t{n}" for n in range(count)]
     await system.ears.whole(*asked, voice=False, seconds=240)
     assert chat.running
-    assert highest_memory(chat) < 400 * MIB, f"{highest_memory(chat) / MIB:.0f} MiB"
+    assert highest_memory(chat) < 350 * MIB, f"{highest_memory(chat) / MIB:.0f} MiB"
 
 
 @pytest.mark.timeout(120)
