@@ -8,6 +8,8 @@ CACHE  := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/parley
 MINIO  := $(CACHE)/bin/minio
 # The last release of the server whose source is public, by its Go module version.
 MINIO_MODULE := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+HELM   := $(or $(shell command -v helm),$(CACHE)/bin/helm)
+HELM_MODULE := helm.sh/helm/v3/cmd/helm@v3.22.0
 GROUPS := chat tts access local dev
 
 .DEFAULT_GOAL := help
@@ -72,6 +74,12 @@ $(MINIO):
 	@mkdir -p $(@D)
 	GOBIN=$(@D) go install $(MINIO_MODULE)
 
+$(HELM):
+	@command -v go >/dev/null || { echo "make manifests needs helm, or Go to build it"; exit 1; }
+	@echo "Building helm into $(HELM) (once; about 4 minutes) ..."
+	@mkdir -p $(@D)
+	GOBIN=$(@D) go install $(HELM_MODULE)
+
 lock: setup  ## requirements/*.txt from pyproject.toml, with hashes
 	@for group in $(GROUPS); do \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
@@ -95,8 +103,8 @@ compose-test: setup  ## compose.yaml, offline, each container restarted in mid-t
 k8s-test: setup  ## overlay local on the cluster of KUBECONFIG (IMAGES=nats=…,silo=… replaces images)
 	$(BIN)/python -m deploy.runs.k8s_test
 
-manifests: setup  ## every overlay built and checked (needs kubectl or kustomize)
-	$(BIN)/python -m pytest -m manifests tests/deploy $(ARGS)
+manifests: setup $(HELM)  ## every overlay and the NATS chart, built and checked (kubectl or kustomize)
+	HELM=$(HELM) $(BIN)/python -m pytest -m manifests tests/deploy $(ARGS)
 
 clean:  ## removes the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

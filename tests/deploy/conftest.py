@@ -40,6 +40,27 @@ def _built(folder: Path) -> list[Object]:
     return [found for found in yaml.safe_load_all(built.stdout) if found]
 
 
+def _chart() -> list[Object]:
+    """What Helm makes of the official chart with our values, in the namespace that it is for."""
+    helm = os.environ.get("HELM") or shutil.which("helm")
+    if helm is None:
+        pytest.fail("helm is not here: `make manifests` builds it where Go is")
+    folder = ROOT / "k8s" / "components" / "nats-cluster"
+    rendered = subprocess.run(
+        [helm, "template", "nats", "chart", "--namespace", "parley", "--values", "values.yaml"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert rendered.returncode == 0, rendered.stderr
+    objects = [found for found in yaml.safe_load_all(rendered.stdout) if found]
+    for found in objects:  # the chart leaves that to `helm install`
+        found["metadata"].setdefault("namespace", "parley")
+    return objects
+
+
 def _with_tls(folder: Path) -> Path:
     """A copy of `local`, as one takes it, with the components that no overlay of ours uses."""
     local = ROOT / "k8s" / "overlays" / "local"
@@ -61,4 +82,5 @@ def overlay(request: pytest.FixtureRequest) -> Overlay:
     if name == "local-tls":
         with tempfile.TemporaryDirectory() as folder:
             return Overlay(name, _built(_with_tls(Path(folder).resolve())))
-    return Overlay(name, _built(ROOT / "k8s" / "overlays" / name))
+    objects = _built(ROOT / "k8s" / "overlays" / name)
+    return Overlay(name, objects + (_chart() if name == "production" else []))

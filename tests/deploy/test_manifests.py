@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import subprocess
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -11,14 +12,17 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from local.nats_server import binary
 from services.chat.config import Config as ChatConfig
 from services.tts.config import Config as TtsConfig
 from shared.nats.provision import consumers
+from tests.authority import Authority
 from tests.deploy.conftest import ROOT
-from tests.deploy.manifests import NAME, Overlay, Workload, selects
+from tests.deploy.manifests import Overlay, Workload, selects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 KUBERNETES = "1.34"
 CUSTOM = {"ScaledObject", "PodMonitor", "ExternalSecret", "Certificate", "Issuer"}
@@ -53,7 +57,7 @@ def config_map(overlay: Overlay) -> dict[str, str]:
 
 
 def environment(workload: Workload) -> dict[str, str]:
-    return {e["name"]: e["value"] for c in workload.containers for e in c.get("env", [])}
+    return {e["name"]: e.get("value", "") for c in workload.containers for e in c.get("env", [])}
 
 
 def mounted(workload: Workload) -> dict[str, str]:
@@ -115,10 +119,6 @@ def test_every_port_of_a_service_is_one_of_its_pods(overlay: Overlay) -> None:
             assert port["port"] == chosen[0].ports[port["targetPort"]]
 
 
-# Pods that somebody else runs: the official chart's, and what a user labels.
-OUTSIDE: dict[str, set[int]] = {"nats": {4222, 6222, 8080, 8222}}
-
-
 def test_policies_name_peers_that_exist_and_ports_that_are_open(overlay: Overlay) -> None:
     workloads = list(overlay.workloads())
     for policy in overlay.all("NetworkPolicy"):
@@ -148,7 +148,6 @@ def _ports(selector: dict[str, Any], workloads: list[Workload]) -> set[int] | No
     if not selector:
         return None
     found = [set(w.ports.values()) for w in workloads if selects(selector, w.labels)]
-    found += [ports for name, ports in OUTSIDE.items() if selects(selector, {NAME: name})]
     return set().union(*found) if found else None
 
 
@@ -323,6 +322,59 @@ def test_monitoring_finds_the_metrics(overlay: Overlay) -> None:
             assert all(endpoint["port"] in w.ports for w in chosen)
 
 
+def test_the_clusters_configuration_is_one_that_the_server_takes(
+    overlay: Overlay, tmp_path: Path
+) -> None:
+    """What the chart makes of our values, with the files that the overlay mounts beside it."""
+    if overlay.name != "production":
+        return
+    config = overlay.one("ConfigMap", "nats-config")["data"]["nats.conf"]
+    authority = Authority.make(tmp_path / "authority")
+    own = authority.sign("nats")
+    assert own.cert is not None
+    assert own.key is not None
+    for kind in ("nats", "websocket", "cluster"):
+        config = config.replace(f"/etc/nats-certs/{kind}/tls.crt", own.cert)
+        config = config.replace(f"/etc/nats-certs/{kind}/tls.key", own.key)
+    config = config.replace("/etc/nats-ca-cert/ca.crt", str(authority.ca))
+    (tmp_path / "nats-config").mkdir()
+    (tmp_path / "nats-config" / "nats.conf").write_text(config)
+    users = overlay.one("ConfigMap", "parley-nats-users")["data"]
+    (tmp_path / "parley" / "secrets").mkdir(parents=True)
+    for name, text in users.items():
+        (tmp_path / "parley" / name).write_text(text)
+    for file in (ROOT / "deploy/secrets/local").glob("*.conf"):
+        (tmp_path / "parley" / "secrets" / file.name).write_text(file.read_text())
+    told = subprocess.run(
+        [binary(), "-t", "-c", str(tmp_path / "nats-config" / "nats.conf")],
+        env={"SERVER_NAME": "nats-0"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert told.returncode == 0, told.stderr
+
+
+def test_what_nats_reads_anew_is_all_that_may_change(overlay: Overlay) -> None:
+    """Permissions, passwords and certificates: reload.sh looks at every folder of theirs."""
+    (server,) = [w for w in overlay.workloads() if w.name == "nats"]
+    reloaders = [c for c in server.containers if c["name"] == "reloader"]
+    if overlay.name == "local":  # their names carry a hash: a change makes new pods
+        assert not reloaders
+        return
+    (reloader,) = reloaders
+    _, script, _, *watched = reloader["command"]
+    assert script.endswith("/reload.sh")
+    assert server.spec["shareProcessNamespace"] is True
+    own = {m["mountPath"] for c in server.containers for m in c["volumeMounts"]}
+    mounted_there = {m["mountPath"] for m in reloader["volumeMounts"]}
+    for path in own:
+        if path.startswith("/etc/"):
+            assert path in mounted_there
+            assert any(path == folder or path.startswith(f"{folder}/") for folder in watched), path
+
+
 def test_a_cluster_of_three_keeps_streams_on_three() -> None:
     folder = ROOT / "k8s" / "components" / "nats-cluster"
     values = yaml.safe_load((folder / "values.yaml").read_text())
@@ -425,5 +477,5 @@ def test_a_certificate_names_the_host_that_is_asked_for(overlay: Overlay) -> Non
         return
     settings = config_map(overlay)
     assert urlsplit(settings["NATS_URL"]).hostname in names
-    if overlay.all("StatefulSet"):
+    if any(w.name == "store" for w in overlay.workloads()):
         assert settings["MINIO_ENDPOINT"].partition(":")[0] in names
