@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from services.chat import conversation
 from services.chat.heard import SpokenPiece
-from services.chat.ports import Finished, Said, Thought
+from services.chat.ports import Finished, Said, Thought, Told
 from services.chat.queue import Older
 from shared.contract import (
     SAMPLE_RATE,
@@ -89,7 +89,7 @@ class MemoryConversations:
         self.journal = [] if journal is None else journal
         self.rivals: list[Callable[[Conversation], Conversation] | None] = []
         self.contested = False
-        self.full = False  # there is no room for more
+        self.limit: int | None = None  # bytes of all documents; more finds no room
         self.loads = 0
         self.saves = 0
         self._documents: dict[str, tuple[bytes, int]] = {}
@@ -99,6 +99,10 @@ class MemoryConversations:
 
     def __contains__(self, conversation_id: str) -> bool:
         return conversation_id in self._documents
+
+    def fill(self) -> None:
+        """From now on there is no room but that which is taken."""
+        self.limit = sum(len(data) for data, _ in self._documents.values())
 
     def put(self, conversation_id: str, document: Conversation) -> None:
         _, revision = self._documents.get(conversation_id, (b"", 0))
@@ -138,7 +142,9 @@ class MemoryConversations:
         _, current = self._documents.get(conversation_id, (b"", 0))
         if self.contested or current != revision:
             raise Conflict
-        if self.full:
+        others = sum(len(d) for c, (d, _) in self._documents.items() if c != conversation_id)
+        size = others + len(conversation.encode(document))
+        if self.limit is not None and size > self.limit:
             raise Full(503, 10077, "maximum bytes exceeded")
         self.put(conversation_id, document)
         self.saves += 1
@@ -294,6 +300,13 @@ class Published:
         own = [e for e in self._stored if e.turn_id == turn_id]
         return "".join(e.text for e in own if isinstance(e, Text))
 
+    async def told(self, turn_id: str, since: str) -> Told:
+        assert since
+        self.journal.append("looked")
+        own = [e for e in self._stored if e.turn_id == turn_id]
+        ended = any(isinstance(e, Done | Failed) for e in own)
+        return Told(max((e.attempt for e in own), default=0), ended)
+
     async def ended(self, turn_id: str, since: int) -> bool:
         self.asked_since.append(since)
         return any(e.turn_id == turn_id and isinstance(e, Done | Failed) for e in self._stored)
@@ -307,6 +320,7 @@ class MemoryEnds:
         self.texts: dict[str, Done | Failed] = {}
         self.voices: dict[str, SpeechRequest | AudioFailed] = {}
         self.away = 0
+        self.full = False  # the queue of the voices
 
     def _reach(self) -> None:
         if self.away:
@@ -321,6 +335,8 @@ class MemoryEnds:
 
     async def voice(self, message: QueuedMessage, end: SpeechRequest | AudioFailed) -> None:
         self._reach()
+        if self.full and isinstance(end, SpeechRequest):
+            raise Full(503, 10077, "maximum bytes exceeded")
         self.voices.setdefault(message.unique, end)
         self.journal.append("voice")
 

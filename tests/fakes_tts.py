@@ -33,6 +33,7 @@ from shared.contract import Piece as PieceEvent
 from shared.errors import (
     Cancelled,
     Conflict,
+    Full,
     NatsError,
     ProviderError,
     StorageRefused,
@@ -84,6 +85,7 @@ class MemoryRecords:
     revision: int = 0
     meanwhile: Callable[[SpeechRecord], SpeechRecord | None] = lambda _: None
     away: bool = False
+    full: bool = False  # there is no room for more
 
     async def erase(self) -> None:
         self.kept, self.revision = SpeechRecord(), 0
@@ -106,6 +108,8 @@ class MemoryRecords:
             self.kept, self.revision = other, self.revision + 1
         if revision != self.revision:
             raise Conflict
+        if self.full:
+            raise Full(503, 10077, "maximum bytes exceeded")
         self.kept = record.decode(record.encode(changed))
         self.revision += 1
         return self.revision

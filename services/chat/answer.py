@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from services.chat import conversation
 from services.chat.conversation import Begin
 from services.chat.heard import heard_text
-from services.chat.ports import Finished, Said
+from services.chat.ports import Finished, Said, Told
 from services.chat.prompt import Asking
 from services.chat.spent import Spent
 from services.chat.tries import Tries
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from services.chat.conversation import Conversation, TurnRecord
     from services.chat.ports import Clock, Conversations, Heard, Model, Pages, Publish
-    from services.chat.prompt import Context, Prompt
+    from services.chat.prompt import Contexts, Prompt
     from shared.nats.documents import Held
 
 
@@ -62,7 +62,6 @@ class Rules:
 
     model: str
     fallback_model: str | None
-    context: Context
     turns_per_minute: int  # of one conversation; 0 for any number
     turn_timeout: float
     tries: int  # of the model's request, before or after its first word
@@ -82,6 +81,7 @@ class Job:
     asked_at: datetime  # when the stream took the request; of another machine's clock
     speech: Speech | None  # how it is spoken; None where it is not
     warnings: Sequence[str] = ()  # what the request may have misspelled
+    redelivered: bool = False  # somebody may have begun it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,7 @@ class Dependencies:
     conversations: Conversations
     pages: Pages
     model: Model
+    contexts: Contexts  # of all turns of this process
     publish: Publish
     heard: Heard
     clock: Clock
@@ -128,7 +129,8 @@ class _Answer:
         self.asked = self.began - seconds_since(job.asked_at, needs.clock.utc())
         self.first_token_ms: int | None = None
         self.delta_sequence = 1
-        self.context = rules.context
+        self.context = needs.contexts.of(self._first_model)
+        self.halved = False  # less is asked than of other turns; not yet known whether it will do
         self.prompt: Prompt | None = None  # as it was asked last
         self.outdated = False  # what was published is of an earlier try than the one under way
         self.spent = Spent(needs.price)
@@ -136,7 +138,13 @@ class _Answer:
         self.model = ""  # that `started` named last
 
     async def run(self) -> Done | Failed | None:
-        match await self._begin():
+        try:
+            found = await self._begin()
+        except Full as exc:
+            return await self._not_begun(exc)
+        match found:
+            case Begin.TOLD:
+                return None
             case Begin.ENDED:
                 return await self._finish_what_was_committed()
             case Begin.TOO_MANY:
@@ -164,8 +172,20 @@ class _Answer:
         """Raises Superseded."""
         return conversation.owned(self.document, self.job.turn_id, self.job.execution)
 
+    async def _told(self) -> Told:
+        """What listeners know of a turn that was begun, and that the document knows nothing of."""
+        job = self.job
+        if job.redelivered:
+            self.held = await self.needs.conversations.load(job.conversation_id)
+            if not conversation.knows(self.document, job.turn_id):
+                return await self.needs.publish.told(job.turn_id, job.asked_at.isoformat())
+        return Told(0, ended=False)
+
     async def _begin(self) -> Begin:
-        found = Begin.RUN
+        """Raises Full."""
+        told, found = await self._told(), Begin.RUN
+        if told.ended:
+            return Begin.TOLD
 
         def begin(document: Conversation) -> Conversation:
             nonlocal found
@@ -177,24 +197,43 @@ class _Answer:
                 now=self.needs.clock.utc(),
                 give_up_after=self.rules.executions,
                 max_per_minute=self.rules.turns_per_minute,
+                told=told.attempt,
             )
             return changed
 
-        try:
-            await self._change(begin)
-        except Full as exc:
-            await self._not_begun(exc)
+        await self._change(begin)
         await self._confirm()
         if found is Begin.RUN:
             failpoint("chat.begun")
         return found
 
-    async def _not_begun(self, why: Full) -> NoReturn:
-        """Raises StorageUnavailable, for a turn of which nothing was said; else hands it back."""
-        found = (await self.needs.conversations.load(self.job.conversation_id)).value
-        if found.turn is not None and found.turn.turn_id == self.job.turn_id:
-            raise why
-        raise StorageUnavailable(f"there is no room for more conversations: {why}") from why
+    async def _not_begun(self, why: Full) -> Failed:
+        """Ends what somebody else has begun; for a turn of which nothing was said, raises.
+
+        Raises StorageUnavailable.
+        """
+        self.held = await self.needs.conversations.load(self.job.conversation_id)
+        found = self.document.turn
+        if found is None or found.turn_id != self.job.turn_id:
+            raise StorageUnavailable(f"there is no room for more conversations: {why}") from why
+        return await self._end_of_another(found)
+
+    async def _end_of_another(self, found: TurnRecord) -> Failed:
+        """Its document has no room to say that it is ours now: it says that the turn has ended."""
+        await self._ask_for_voice(self.document.delta_sequence)
+        end = await self._commit_without_room(found.attempt + 1, 0, found.execution)
+        await self.needs.publish.end(end)
+        return end
+
+    async def _commit_without_room(self, attempt: int, seq: int, execution: str) -> Failed:
+        """The end of a turn that cannot be kept. Raises Superseded."""
+        ids = self.job.conversation_id, self.job.turn_id
+        error = StorageUnavailable("there is no room to keep this turn")
+        end = Failed(*ids, attempt, seq, error=error.as_error())
+        # Where even that finds no room the next turn takes the place of this one.
+        with contextlib.suppress(Full):
+            await self._change(lambda d: conversation.ended_without_room(d, end, execution))
+        return end
 
     async def _confirm(self) -> None:
         """A worker that was frozen must not bring back what was erased. Raises Superseded."""
@@ -269,7 +308,8 @@ class _Answer:
                 if then is None:
                     raise
                 if then.model != before:
-                    self.context, self.prompt = rules.context, None
+                    self.context, self.prompt = self.needs.contexts.of(then.model), None
+                    self.halved = False
                 self.outdated = self.outdated or said or then.model != before
                 if then.pause:
                     await clock.pause(then.pause)
@@ -280,7 +320,7 @@ class _Answer:
         halved = self.context.halved(self.prompt)
         if halved is None:
             return False
-        self.context, self.prompt = halved, None
+        self.context, self.prompt, self.halved = halved, None, True
         self.outdated = self.outdated or not self.turn.silent
         return True
 
@@ -363,6 +403,7 @@ class _Answer:
             if isinstance(part, Usage):
                 self.spent.told(part)
                 continue
+            self._learn(prompt)
             if self.outdated:
                 await self._restart(model)
             if isinstance(part, Finished):
@@ -380,6 +421,12 @@ class _Answer:
             if length > self.rules.output_chars:
                 return FinishReason.LENGTH
         raise ProviderBroken("the answer ended without an end")
+
+    def _learn(self, answered: Prompt) -> None:
+        """The next turn is not refused again for what this one was."""
+        if self.halved:
+            self.halved = False
+            self.needs.contexts.learn(answered.model, self.context, answered)
 
     def _ms_since_asked(self) -> int:
         return round((self.needs.clock.monotonic() - self.asked) * 1000)
@@ -409,7 +456,10 @@ class _Answer:
         await self._drained()
         failpoint("chat.drained")
         end = make()
-        await self._commit(end)
+        try:
+            await self._commit(end)
+        except Full:
+            end = await self._commit_without_room(end.attempt, end.seq, self.job.execution)
         failpoint("chat.committed")
         await self.needs.publish.end(end)
         failpoint("chat.ended")
@@ -470,9 +520,13 @@ class _Answer:
         """The failure of a turn that other executions began. Raises Superseded."""
         found = self.document.turn
         assert found is not None, "only a turn under way is given up"
-        await self._change(
-            lambda document: conversation.taken_over(document, found, self.job.execution)
-        )
+        try:
+            await self._change(
+                lambda document: conversation.taken_over(document, found, self.job.execution)
+            )
+        except Full:
+            await self._end_of_another(found)
+            return
         self.turn = Turn(self.job.conversation_id, self.job.turn_id, self.record.attempt)
         await self._ask_for_voice(self.document.delta_sequence)
         await self._end(self._failed(error))

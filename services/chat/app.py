@@ -24,7 +24,7 @@ from services.chat.nats.queue import NatsQueue
 from services.chat.nats.replay import NatsReplay
 from services.chat.nats.requests import NatsRequests
 from services.chat.nats.voices import NatsVoices
-from services.chat.prompt import Context
+from services.chat.prompt import Context, Contexts
 from services.chat.request import asked_at, speech_of, understand, warnings_of
 from services.chat.show import show
 from services.chat.together.chat import TogetherChat
@@ -50,7 +50,7 @@ from shared.contract import (
     ReplayRequest,
     everywhere,
 )
-from shared.errors import ParleyError
+from shared.errors import NatsError, ParleyError, Unsendable
 from shared.nats.connection import Connection
 from shared.nats.dead_letters import NatsDeadLetters
 from shared.nats.lease import Delivery, LeaseFence, confirm
@@ -115,18 +115,20 @@ class ChatWorker:
         self.rules = answer.Rules(
             model=config.model,
             fallback_model=config.fallback_model,
-            context=Context(
-                system=config.system_prompt,
-                max_context_tokens=config.context_tokens,
-                max_messages=config.context_messages,
-                max_tokens=config.max_output_tokens,
-            ),
             turns_per_minute=config.turns_per_minute,
             turn_timeout=config.turn_timeout,
             tries=config.tries,
             patience=config.first_token_timeout,
             executions=EXECUTIONS,
             output_chars=config.max_output_tokens * 16,
+        )
+        self.contexts = Contexts(
+            Context(
+                system=config.system_prompt,
+                max_context_tokens=config.context_tokens,
+                max_messages=config.context_messages,
+                max_tokens=config.max_output_tokens,
+            )
         )
         self.held = HeldTurns(CancelToken)
         self.clock = SystemClock()
@@ -268,6 +270,7 @@ class ChatWorker:
             asked_at=asked_at(delivery),
             speech=speech_of(request, default=self.admission.speech),
             warnings=warnings_of(delivery),
+            redelivered=delivery.deliveries > 1,
         )
         with span("chat.turn", delivery.headers) as traced:
             deltas = self._deltas(delivery, job, traced)
@@ -275,6 +278,7 @@ class ChatWorker:
                 conversations=self.conversations,
                 pages=self.conversations,
                 model=self.model.model_for(stop),
+                contexts=self.contexts,
                 publish=deltas,
                 heard=self.heard,
                 clock=SystemClock(stop),
@@ -284,11 +288,23 @@ class ChatWorker:
             )
             try:
                 end = await answer.answer(job, self.rules, needs)
+            except (asyncio.CancelledError, NatsError) as exc:
+                if not isinstance(exc, Unsendable):  # that is the turn's own fault
+                    await self._hand_back_uncounted(job)
+                raise
             finally:
                 deltas.close()
             if end is not None:
                 note(traced, end, model=request.model or self.rules.model)
             return end
+
+    async def _hand_back_uncounted(self, job: answer.Job) -> None:
+        """A worker that stops, or that NATS has left, was no try of the turn."""
+        with contextlib.suppress(ParleyError):
+            await self.conversations.amend(
+                job.conversation_id,
+                lambda found: conversation.handed_back(found, job.turn_id, job.execution),
+            )
 
     def _deltas(self, delivery: Delivery, job: answer.Job, traced: Span) -> NatsDeltas:
         async def look() -> None:

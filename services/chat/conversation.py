@@ -49,6 +49,7 @@ class Begin(enum.Enum):
         "stopped"  # it was under way and stopped while nobody held it; it is ours, to be ended
     )
     DROPPED = "dropped"  # it was stopped before it ever began
+    TOLD = "told"  # its end was told; what the document knew of it is gone
     GIVEN_UP = "given up"  # it was begun too often
     TOO_MANY = "too many"  # turns of this conversation within a minute
 
@@ -116,8 +117,12 @@ def begin(
     now: str,
     give_up_after: int,
     max_per_minute: int = 0,
+    told: int = 0,
 ) -> tuple[Begin, Conversation]:
-    """The turn starts, or starts over as the next attempt; else the very same document."""
+    """The turn starts, or starts over as the next attempt; else the very same document.
+
+    `told`: the highest attempt that listeners know of a turn that the document does not.
+    """
     if turn_id in document.ended:
         return Begin.ENDED, document
     second = int(datetime.fromisoformat(now).timestamp())
@@ -132,7 +137,7 @@ def begin(
     if max_per_minute:
         document = replace(document, begun=[*begun, second])
     # A turn under way whose request is gone cannot come back: this one takes its place.
-    turn = TurnRecord(turn_id, 1, 1, execution, now, request.history)
+    turn = TurnRecord(turn_id, told + 1, 1, execution, now, request.history)
     if request.history is HistoryMode.NONE:
         return Begin.RUN, replace(document, turn=turn, last_end=None)
     new = [
@@ -175,6 +180,17 @@ def next_attempt(document: Conversation, turn_id: str, execution: str) -> Conver
     """The same execution starts the turn over. Raises Superseded."""
     turn = owned(document, turn_id, execution)
     return replace(document, turn=replace(turn, attempt=turn.attempt + 1))
+
+
+def handed_back(document: Conversation, turn_id: str, execution: str) -> Conversation:
+    """An execution that ended in good order, through no fault of the turn, does not count.
+
+    The very same document where the turn is another's.
+    """
+    turn = document.turn
+    if turn is None or (turn.turn_id, turn.execution) != (turn_id, execution):
+        return document
+    return replace(document, turn=replace(turn, executions=max(0, turn.executions - 1)))
 
 
 def taken_over(document: Conversation, turn: TurnRecord, execution: str) -> Conversation:
@@ -222,6 +238,15 @@ def retracted(document: Conversation, turn_id: str, execution: str) -> Conversat
         return document
     messages = [message for message in document.messages if message.turn_id != turn_id]
     return replace(document, turn=None, messages=messages)
+
+
+def ended_without_room(document: Conversation, end: Failed, execution: str) -> Conversation:
+    """The turn is closed, and nothing of it kept but its end: smaller than what was begun.
+
+    Raises Superseded.
+    """
+    owned(document, end.turn_id, execution)
+    return replace(_ended(retracted(document, end.turn_id, execution), end.turn_id), last_end=end)
 
 
 def is_blank(document: Conversation) -> bool:

@@ -17,7 +17,7 @@ from services.chat.queue import Move, next_move
 from services.chat.request import asked_at, speech_of, understand
 from services.chat.turn import Turn, seconds_since
 from shared.contract import AudioFailed, CancelRequest, OnBusy, SpeechRequest
-from shared.errors import Busy, Cancelled, StorageUnavailable, Unreadable
+from shared.errors import Busy, Cancelled, Full, StorageUnavailable, Unreadable
 from shared.refuse import Refused, refuse
 
 if TYPE_CHECKING:
@@ -239,15 +239,25 @@ class _Handling:
         sequence = await self.needs.ends.text(self.message, end)
         voice = self._end_of_voice(why, sequence)
         if voice is not None:
-            await self.needs.ends.voice(self.message, voice)
+            await self._tell_voice(voice)
         if isinstance(why, Cancelled):  # for good; who was refused may ask again
-            await self.needs.conversations.amend(
-                self.conversation_id, lambda document: conversation.dropped(document, self.turn_id)
-            )
+            with suppress(Full):  # who asks for it again is answered, then
+                await self.needs.conversations.amend(
+                    self.conversation_id,
+                    lambda document: conversation.dropped(document, self.turn_id),
+                )
         if isinstance(why, Unreadable):
             await self.needs.dead_letters.add(self.message, why)
         await self.message.ack()
         self.needs.count_ended(end, 0.0)
+
+    async def _tell_voice(self, voice: SpeechRequest | AudioFailed) -> None:
+        try:
+            await self.needs.ends.voice(self.message, voice)
+        except Full as exc:  # nobody else would tell that the voice was never asked for
+            error = Busy(f"too many voices wait to be spoken: {exc}").as_error()
+            failed = AudioFailed(self.conversation_id, self.turn_id, 1, error=error)
+            await self.needs.ends.voice(self.message, failed)
 
     def _end_of_text(self, why: Failure | Cancelled) -> Done | Failed:
         turn = Turn(self.conversation_id, self.turn_id)

@@ -176,6 +176,14 @@ class Voices(Protocol):
 # ---------------------------------------------------------------- what is told
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What listeners have had of a turn: its highest attempt, 0 for none, and whether it ended."""
+
+    attempt: int
+    ended: bool
+
+
 class Publish(Protocol):
     """The events of one turn, in order, their acks checked.
 
@@ -202,6 +210,10 @@ class Publish(Protocol):
 
     async def said(self, turn_id: str, since: int) -> str:
         """The words of the turn's last attempt, as the stream holds them."""
+        ...
+
+    async def told(self, turn_id: str, since: str) -> Told:
+        """What the stream holds of the turn from a time on (RFC 3339)."""
         ...
 
     async def ended(self, turn_id: str, since: int) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shared.contract import ChatRequest, Message
 
 LEAST_ANSWER: Final = 256  # tokens; who has no room for these has no room for an answer
+MAX_MODELS: Final = 256  # a request may name any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,41 @@ class Context:
         if answer > LEAST_ANSWER:
             return replace(self, max_tokens=max(answer // 2, LEAST_ANSWER))
         return None
+
+    def learned(self, halved: Context, accepted: Prompt) -> Context:
+        """This one, less what a model had to be spared: with `halved` it took what it answered.
+
+        Who had to be given less room for the answer may have been able to read more messages.
+        """
+        if halved.max_tokens < self.max_tokens:
+            return replace(self, max_tokens=halved.max_tokens)
+        taken = sum(_size(message.content) for message in accepted.messages)
+        limit = max(halved.max_context_tokens, taken)
+        return replace(self, max_context_tokens=min(self.max_context_tokens, limit))
+
+
+class Contexts:
+    """How much each model is asked at most, as far as its refusals have told.
+
+    Of more than MAX_MODELS, the one asked for longest ago is forgotten.
+    """
+
+    def __init__(self, default: Context) -> None:
+        self._default = default
+        self._learned: dict[str, Context] = {}
+
+    def of(self, model: str) -> Context:
+        found = self._learned.pop(model, None)
+        if found is None:
+            return self._default
+        self._learned[model] = found
+        return found
+
+    def learn(self, model: str, halved: Context, accepted: Prompt) -> None:
+        """A model has answered a prompt of that context, after it had refused more."""
+        self._learned[model] = self.of(model).learned(halved, accepted)
+        if len(self._learned) > MAX_MODELS:
+            del self._learned[next(iter(self._learned))]
 
 
 class Asking:

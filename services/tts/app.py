@@ -51,7 +51,7 @@ from shared.contract import (
     Stored,
     tts_request,
 )
-from shared.errors import DeadlineExceeded, NatsError, ParleyError
+from shared.errors import DeadlineExceeded, NatsError, ParleyError, Unsendable
 from shared.nats.dead_letters import NatsDeadLetters
 from shared.nats.lease import LeaseFence, confirm
 from shared.nats.provision import consumer
@@ -267,10 +267,11 @@ class TtsWorker:
         """A worker that stops, or that NATS has left, was no try of the voice."""
         try:
             return await speaking
-        except (asyncio.CancelledError, NatsError):
-            with contextlib.suppress(ParleyError):
-                records = self._records(job.conversation_id, job.turn_id)
-                await records.amend(lambda found: record.handed_back(found, job.execution))
+        except (asyncio.CancelledError, NatsError) as exc:
+            if not isinstance(exc, Unsendable):  # that is the voice's own fault
+                with contextlib.suppress(ParleyError):
+                    records = self._records(job.conversation_id, job.turn_id)
+                    await records.amend(lambda found: record.handed_back(found, job.execution))
             raise
 
     def _audio(self, delivery: Delivery, job: Job, traced: Span, spool: ReplaySpool) -> NatsAudio:

@@ -16,6 +16,7 @@ from services.tts.ports import StoredObject
 from shared.contract import CONTENT_TYPES, AudioFailed, Finish, Stored
 from shared.errors import (
     Failure,
+    Full,
     ParleyError,
     StorageRefused,
     StorageUnavailable,
@@ -50,8 +51,8 @@ async def store(
     *,
     text: TurnText,
     deps: VoiceDependencies,
-) -> Stored:
-    """Stores what is done and ends the voice with it.
+) -> Stored | AudioFailed:
+    """Stores what is done and ends the voice with it; or with a failure, as `commit` does.
 
     Raises:
         StorageUnavailable: nothing is stored; this execution does not count.
@@ -71,13 +72,15 @@ async def store(
         await deps.store.remove(replace(label, attempt=earlier))
     end = _stored(label, kept, progress, finish)
     try:
-        await commit(job, end, held, deps)
+        told = await commit(job, end, held, deps)
     except Superseded:
         # Before the commit the object is ours alone; after it, it is what everybody hears of.
         if kept.key is not None and not await _is_committed(kept.key, deps):
             await deps.store.remove(label)
         raise
-    return end
+    if kept.key is not None and told is not end:
+        await deps.store.remove(label)
+    return told
 
 
 async def _put(
@@ -116,7 +119,10 @@ async def _not_stored(
     away = seconds_between(then.away_since, now) >= rules.store_give_up
     if away or (refused and seconds_between(then.refused_since, now) >= rules.store_refused):
         await give_up(job, reason, held, deps)
-    await deps.records.amend(noted, held)
+    try:
+        await deps.records.amend(noted, held)
+    except Full:  # nobody would know since when
+        await give_up(job, reason, held, deps)
 
 
 def _nothing(label: Label, deps: VoiceDependencies) -> StoredObject:
@@ -160,11 +166,23 @@ async def _is_committed(key: str, deps: VoiceDependencies) -> bool:
 
 async def fail(
     job: Job, error: Error, held: Held[SpeechRecord], deps: VoiceDependencies
-) -> AudioFailed:
+) -> Stored | AudioFailed:
     """Ends the voice without an object. Raises Superseded."""
     end = AudioFailed(job.conversation_id, job.turn_id, held.value.attempt, error=error)
-    await commit(job, end, held, deps)
+    return await commit(job, end, held, deps)
+
+
+async def fail_without_room(job: Job, told: int, deps: VoiceDependencies) -> AudioFailed:
+    """Ends a voice whose record cannot say that it begins; `told`: as in `record.begin`."""
+    begun = (await deps.records.load()).value.attempt
+    end = _no_room(job, max(begun, told) + 1)
+    await deps.publish.end(end)
     return end
+
+
+def _no_room(job: Job, attempt: int) -> AudioFailed:
+    error = StorageUnavailable("there is no room to keep this voice").as_error()
+    return AudioFailed(job.conversation_id, job.turn_id, attempt, error=error)
 
 
 async def give_up(
@@ -177,14 +195,23 @@ async def give_up(
 
 async def commit(
     job: Job, end: Stored | AudioFailed, held: Held[SpeechRecord], deps: VoiceDependencies
-) -> None:
-    """Saves the end, then tells it. Raises Superseded."""
+) -> Stored | AudioFailed:
+    """Saves the end, then tells it; returns what was told.
+
+    Where the record finds no room that is a failure, which the stream alone knows: whoever takes
+    the voice up again finds it there. Raises Superseded.
+    """
     await deps.publish.drained()
     failpoint("tts.put")
-    await deps.records.amend(lambda r: record.ended(r, job.execution, end), held)
+    told = end
+    try:
+        await deps.records.amend(lambda r: record.ended(r, job.execution, end), held)
+    except Full:
+        told = _no_room(job, end.attempt)
     failpoint("tts.committed")
-    await deps.publish.end(end)
+    await deps.publish.end(told)
     failpoint("tts.ended")
+    return told
 
 
 async def tell_committed(found: SpeechRecord, publish: Publish) -> Stored | AudioFailed | None:

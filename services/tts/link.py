@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from services.tts.audio.encode import duration_of
 from shared.contract import CONTENT_TYPES, AudioFormat, Link, Stored
 from shared.errors import NotFound
 
@@ -38,9 +39,15 @@ async def link(
         captions_url=None if captions is None else objects.link(captions.key),
         content_type=CONTENT_TYPES[AudioFormat(_extension(found))],
         bytes=found.bytes,
-        duration_ms=stored.duration_ms if stored else await objects.duration_ms(found.key),
+        duration_ms=stored.duration_ms if stored else await _duration_ms(found, objects),
         expires_at=until.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     )
+
+
+async def _duration_ms(found: KeptObject, objects: Links) -> int:
+    """As the object says; of one that does not, what its size says; 0 where that says nothing."""
+    told = await objects.duration_ms(found.key)
+    return (duration_of(found.bytes, AudioFormat(_extension(found))) or 0) if told is None else told
 
 
 def _named(kept: Sequence[KeptObject], key: str | None) -> KeptObject | None:

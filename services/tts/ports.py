@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from shared.errors import ProviderBroken
 
@@ -43,6 +43,16 @@ class TurnText(Protocol):
 # ---------------------------------------------------------------- the speech model
 
 
+class Kind(NamedTuple):
+    """Of a socket to the speech model, and of the turns that it carries.
+
+    A voice once named cannot be taken back: a turn that names none needs a socket of its own kind.
+    """
+
+    model: str
+    voiced: bool  # a voice is named
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceParams:
     """How a turn is spoken; `pronunciations` are pairs of written and spoken.
@@ -57,6 +67,10 @@ class VoiceParams:
     word_timestamps: bool = False
     pronunciations: tuple[tuple[str, str], ...] = ()
     max_partial_length: int = 250  # more than this the provider cuts by itself
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.model, bool(self.voice))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +195,8 @@ class Links(Protocol):
         """Raises StorageUnavailable."""
         ...
 
-    async def duration_ms(self, key: str) -> int:
-        """Of a voice, as its object says; 0 where it does not. Raises StorageUnavailable."""
+    async def duration_ms(self, key: str) -> int | None:
+        """Of a voice, as its object says; None where it does not. Raises StorageUnavailable."""
         ...
 
     def link(self, key: str) -> str:

@@ -72,11 +72,18 @@ def encode(record: SpeechRecord) -> bytes:
 
 
 def begin(
-    record: SpeechRecord, *, execution: str, since: str, request: int, gone: int = 0
+    record: SpeechRecord,
+    *,
+    execution: str,
+    since: str,
+    request: int,
+    gone: int = 0,
+    told: int = 0,
 ) -> SpeechRecord:
     """The voice starts, or a new execution takes it over as the next attempt.
 
-    `gone` is the sequence of a message that is in the queue no more, whatever the record says.
+    `gone` is the sequence of a message that is in the queue no more, whatever the record says;
+    `told` the highest attempt that listeners know of a voice that the record does not.
 
     Raises Repeated.
     """
@@ -86,7 +93,7 @@ def begin(
         raise Repeated(record.request)
     return replace(
         record,
-        attempt=record.attempt + 1,
+        attempt=max(record.attempt, told) + 1,
         executions=record.executions + 1,
         execution=execution,
         since=record.since or since,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from services.tts import record
-from services.tts.finish import fail, give_up, store, tell_committed
+from services.tts.finish import fail, fail_without_room, give_up, store, tell_committed
 from services.tts.ports import Label, SpokenWord, Unvoiced
 from services.tts.progress import Progress
 from services.tts.record import Repeated
@@ -24,6 +24,7 @@ from shared.contract import Error, Finish, Started
 from shared.errors import (
     Cancelled,
     Failure,
+    Full,
     Internal,
     ProviderBroken,
     ProviderError,
@@ -70,7 +71,14 @@ async def speak(
         GivenUp: it was begun too often, or could not be stored for too long.
         Repeated: another message in the queue has this voice, and answers for both.
     """
-    held = await _begin(job, deps)
+    told = await _told(job, deps)
+    if told is not None and told.end is not None:
+        return None  # what the record knew of it is gone
+    attempts = told.attempt if told is not None else 0
+    try:
+        held = await _begin(job, attempts, deps)
+    except Full:
+        return await fail_without_room(job, attempts, deps)
     await _confirm(held, deps)
     found = held.value
     if found.end is not None:
@@ -83,12 +91,22 @@ async def speak(
     intact = 0
     if found.attempt > 1:
         replay = await deps.publish.replay(found.since)
+        if replay.end is not None:  # the record had no room to say so
+            return None
         intact = replay.intact
         _resume(progress, replay, deps)
     return await _Speaking(job, rules, text, deps, progress, held, intact).run()
 
 
-async def _begin(job: Job, deps: VoiceDependencies) -> Held[SpeechRecord]:
+async def _told(job: Job, deps: VoiceDependencies) -> Replay | None:
+    """What listeners know of a voice that was begun, and that its record knows nothing of."""
+    if not job.redelivered or (await deps.records.load()).value.begun:
+        return None
+    return await deps.publish.replay(job.since)
+
+
+async def _begin(job: Job, told: int, deps: VoiceDependencies) -> Held[SpeechRecord]:
+    """Raises Repeated, Full."""
     gone = 0
     while True:
         try:
@@ -99,6 +117,7 @@ async def _begin(job: Job, deps: VoiceDependencies) -> Held[SpeechRecord]:
                     since=job.since,
                     request=job.sequence,
                     gone=gone,  # noqa: B023  called before the next round
+                    told=told,
                 )
             )
         except Repeated as exc:
@@ -177,7 +196,7 @@ class _Speaking:
             await self._drained()
             return await fail(self.job, exc.as_error(), self.held, self.deps)
 
-    async def _store(self, finish: Finish) -> Stored:
+    async def _store(self, finish: Finish) -> Stored | AudioFailed:
         await self._release()
         await self._drained()
         label = Label(

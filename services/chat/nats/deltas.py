@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from services.chat.ports import Told
 from shared.contract import (
     CHAT_DELTAS_STREAM,
     H_ATTEMPT,
@@ -146,14 +147,25 @@ class NatsDeltas:
                     said.append(ready.text)
         return "".join(said)
 
+    async def told(self, turn_id: str, since: str) -> Told:
+        attempt, ended = 0, False
+        async for event in self._events(turn_id, 1, since):
+            attempt = max(attempt, event.attempt)
+            ended = ended or isinstance(event, Done | Failed)
+        return Told(attempt, ended)
+
     async def ended(self, turn_id: str, since: int) -> bool:
         async for event in self._events(turn_id, since):
             if isinstance(event, Done | Failed):
                 return True
         return False
 
-    async def _events(self, turn_id: str, since: int) -> AsyncIterator[Delta]:
-        async for message in read_back(self._connection, CHAT_DELTAS_STREAM, self._subject, since):
+    async def _events(
+        self, turn_id: str, start: int, since: str | None = None
+    ) -> AsyncIterator[Delta]:
+        async for message in read_back(
+            self._connection, CHAT_DELTAS_STREAM, self._subject, start, since=since
+        ):
             event = decode_delta(message.data)
             if event is not None and event.turn_id == turn_id:
                 yield event

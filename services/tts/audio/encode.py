@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 _BLOCK: Final = 1 << 20  # bytes copied at once
 
 
+def duration_of(size: int, format: AudioFormat) -> int | None:  # noqa: A002  its name in the contract
+    """Milliseconds of an object of so many bytes; None where only its samples tell."""
+    if format is AudioFormat.WAV:
+        return pcm.milliseconds(max(0, size - pcm.WAV_HEADER_BYTES))
+    return pcm.milliseconds(size) if format is AudioFormat.PCM else None
+
+
 def encode(
     audio: IO[bytes],
     target: IO[bytes],

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
+from services.tts.audio import pcm
+
 if TYPE_CHECKING:
     from services.tts.ports import Label
 
 
 DURATION: Final = "x-amz-meta-duration-ms"
+SAMPLES: Final = "x-amz-meta-samples"
 
 
 def turn_prefix(conversation_id: str, turn_id: str) -> str:
@@ -30,8 +33,8 @@ def captions_key(label: Label) -> str:
     return f"{key_of(label)}.vtt"
 
 
-def metadata(label: Label, duration_ms: int) -> dict[str, str]:
-    """HTTP headers."""
+def metadata(label: Label, samples: int) -> dict[str, str]:
+    """HTTP headers; `samples` are those of the voice, from which its duration follows."""
     text = label.text.encode(errors="replace")
     facts = {
         "conversation": label.conversation_id,
@@ -41,7 +44,8 @@ def metadata(label: Label, duration_ms: int) -> dict[str, str]:
         "sha256": hashlib.sha256(text).hexdigest(),
     }
     named = {f"x-amz-meta-{name}": value for name, value in facts.items()}
-    return named | {DURATION: str(duration_ms)}
+    duration_ms = pcm.milliseconds(samples * pcm.SAMPLE_WIDTH)
+    return named | {DURATION: str(duration_ms), SAMPLES: str(samples)}
 
 
 def _header(text: str) -> str:

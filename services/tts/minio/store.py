@@ -14,7 +14,6 @@ from minio.deleteobjects import DeleteObject
 from minio.error import S3Error
 
 from services.tts.audio.encode import encode
-from services.tts.audio.pcm import SAMPLE_WIDTH, milliseconds
 from services.tts.audio.spool import Spool, spooled_file
 from services.tts.minio.client import CONNECT_SECONDS, READ_SECONDS, THREADS, Client, Digest
 from services.tts.minio.label import DURATION, audio_key, captions_key, metadata, turn_prefix
@@ -98,7 +97,7 @@ class MinioStore:
         body, digest = await self._encoded(recording, label)
         with body:
             text = io.BytesIO(captions.encode(errors="replace"))
-            facts = metadata(label, milliseconds(recording.samples * SAMPLE_WIDTH))
+            facts = metadata(label, recording.samples)
 
             def write() -> None:
                 write = self._client.write
@@ -169,11 +168,11 @@ class MinioStore:
 
         return await self._client.patiently("looking for a voice", look, patience=LOOK_SECONDS)
 
-    async def duration_ms(self, key: str) -> int:
-        def look() -> int:
+    async def duration_ms(self, key: str) -> int | None:
+        def look() -> int | None:
             found = self._client.blocking.stat_object(self.bucket, key)
-            told = (found.metadata or {}).get(DURATION, "")
-            return int(told) if str(told).isdigit() else 0
+            told = str((found.metadata or {}).get(DURATION, ""))
+            return int(told) if told.isdigit() else None
 
         return await self._client.patiently("looking at a voice", look, patience=LOOK_SECONDS)
 

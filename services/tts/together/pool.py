@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from services.tts.ports import VoiceParams
+from services.tts.ports import Kind, VoiceParams
 from services.tts.together.counts import Happened
 from services.tts.together.profile import Profiles
 from services.tts.together.socket import Socket, State
@@ -66,8 +66,8 @@ class Waiter:
     _error: ProviderError | None = None
 
     @property
-    def model(self) -> str:
-        return self.turn.params.model
+    def kind(self) -> Kind:
+        return self.turn.params.kind
 
     @property
     def waits(self) -> bool:
@@ -131,10 +131,10 @@ class Pool:
         finally:
             self.waiters.remove(waiter)
 
-    def wanted(self, model: str) -> bool:
-        """True when others wait for a slot of this model, and none is about to be there."""
-        opening = any(socket.opening for socket in self._usable(model))
-        return self._waiting(model) > 0 and not opening
+    def wanted(self, kind: Kind) -> bool:
+        """True when others wait for a slot of this kind, and none is about to be there."""
+        opening = any(socket.opening for socket in self._usable(kind))
+        return self._waiting(kind) > 0 and not opening
 
     # ------------------------------------------------------------ for the sockets
 
@@ -200,13 +200,13 @@ class Pool:
             self._tend_at = now + min(TEND_EVERY, self.limits.max_age / 2)
             self._retire_aged(now)
             self._retire_idle(now)
-        in_vain: set[str] = set()  # who comes later finds nothing, either
+        in_vain: set[Kind] = set()  # who comes later finds nothing, either
         for waiter in self.waiters:
             expired = now >= waiter.deadline
-            if not waiter.waits or (waiter.model in in_vain and not expired):
+            if not waiter.waits or (waiter.kind in in_vain and not expired):
                 continue
             if not self._serve(waiter, now):
-                in_vain.add(waiter.model)
+                in_vain.add(waiter.kind)
         self._open_ahead(now)
 
     def due(self, now: float) -> float:
@@ -215,15 +215,15 @@ class Pool:
         times += [socket.due() for socket in self.sockets]
         waiting = [waiter for waiter in self.waiters if waiter.waits]
         times += [waiter.deadline for waiter in waiting]
-        for model in {waiter.model for waiter in waiting}:
-            times.append(self.profiles.of(model).attempts.not_before)
-            for socket in self._usable(model):
+        for kind in {waiter.kind for waiter in waiting}:
+            times.append(self.profiles.of(kind.model).attempts.not_before)
+            for socket in self._usable(kind):
                 times += [turn.releasable_at for turn in socket.turns.values()]
         return min((time for time in times if time > now), default=math.inf)
 
     def _serve(self, waiter: Waiter, now: float) -> bool:
-        """False when nothing can be done for it now, nor for others of its model."""
-        socket = self._least_loaded(waiter.model, now)
+        """False when nothing can be done for it now, nor for others of its kind."""
+        socket = self._least_loaded(waiter.kind, now)
         if socket is not None:
             waiter.grant(socket, self.new_context())
             return True
@@ -234,25 +234,25 @@ class Pool:
 
     def _expire(self, waiter: Waiter) -> None:
         limits = self.limits
-        if not waiter.queues and any(socket.open for socket in self._usable(waiter.model)):
+        if not waiter.queues and any(socket.open for socket in self._usable(waiter.kind)):
             waiter.queues, waiter.deadline = True, waiter.since + limits.slot_timeout
-            if waiter.deadline > waiter.since + limits.socket_timeout(waiter.model):
+            if waiter.deadline > waiter.since + limits.socket_timeout(waiter.kind.model):
                 return
         seconds = waiter.deadline - waiter.since
-        error = self.profiles.of(waiter.model).attempts.error
+        error = self.profiles.of(waiter.kind.model).attempts.error
         waiter.refuse(error or ProviderOverloaded(f"no slot on a socket within {seconds:g} s"))
 
-    def _least_loaded(self, model: str, now: float) -> Socket | None:
-        free = [socket for socket in self.sockets if socket.model == model and socket.has_slot]
-        if all(socket.doubted for socket in free) and self._another_may_open(model, now):
+    def _least_loaded(self, kind: Kind, now: float) -> Socket | None:
+        free = [socket for socket in self.sockets if socket.kind == kind and socket.has_slot]
+        if all(socket.doubted for socket in free) and self._another_may_open(kind, now):
             return None
         return min(free, key=lambda socket: (socket.doubted, len(socket.turns)), default=None)
 
-    def _another_may_open(self, model: str, now: float) -> bool:
-        if not self._may_knock(model, now):
+    def _another_may_open(self, kind: Kind, now: float) -> bool:
+        if not self._may_knock(kind.model, now):
             return False
-        mine = self._usable(model)
-        return any(socket.opening for socket in mine) or self._room(model)
+        mine = self._usable(kind)
+        return any(socket.opening for socket in mine) or self._room(kind)
 
     def _may_knock(self, model: str, now: float) -> bool:
         """False while another attempt would be one too many."""
@@ -264,28 +264,28 @@ class Pool:
 
     def _seek_socket(self, waiter: Waiter, now: float) -> bool:
         """There is no slot for this turn: open a socket, or make room for one."""
-        model = waiter.model
-        mine = self._usable(model)
+        kind = waiter.kind
+        mine = self._usable(kind)
         opening = sum(socket.opening for socket in mine)
-        if opening >= self._waiting(model):
+        if opening >= self._waiting(kind):
             return False
-        knocks, room = self._may_knock(model, now), self._room(model)
+        knocks, room = self._may_knock(kind.model, now), self._room(kind)
         if room and knocks:
-            self._open_socket(VoiceParams(model=model, voice=waiter.turn.params.voice))
+            self._open_socket(VoiceParams(model=kind.model, voice=waiter.turn.params.voice))
             return True
         if room and opening:
             return False  # one more follows in a moment
         if mine:
             return self._has_one_released(mine, now)
         if knocks:
-            self._make_room(model)
+            self._make_room(kind)
             return False
         if error := self._hopeless(waiter, now):
             waiter.refuse(error)
         return error is not None
 
     def _hopeless(self, waiter: Waiter, now: float) -> ProviderError | None:
-        attempts = self.profiles.of(waiter.model).attempts
+        attempts = self.profiles.of(waiter.kind.model).attempts
         return None if attempts.may(now) else attempts.hopeless(now, waiter.deadline)
 
     def _has_one_released(self, sockets: list[Socket], now: float) -> bool:
@@ -299,17 +299,17 @@ class Pool:
 
     def _open_ahead(self, now: float) -> None:
         """One socket of the default model is always open, and one at rest while there is room."""
-        model = self.ahead.model
-        if not self._may_knock(model, now) or self._room_is_made():
+        kind = self.ahead.kind
+        if not self._may_knock(kind.model, now) or self._room_is_made():
             return
-        if all(socket.turns for socket in self._usable(model)) and self._room(model):
+        if all(socket.turns for socket in self._usable(kind)) and self._room(kind):
             self._open_socket(self.ahead)
 
     def _room_is_made(self) -> bool:
-        """True while a model without any socket waits for one of another model to end."""
+        """True while a kind without any socket waits for one of another kind to end."""
         ending = any(socket.ending for socket in self.sockets)
         return ending and any(
-            waiter.waits and not self._usable(waiter.model) for waiter in self.waiters
+            waiter.waits and not self._usable(waiter.kind) for waiter in self.waiters
         )
 
     def _open_socket(self, params: VoiceParams) -> None:
@@ -322,32 +322,33 @@ class Pool:
         self.sockets.append(socket)
         self.connect(socket)
 
-    def _usable(self, model: str) -> list[Socket]:
+    def _usable(self, kind: Kind) -> list[Socket]:
         """Open or about to be."""
-        return [socket for socket in self.sockets if socket.model == model and not socket.ending]
+        return [socket for socket in self.sockets if socket.kind == kind and not socket.ending]
 
-    def _waiting(self, model: str) -> int:
-        return sum(waiter.waits and waiter.model == model for waiter in self.waiters)
+    def _waiting(self, kind: Kind) -> int:
+        return sum(waiter.waits and waiter.kind == kind for waiter in self.waiters)
 
-    def _kind(self, model: str) -> list[Socket]:
+    def _limited_with(self, model: str) -> list[Socket]:
         """All sockets that share a limit with those of this model."""
         unnamed = self.profiles.of(model).unnamed
         return [socket for socket in self.sockets if socket.profile.unnamed is unnamed]
 
-    def _room(self, model: str) -> bool:
-        limits, kind = self.limits, self._kind(model)
+    def _room(self, kind: Kind) -> bool:
+        limits, limited = self.limits, self._limited_with(kind.model)
         # Where nobody is named a socket carries one turn, so that each turn may have its own.
-        unnamed = self.profiles.of(model).unnamed
+        unnamed = self.profiles.of(kind.model).unnamed
         limit = max(limits.sockets, limits.turns) if unnamed else limits.sockets
-        if len(kind) < limit:
+        if len(limited) < limit:
             return True
-        # Sockets that wait for their last turn to end must not lock out a model: one more, then.
-        leaving = sum(socket.ending for socket in kind)
-        return not self._usable(model) and len(kind) - leaving < limit
+        # Sockets that wait for their last turn to end must not lock out a kind: one more, then.
+        leaving = sum(socket.ending for socket in limited)
+        return not self._usable(kind) and len(limited) - leaving < limit
 
-    def _make_room(self, model: str) -> None:
-        """Closes the least used socket of the other models, once it is not in use any more."""
-        others = [socket for socket in self._kind(model) if socket.model != model and socket.open]
+    def _make_room(self, kind: Kind) -> None:
+        """Closes the least used socket of the other kinds, once it is not in use any more."""
+        limited = self._limited_with(kind.model)
+        others = [socket for socket in limited if socket.kind != kind and socket.open]
         if others and not any(socket.ending for socket in others):
             min(others, key=lambda each: (len(each.turns), each.idle_since)).retire()
 

@@ -231,12 +231,9 @@ def _session(params: VoiceParams) -> dict[str, Any]:
 
 
 def changes(params: VoiceParams, current: VoiceParams) -> dict[str, Any]:
-    """The settings of `params` that differ from the current ones."""
+    """The settings of `params` that differ from the current ones, of the same kind."""
     wanted, given = _session(params), _session(current)
-    changed = {name: value for name, value in wanted.items() if value != given[name]}
-    if not params.voice:
-        changed.pop("voice", None)  # nothing says how to have the provider choose again
-    return changed
+    return {name: value for name, value in wanted.items() if value != given[name]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from shared.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.tts.ports import VoiceParams
+    from services.tts.ports import Kind, VoiceParams
     from services.tts.together.counts import Count
     from services.tts.together.profile import Profile
     from services.tts.together.turn import Turn
@@ -129,6 +129,10 @@ class Socket:
     @property
     def model(self) -> str:
         return self.params.model
+
+    @property
+    def kind(self) -> Kind:
+        return self.params.kind
 
     @property
     def is_of_another_model(self) -> bool:

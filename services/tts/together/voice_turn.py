@@ -52,10 +52,10 @@ class TogetherTurn:
         """
         if not text.strip():
             return  # nobody knows what an empty commit does
-        turn, model = self._turn, self._turn.params.model
+        turn, kind = self._turn, self._turn.params.kind
         turn.begin()
         try:
-            if turn.has_slot and self._pool.wanted(model):
+            if turn.has_slot and self._pool.wanted(kind):
                 turn.finish()
                 while (part := await self._next()) is not None:
                     yield part
@@ -66,7 +66,7 @@ class TogetherTurn:
             while (part := await self._next()) is not None:
                 yield part
             turn.end()
-            if self._pool.wanted(model):
+            if self._pool.wanted(kind):
                 self._pool.stir()  # others may have its slot when it has been quiet
         except (ProviderBroken, ProviderStalled):
             turn.doubt_slot()

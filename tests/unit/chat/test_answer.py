@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from services.chat import conversation
 from services.chat.answer import Dependencies, GivenUp, Job, Rules, answer
 from services.chat.conversation import Conversation
 from services.chat.ports import Finished, Said, Thought
-from services.chat.prompt import Context, Prompt
+from services.chat.prompt import Context, Contexts, Prompt
 from services.chat.request import speech_of
 from shared.contract import (
     ChatRequest,
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
 RULES = Rules(
     model="first/model",
     fallback_model=None,
-    context=Context(system="Be kind.", max_context_tokens=1_000, max_messages=100, max_tokens=100),
     turns_per_minute=0,
     turn_timeout=90,
     tries=3,
@@ -77,6 +77,7 @@ RULES = Rules(
     executions=5,
     output_chars=1_000,
 )
+CONTEXT = Context(system="Be kind.", max_context_tokens=1_000, max_messages=100, max_tokens=100)
 TALK = (Role.USER, Role.ASSISTANT)
 WORDS: list[Step] = ["The ", "sea ", "breathes.", STOP]
 
@@ -87,6 +88,7 @@ class Bench:
 
     scripts: Sequence[Sequence[Step]] = ()
     rules: Rules = RULES
+    context: Context = CONTEXT
     lags: bool = False
     journal: list[str] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)
@@ -96,9 +98,11 @@ class Bench:
     executions: int = 0
     asked_at: datetime = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
     pages: MemoryPages = field(default_factory=MemoryPages)
+    redelivered: bool = False
 
     def __post_init__(self) -> None:
         self.conversations = MemoryConversations(self.journal)
+        self.contexts = Contexts(self.context)
         self.model = ScriptedModel(*self.scripts)
         self.published = Published(self.journal, lags=self.lags)
 
@@ -117,11 +121,13 @@ class Bench:
             execution=f"e{self.executions}",
             asked_at=self.asked_at,
             speech=speech_of(asked, default=voice),
+            redelivered=self.redelivered,
         )
         needs = Dependencies(
             conversations=self.conversations,
             pages=self.pages,
             model=self.model,
+            contexts=self.contexts,
             publish=self.published,
             heard=self.spoken,
             clock=self.clock,
@@ -622,13 +628,39 @@ async def test_a_conversation_is_never_stuck_by_what_is_too_long() -> None:
 
 
 async def test_the_answer_s_room_shrinks_where_there_is_one_message_left() -> None:
-    context = replace(RULES.context, max_tokens=4_096)
-    bench = Bench(
-        [[ContextTooLong()], [ContextTooLong()], WORDS], rules=replace(RULES, context=context)
-    )
+    context = replace(CONTEXT, max_tokens=4_096)
+    bench = Bench([[ContextTooLong()], [ContextTooLong()], WORDS, WORDS], context=context)
     done(await bench.run())
 
     assert [p.max_tokens for p in bench.model.prompts] == [4_096, 2_048, 1_024]
+    done(await bench.run("t2"))
+    assert bench.model.prompts[-1].max_tokens == 1_024
+    assert len(bench.model.prompts[-1].messages) == 4  # the messages were not too many
+
+
+async def test_what_a_model_could_not_read_the_next_turns_do_not_ask_it() -> None:
+    said: list[list[Step]] = [["x" * 400, STOP] for _ in range(4)]
+    bench = Bench([*said, [ContextTooLong()], [ContextTooLong()], WORDS, WORDS, WORDS])
+    for number in range(4):
+        await bench.run(f"h{number}", content="Go on.")
+    done(await bench.run("t9"))
+    asked = len(bench.model.prompts)
+    done(await bench.run("t10"))
+    done(await bench.run("t11", model="another/model"))
+
+    assert len(bench.model.prompts) == asked + 2
+    assert len(bench.model.prompts[-2].messages) < 10
+    assert len(bench.model.prompts[-1].messages) > 10  # another one may read more
+
+
+async def test_a_refusal_that_no_halving_mends_teaches_nothing() -> None:
+    bench = Bench([WORDS, *[[ContextTooLong()]] * 9, WORDS])
+    await bench.run("t1")
+    failed(await bench.run("t2"))
+    bench.model = ScriptedModel(WORDS)
+    done(await bench.run("t3"))
+
+    assert len(bench.model.prompts[0].messages) == 5
 
 
 async def test_what_is_too_long_for_one_model_the_fallback_may_read() -> None:
@@ -650,7 +682,7 @@ async def test_messages_on_pages_are_asked_too_as_far_as_they_fit() -> None:
     ]
     bench.pages = MemoryPages(*pages)
     bench.conversations.put("c1", structs.replace(bench.document, pages=3))
-    bench.rules = replace(RULES, context=replace(RULES.context, max_messages=6))
+    bench.contexts = Contexts(replace(CONTEXT, max_messages=6))
     await bench.run("t2")
 
     assert [m.content for m in bench.model.prompts[1].messages] == [
@@ -1287,8 +1319,113 @@ async def test_a_turn_that_is_torn_without_end_is_handed_back() -> None:
 
 async def test_a_turn_whose_document_finds_no_room_is_refused_before_it_says_anything() -> None:
     bench = Bench([WORDS])
-    bench.conversations.full = True
+    bench.conversations.fill()
     with pytest.raises(StorageUnavailable, match="no room"):
         await bench.run()
     assert bench.published.events == []
     assert bench.model.prompts == []
+
+
+async def test_an_answer_that_finds_no_room_ends_its_turn_by_name() -> None:
+    def fill() -> None:
+        bench.conversations.fill()
+
+    bench = Bench([WORDS, ["More.", fill, STOP]])
+    done(await bench.run("t1", content="x" * 100))
+    end = failed(await bench.run("t2"))
+
+    assert (end.error.code, end.error.retryable) == (Code.STORAGE_UNAVAILABLE, True)
+    assert bench.published.events[-1] == end
+    assert (bench.document.turn, bench.document.last_end) == (None, end)
+    assert bench.document.ended == ["t1", "t2"]
+    assert {message.turn_id for message in bench.document.messages} == {"t1"}
+
+
+async def test_a_turn_whose_document_has_no_room_for_any_end_is_told_to_have_failed() -> None:
+    def nothing_fits() -> None:
+        bench.conversations.limit = 0
+
+    bench = Bench([["More.", nothing_fits, STOP], WORDS])
+    end = failed(await bench.run("t1"))
+    assert end.error.code is Code.STORAGE_UNAVAILABLE
+    assert bench.published.events[-1] == end
+
+    bench.conversations.limit = None  # the next turn takes its place
+    assert done(await bench.run("t2")).text == "The sea breathes."
+
+
+async def test_what_another_worker_has_begun_ends_where_there_is_no_room_to_take_it_over() -> None:
+    bench = Bench([["More.", Superseded()]])
+    with pytest.raises(Superseded):
+        await bench.run()
+    turn = bench.document.turn
+    assert turn is not None
+    bench.conversations.put(
+        "c1", structs.replace(bench.document, turn=structs.replace(turn, attempt=9))
+    )
+    bench.conversations.fill()
+    end = failed(await bench.run())
+
+    assert (end.attempt, end.error.code) == (10, Code.STORAGE_UNAVAILABLE)
+    assert bench.published.events[-1] == end
+    assert bench.document.turn is None
+
+
+async def test_a_turn_that_is_given_up_ends_also_where_there_is_no_room() -> None:
+    bench = Bench([["More.", Superseded()]])
+    with pytest.raises(Superseded):
+        await bench.run()
+    turn = bench.document.turn
+    assert turn is not None
+    lost = structs.replace(turn, attempt=9, executions=RULES.executions)
+    bench.conversations.put("c1", structs.replace(bench.document, turn=lost))
+    bench.conversations.fill()
+    with pytest.raises(GivenUp):
+        await bench.run()
+
+    assert failed(bench.published.events[-1]).error.code is Code.STORAGE_UNAVAILABLE  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- a document that is gone
+
+
+def said(attempt: int, *more: Done | Failed) -> list[Started | Text | Done | Failed]:
+    started = Started("c1", "t1", attempt, 0, model="m", metadata={}, speech=False, created_at="")
+    return [started, Text("c1", "t1", attempt, 1, text="The "), *more]
+
+
+async def test_a_turn_whose_document_is_gone_begins_above_what_listeners_know() -> None:
+    bench = Bench([WORDS])
+    bench.redelivered = True
+    bench.published = Published(bench.journal, stored=[*said(1), *said(2)])
+    end = done(await bench.run())
+
+    assert (end.attempt, end.text) == (3, "The sea breathes.")
+    assert bench.published.events[0].attempt == 3
+
+
+async def test_a_turn_whose_document_is_gone_is_not_answered_again_after_its_end() -> None:
+    bench = Bench([WORDS])
+    bench.redelivered = True
+    over = Failed("c1", "t1", 1, 2, error=Internal("it failed").as_error())
+    bench.published = Published(bench.journal, stored=said(1, over))
+
+    assert await bench.run() is None
+    assert bench.published.events == []
+    assert "c1" not in bench.conversations
+
+
+@pytest.mark.parametrize(("redelivered", "known"), [(False, False), (False, True), (True, True)])
+async def test_nobody_looks_at_the_stream_for_a_turn_that_is_new_or_known(
+    redelivered: bool, known: bool
+) -> None:
+    bench = Bench([[Superseded()], WORDS])
+    with contextlib.suppress(Superseded):
+        if known:
+            await bench.run()
+        else:
+            bench.model = ScriptedModel(WORDS)
+    bench.redelivered = redelivered
+    done(await bench.run())
+
+    assert "looked" not in bench.journal

@@ -23,6 +23,7 @@ from services.chat.conversation import (
     dropped,
     encode,
     erasing,
+    handed_back,
     heard,
     is_blank,
     knows,
@@ -155,6 +156,29 @@ def test_a_turn_is_given_up_after_so_many_executions() -> None:
     assert document.turn
     assert document.turn.executions == 5
     assert began(document, execution="e6") == (Begin.GIVEN_UP, document)
+
+
+def test_an_execution_that_is_handed_back_does_not_count() -> None:
+    _, document = began(run(Conversation()), execution="e2")
+    back = handed_back(document, "t1", "e2")
+
+    assert back.turn == TurnRecord("t1", 2, 1, "e2", NOW)
+    assert handed_back(document, "t1", "e1") is document
+    assert handed_back(document, "t2", "e2") is document
+
+
+def test_a_turn_of_which_listeners_know_more_than_its_document_begins_above_that() -> None:
+    _, document = begin(
+        Conversation(),
+        ChatRequest(content="Hi"),
+        "t1",
+        execution="e1",
+        now=NOW,
+        give_up_after=5,
+        told=3,
+    )
+
+    assert under_way(document).attempt == 4
 
 
 def test_attempts_of_one_execution_do_not_count_as_executions() -> None:

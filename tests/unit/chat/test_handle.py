@@ -415,6 +415,24 @@ async def test_a_turn_that_was_stopped_while_it_waited_is_never_answered_later()
     assert bench.conversations["c1"].ended == ["t1"]
 
 
+async def test_a_stop_that_cannot_be_remembered_ends_the_turn_all_the_same() -> None:
+    bench = cancelled_while_it_waits()
+    bench.conversations.fill()
+    await bench.take()
+
+    assert isinstance(bench.end, Done)
+    assert bench.journal == ["done", "voice", "ack"]
+
+
+async def test_where_no_more_voices_may_wait_one_that_is_to_be_ended_fails() -> None:
+    bench = cancelled_while_it_waits()
+    bench.ends.full = True
+    await bench.take()
+
+    assert error_of(bench.voice_end) is Code.BUSY
+    assert bench.journal[-1] == "ack"
+
+
 async def test_a_turn_that_is_found_stopped_ends_as_if_it_had_waited() -> None:
     bench = Bench(answers=[Cancelled()])
     await bench.take()

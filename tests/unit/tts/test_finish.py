@@ -101,6 +101,13 @@ class Ending:
         self.progress.release()
 
     async def store(self, finish: Finish = Finish.COMPLETE, whole: str | None = None) -> Stored:
+        end = await self.end(finish, whole)
+        assert isinstance(end, Stored)
+        return end
+
+    async def end(
+        self, finish: Finish = Finish.COMPLETE, whole: str | None = None
+    ) -> Stored | AudioFailed:
         label = Label(
             conversation_id="c",
             turn_id="t",
@@ -220,6 +227,26 @@ async def test_a_cancel_that_is_noted_meanwhile_does_not_leave_the_voice_open(
     ending.records.meanwhile = lambda _: noted.pop() if noted else None
     end = await ending.store()
     assert ending.records.kept == replace(OWNED, cancelled=True, stored=end)
+
+
+async def test_where_the_record_has_no_room_the_voice_fails_and_leaves_no_object(
+    ending: Ending,
+) -> None:
+    ending.records.full = True
+    end = await ending.end()
+    assert isinstance(end, AudioFailed)
+    assert (end.error.code, end.error.retryable) == (Code.STORAGE_UNAVAILABLE, True)
+    assert ending.stream.told() == [("failed", 3, "storage_unavailable")]
+    assert ending.objects.audio == {}
+
+
+async def test_a_store_that_is_away_while_the_record_has_no_room_costs_the_voice(
+    ending: Ending,
+) -> None:
+    ending.objects.down, ending.records.full = 1, True
+    with pytest.raises(GivenUp):
+        await ending.store()
+    assert ending.stream.told() == [("failed", 3, "storage_unavailable")]
 
 
 async def test_who_is_replaced_before_its_commit_takes_its_object_back(ending: Ending) -> None:

@@ -39,14 +39,15 @@ class MemoryLinks:
 
     objects: list[KeptObject] = field(default_factory=list)
     link_seconds: float = 60.0
+    told_ms: int | None = 2_500
 
     async def kept(self, conversation_id: str, turn_id: str) -> list[KeptObject]:
         return [
             each for each in self.objects if each.key.startswith(f"{conversation_id}/{turn_id}/")
         ]
 
-    async def duration_ms(self, key: str) -> int:
-        return 2_500
+    async def duration_ms(self, key: str) -> int | None:
+        return self.told_ms
 
     def link(self, key: str) -> str:
         return f"http://store/{key}?signed"
@@ -79,6 +80,18 @@ async def test_where_the_record_has_expired_the_newest_object_is_the_voice() -> 
 
     assert found.url == "http://store/c/t/10.wav?signed"
     assert (found.content_type, found.bytes, found.duration_ms) == ("audio/wav", 10, 2_500)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "duration_ms"),
+    [("1.wav", 44 + 48_000, 1_000), ("1.pcm", 24_000, 500), ("1.wav", 10, 0), ("1.mp3", 9_999, 0)],
+)
+async def test_an_object_that_says_no_duration_has_that_of_its_samples(
+    name: str, size: int, duration_ms: int
+) -> None:
+    links = MemoryLinks([KeptObject(f"c/t/{name}", size)], told_ms=None)
+    found = await link("c", "t", records=MemoryRecords(), objects=links, clock=NoTime())
+    assert found.duration_ms == duration_ms
 
 
 @pytest.mark.parametrize(

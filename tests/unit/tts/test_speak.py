@@ -126,6 +126,7 @@ class Worker:
     words: bool = False
     whole_text: str | None = None
     max_characters: int = 50_000
+    redelivered: bool = False
 
     def __post_init__(self) -> None:
         self.audio = MemoryAudio(self.stream)
@@ -152,6 +153,7 @@ class Worker:
                     taken_at=datetime(2026, 1, 1, tzinfo=UTC),
                     params=VoiceParams(model=MODEL, voice="v", word_timestamps=self.words),
                     format=AudioFormat.WAV,
+                    redelivered=self.redelivered,
                 ),
                 Rules(
                     max_tries=self.max_tries,
@@ -208,6 +210,54 @@ async def test_a_frozen_worker_does_not_bring_an_erased_voice_back() -> None:
     with pytest.raises(Superseded):
         await worker.speak(answer(TEXT))
     assert (worker.records.kept, worker.stream.messages) == (SpeechRecord(), [])
+
+
+async def test_a_voice_whose_record_finds_no_room_fails_before_it_says_anything() -> None:
+    worker = Worker()
+    worker.records.full = True
+    end = await worker.speak(answer(TEXT))
+    assert isinstance(end, AudioFailed)
+    assert worker.stream.told() == [("failed", 1, "storage_unavailable")]
+    assert worker.said() == []
+
+
+async def test_a_voice_that_another_worker_has_begun_ends_where_the_record_has_no_room() -> None:
+    first = Worker()
+    with pytest.raises(Superseded):
+        await first.speak([*answer(TEXT)[:1], Superseded()])
+    second = first.next(name="w2")
+    second.records.full = True
+    assert isinstance(await second.speak(answer(TEXT)), AudioFailed)
+    assert second.stream.told(Kind.FAILED) == [("failed", 2, "storage_unavailable")]
+
+    third = first.next(name="w3")  # the ack was lost, and there is room again
+    third.records.full = False
+    assert await third.speak(answer(TEXT)) is None
+    assert third.said() == []
+
+
+async def test_a_voice_whose_record_is_gone_goes_on_above_what_listeners_know() -> None:
+    first = Worker()
+    with pytest.raises(Superseded):
+        await first.speak([*answer(TEXT)[:-1], Superseded()])
+    await first.records.erase()
+    second = first.next(name="w2")
+    second.redelivered = True
+    end = await second.speak(answer(TEXT))
+
+    assert isinstance(end, Stored)
+    assert end.attempt == 2
+    assert LINES[0] not in second.said()  # a piece that is done is never said again
+
+
+async def test_a_voice_whose_record_is_gone_is_not_spoken_again_after_its_end() -> None:
+    first = Worker()
+    assert isinstance(await first.speak(answer(TEXT)), Stored)
+    await first.records.erase()
+    second = first.next(name="w2")
+    second.redelivered = True
+    assert await second.speak(answer(TEXT)) is None
+    assert (second.said(), second.records.kept) == ([], SpeechRecord())
 
 
 async def test_a_repeat_leaves_the_voice_to_the_message_that_has_it() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from local.together.emulator import Emulator
 from services.chat.answer import Dependencies, Job, Rules, answer
-from services.chat.prompt import Context
+from services.chat.prompt import Context, Contexts
 from services.chat.together.chat import TogetherChat
 from shared.contract import ChatRequest, Done, FinishReason, Started
 from shared.process.cancel import CancelToken
@@ -29,7 +29,6 @@ REPLY = "The sea breathes twice a day, and nobody has ever seen it hurry. " * 16
 RULES = Rules(
     model="openai/gpt-oss-20b",
     fallback_model=None,
-    context=Context(system="", max_context_tokens=1_000, max_messages=100, max_tokens=1_000),
     turns_per_minute=0,
     turn_timeout=90,
     tries=4,
@@ -37,6 +36,7 @@ RULES = Rules(
     executions=5,
     output_chars=10_000,
 )
+CONTEXT = Context(system="", max_context_tokens=1_000, max_messages=100, max_tokens=1_000)
 
 
 class Turns:
@@ -66,6 +66,7 @@ class Turns:
             conversations=MemoryConversations(),
             pages=MemoryPages(),
             model=self._model.model_for(token),
+            contexts=Contexts(CONTEXT),
             publish=published,
             heard=SteadyVoice(),
             clock=SystemClock(token),

@@ -27,13 +27,14 @@ def test_the_captions_lie_beside_the_audio_of_their_attempt() -> None:
 
 
 def test_an_object_tells_whose_it_is_and_what_is_said_in_it() -> None:
-    assert metadata(LABEL, 1_234) == {
+    assert metadata(LABEL, 29_616) == {
         "x-amz-meta-conversation": "c1",
         "x-amz-meta-turn": "t1",
         "x-amz-meta-model": "some/model",
         "x-amz-meta-voice": "af_heart",
         "x-amz-meta-sha256": hashlib.sha256("Grüße, Welt".encode()).hexdigest(),
         "x-amz-meta-duration-ms": "1234",
+        "x-amz-meta-samples": "29616",
     }
 
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from services.tts.ports import VoiceParams
+from services.tts.ports import Kind, VoiceParams
 from services.tts.together.counts import Happened
 from services.tts.together.end_of_audio import Patience
 from services.tts.together.pool import SHORT_LIFE, TEND_EVERY, Limits, Pool, Waiter
@@ -98,8 +98,8 @@ class Rig:
         self.pool.tick(self.now)
         return socket
 
-    def wait(self, model: str = MODEL) -> Waiting:
-        params = VoiceParams(model=model, voice="v")
+    def wait(self, model: str = MODEL, voice: str = "v") -> Waiting:
+        params = VoiceParams(model=model, voice=voice)
         profile = self.pool.profiles.of(model)
         turn = Turn(params, profile, Patience(), wake=lambda: None, count=self.counts)
         queued = self.pool.queued(turn, self.now)
@@ -267,6 +267,25 @@ def test_a_socket_that_waits_for_its_last_turn_locks_out_no_model() -> None:
     assert len(rig.pool.sockets) == 2  # one of them is saying goodbye
 
 
+def test_who_names_no_voice_is_never_spoken_by_a_voice_that_another_turn_has_named() -> None:
+    rig = Rig()
+    voiced = rig.open(shared=True)
+    nameless = rig.wait(voice="")
+    own = rig.open(shared=True)
+    assert own.params.voice == ""
+    assert nameless.socket is own
+    assert rig.wait(voice="other").socket is voiced
+    assert rig.wait(voice="").socket is own
+
+
+def test_who_names_no_voice_gets_a_socket_also_where_all_that_may_be_there_are() -> None:
+    rig = Rig(Limits(sockets=1))
+    rig.open(shared=True)
+    nameless = rig.wait(voice="")
+    rig.pool.tick(NOW)
+    assert rig.open() is nameless.socket
+
+
 # ---------------------------------------------------------------- slots that are released
 
 
@@ -275,7 +294,7 @@ def test_a_turn_that_rests_releases_its_slot_to_the_one_that_waits() -> None:
     rig.open()
     turn = rig.say(rig.wait())
     second = rig.wait()
-    assert rig.pool.wanted(MODEL)
+    assert rig.pool.wanted(Kind(MODEL, voiced=True))
     assert turn.has_slot  # it is not quiet yet
     rig.at(rig.pool.due(NOW))
     assert not turn.has_slot
@@ -301,7 +320,7 @@ def test_nobody_has_to_release_anything_while_a_socket_opens() -> None:
     turn = rig.say(rig.wait())
     rig.wait()
     rig.at(NOW + 1)
-    assert not rig.pool.wanted(MODEL)
+    assert not rig.pool.wanted(Kind(MODEL, voiced=True))
     assert turn.has_slot
 
 
@@ -708,14 +727,14 @@ class Anything(RuleBasedStateMachine):
         self.rig.at(self.rig.now)
         for waiting in self.turns:
             if waiting.waiter.waits:
-                model = waiting.waiter.model
+                model = waiting.waiter.kind.model
                 mine = [each for each in self.rig.pool.sockets if each.model == model]
                 assert not [each for each in mine if each.has_slot and not each.doubted]
 
     @invariant()
     def who_came_first_is_first(self) -> None:
         for model in (MODEL, OTHER):
-            waits = [each.waiter.waits for each in self.turns if each.waiter.model == model]
+            waits = [each.waiter.waits for each in self.turns if each.waiter.kind.model == model]
             assert waits == sorted(waits)
 
     def teardown(self) -> None:
