@@ -180,13 +180,8 @@ class Full(ApiError):
 class Torn(NatsError):
     """A burst was stored in another order than it was sent in: a leader changed in its midst.
 
-    What is stored stays; only saying it again, as a higher attempt, gives the order back. `whole`:
-    so many messages, from the first, stand in their order with nothing missing.
+    All of it is stored, and stays; only saying it again, as a higher attempt, gives the order back.
     """
-
-    def __init__(self, message: str = "", *, whole: int = 0) -> None:
-        super().__init__(message)
-        self.whole = whole
 
 
 class Unsendable(NatsError):

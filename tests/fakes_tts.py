@@ -241,13 +241,12 @@ class MemoryAudio:
         self.attempt = event.attempt
         self._keep(Kind.STORED if isinstance(event, Stored) else Kind.FAILED, encode(event))
 
-    @property
-    def torn_from(self) -> int:
-        return self.stream.replay().intact
-
     async def replay(self, since: str) -> Replay:
         assert since
         return self.stream.replay()
+
+    async def intact(self, since: str) -> int:
+        return (await self.replay(since)).intact
 
 
 Part = bytes | SpokenWord | Exception

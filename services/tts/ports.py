@@ -233,17 +233,16 @@ class Publish(Protocol):
         """Everything published so far is acked."""
         ...
 
-    @property
-    def torn_from(self) -> int:
-        """After Torn: the first piece of which not all stands in the stream in its order."""
-        ...
-
     async def end(self, event: Stored | AudioFailed) -> None:
         """Publishes the end, once; acked when it returns."""
         ...
 
     async def replay(self, since: str) -> Replay:
         """What the stream holds of this turn's voice."""
+        ...
+
+    async def intact(self, since: str) -> int:
+        """So many pieces, from the first, stand in the stream whole and in their order."""
         ...
 
 

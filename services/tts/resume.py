@@ -50,6 +50,16 @@ class MemorySpool(list[bytes]):
         return self[number]
 
 
+class NoSpool:
+    """For who wants to know only what was said, and in which order."""
+
+    def put(self, _audio: bytes) -> int:
+        return 0
+
+    def get(self, _number: int) -> bytes:
+        return b""
+
+
 @dataclass(slots=True)
 class DonePiece:
     """A piece whose audio is whole."""
@@ -166,7 +176,8 @@ class Replay:
         if heard.announced is None:  # else a repeat
             self.submitted[self._model] = self.submitted.get(self._model, 0) + len(event.text)
             heard.announced = event
-            heard.torn |= bool(heard.chunks)
+            late = heard.chunks or heard.done or any(n > event.index for n in self._heard)
+            heard.torn |= bool(late)
 
     def _comes_late(self, index: int, seq: int) -> bool:
         """A chunk that one behind it overtook in the stream, or the end of its piece did."""
@@ -176,7 +187,11 @@ class Replay:
 
     @property
     def intact(self) -> int:
-        """So many pieces, from the first, stand in the stream in the order in which they came."""
+        """So many pieces, from the first, stand in the stream in the order in which they came.
+
+        Of such a piece all chunks come behind its announcement and, by `seq`, in their order among
+        those of the attempt. Its end may come late: who heard the piece has heard it rightly.
+        """
         done = self._in_order()
         return next((n for n, whole in enumerate(done) if whole.torn), len(done))
 

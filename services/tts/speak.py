@@ -180,7 +180,7 @@ class _Speaking:
         await self.deps.publish.started(self.record.attempt, self.speaker.params)
         failpoint("tts.started")
         if self.intact < len(self.progress.done):  # an earlier worker's burst was torn
-            await self._tell_again(self.intact)
+            await self._tell_again()
         try:
             try:
                 finish = await self._follow()
@@ -421,15 +421,15 @@ class _Speaking:
                 await self._tell_again()
         return await self.deps.publish.drained()
 
-    async def _tell_again(self, intact: int | None = None) -> None:
+    async def _tell_again(self) -> None:
         """What listeners cannot join is told in a higher attempt; nothing is spoken again."""
-        if intact is None:
-            intact = self.deps.publish.torn_from
         for _ in range(MAX_TORN):
             with contextlib.suppress(Torn):
-                return await self._tell_from(intact)
-            intact = min(intact, self.deps.publish.torn_from)
-        return await self._tell_from(intact)
+                return await self._tell_from(await self._intact())
+        return await self._tell_from(await self._intact())
+
+    async def _intact(self) -> int:
+        return await self.deps.publish.intact(self.record.since)
 
     async def _tell_from(self, intact: int) -> None:
         await self._start_anew()

@@ -76,6 +76,7 @@ class _Ack(Answer, frozen=True):
 
     stream: str = ""
     seq: int = 0
+    duplicate: bool = False
 
 
 # A tenth of the time that nats-py's own ack takes.
@@ -97,21 +98,16 @@ class StoredOrder:
     def __init__(self) -> None:
         self._stored: list[tuple[int, int]] = []  # number and sequence of the acked
 
-    def overtaken(self, number: int, sequence: int, settled: int) -> int | None:
-        """Takes an ack; all numbers up to `settled` have been acked before.
-
-        Returns the first number that one sent later stands in front of; None while all is well.
-        """
+    def is_kept(self, number: int, sequence: int, settled: int) -> bool:
+        """Takes an ack; all numbers up to `settled` have been acked before."""
         stored = self._stored
         place = bisect.bisect(stored, (number, 0))
-        before: list[int] = []
-        if place and stored[place - 1][1] > sequence:
-            before = [n for n, theirs in stored[:place] if theirs > sequence]
         is_late = place < len(stored) and stored[place][1] < sequence
+        is_early = place > 0 and stored[place - 1][1] > sequence
         stored.insert(place, (number, sequence))
         if len(stored) > 2 * WINDOW:  # of those that nothing can come in between, the last tells
             del stored[: max(0, bisect.bisect(stored, (settled + 1, 0)) - 1)]
-        return min([*before, number]) if before or is_late else None
+        return not (is_late or is_early)
 
 
 class PublishWindow:
@@ -120,7 +116,11 @@ class PublishWindow:
     Each message needs a `Nats-Msg-Id`: what is not acked in time is sent again. A failure is
     raised by the next `send` or by `drained`. With a fence, a worker that may have been superseded
     looks before it sends anything. Each stream stores the messages in the order in which they were
-    sent, unless they are not `ordered`; where it does not, that is Torn.
+    sent, unless they are not `ordered`; where it does not, that is Torn, raised when all of them
+    are stored.
+
+    What comes behind a lost message may be stored in front of it. So nothing more is sent while one
+    seems to be lost: the oldest is sent again alone, and when it is stored the others are.
     """
 
     def __init__(
@@ -130,7 +130,10 @@ class PublishWindow:
         self._numbers = itertools.count(1)
         self._orders: defaultdict[str, StoredOrder] = defaultdict(StoredOrder)  # by stream
         self._unacked: dict[str, _Unacked] = {}
+        self._lost: set[str] = set()  # of the un-acked: refused, late, or overtaken
+        self._takes_again = False  # what was lost is stored: the others are sent again at once
         self._error: NatsError | None = None
+        self._torn: Torn | None = None
         self._changed = asyncio.Event()
         self._on_idle: Callable[[], None] | None = None
         self._epoch = connection.epoch
@@ -139,21 +142,38 @@ class PublishWindow:
     def unacked(self) -> int:
         return len(self._unacked)
 
+    @property
+    def open(self) -> bool:
+        """True while more can be sent without waiting."""
+        oldest = self._oldest
+        if oldest is None or not self._ordered:
+            return len(self._unacked) < WINDOW
+        is_slow = time.monotonic() - oldest.sent >= LOOK_SECONDS
+        return not self._lost and not is_slow and len(self._unacked) < WINDOW
+
+    @property
+    def _oldest(self) -> _Unacked | None:
+        return next(iter(self._unacked.values()), None)
+
+    @property
+    def _is_late(self) -> bool:
+        """True when something has to be sent again."""
+        oldest = self._oldest
+        return oldest is not None and (
+            self._takes_again
+            or self._epoch != self._connection.epoch
+            or time.monotonic() - oldest.sent >= self._connection.ack_seconds
+        )
+
     def when_idle(self, call: Callable[[], None] | None) -> None:
         """Calls `call` whenever the last un-acked publish was acked."""
         self._on_idle = call
 
     async def send(self, subject: str, payload: bytes, headers: dict[str, str]) -> None:
         """Raises NatsError for an earlier or this publish, Superseded from the fence."""
-        if self._error is not None:
-            raise self._error
-        if len(self._unacked) >= WINDOW:
-            await self._wait(lambda: len(self._unacked) < WINDOW)
-        if self._fence is not None and not self._fence.fresh:
-            await self._fence.verify()
-        if not self._connection.up:
-            await self._wait(lambda: self._connection.up)
-        await self._resend()
+        await self._may_send()
+        if not self._unacked:
+            self._epoch, self._takes_again = self._connection.epoch, False
         now = time.monotonic()
         token, reply = self._connection.expect(self._on_ack)
         self._unacked[token] = _Unacked(next(self._numbers), subject, payload, headers, now)
@@ -165,9 +185,26 @@ class PublishWindow:
         except (nats.errors.Error, OSError):
             pass  # it stays un-acked and is sent again
 
+    async def _may_send(self) -> None:
+        """Returns when nothing stands in the way, and without another await since it was found."""
+        while True:
+            if self._error is not None:
+                raise self._error
+            if self._torn is not None:
+                await self.drained()
+            if self._fence is not None and not self._fence.fresh:
+                await self._fence.verify()
+            if self._is_ready():
+                return
+            await self._wait(self._is_ready)
+
+    def _is_ready(self) -> bool:
+        return self.open and self._connection.up and not self._is_late
+
     def _drop(self, token: str) -> None:
         self._connection.forget(token)
         self._unacked.pop(token, None)
+        self._lost.discard(token)
 
     def _on_ack(self, msg: Msg) -> None:
         token = msg.subject.rpartition(".")[2]
@@ -175,40 +212,48 @@ class PublishWindow:
         if entry is None:
             return
         if msg.headers and msg.headers.get("Status") == "503":
-            self._soon_again(entry)  # no responder: the stream is away for a moment
+            self._note_lost(token)  # no responder: the stream is away for a moment
             return
         try:
             ack = _decode_ack(msg.data)
             ack.check()
         except NotNow:
-            self._soon_again(entry)
+            self._note_lost(token)
             return
         except (ApiError, Conflict) as exc:
             self._error = exc
         except msgspec.MsgspecError as exc:
             self._error = NatsError(f"an ack that cannot be read: {exc}")
         else:
-            self._note_order(entry, ack)
+            self._note_stored(token, entry, ack)
         self._drop(token)
         self._changed.set()
         if not self._unacked and self._on_idle is not None:
             self._on_idle()
 
-    def _soon_again(self, entry: _Unacked) -> None:
+    def _note_lost(self, token: str) -> None:
         """Sent again as soon as it is the oldest: by then all before it are stored."""
+        entry = self._unacked[token]
         soon = time.monotonic() + LOOK_SECONDS - self._connection.ack_seconds
         entry.sent = min(entry.sent, soon)
+        self._lost.add(token)
 
-    def _note_order(self, entry: _Unacked, ack: _Ack) -> None:
-        settled = next(iter(self._unacked.values())).number - 1
-        first = self._orders[ack.stream].overtaken(entry.number, ack.seq, settled)
-        if first is not None and self._ordered and self._error is None:
-            whole = min(settled, first - 1)
-            self._error = Torn(f"{entry.subject}: a burst was stored out of order", whole=whole)
+    def _note_stored(self, token: str, entry: _Unacked, ack: _Ack) -> None:
+        oldest, first = next(iter(self._unacked.items()))
+        if token in self._lost:
+            self._lost.clear()
+            self._takes_again = True
+        elif first.subject == entry.subject and oldest != token and not ack.duplicate:
+            self._note_lost(oldest)  # a later one was taken
+        order = self._orders[ack.stream]
+        if not order.is_kept(entry.number, ack.seq, first.number - 1) and self._ordered:
+            self._torn = Torn(f"{entry.subject}: a burst was stored out of order")
 
     async def drained(self) -> None:
         """Waits until every publish is acked; raises NatsError when one is not."""
         await self._wait(lambda: not self._unacked)
+        if self._torn is not None:
+            raise self._torn
 
     def close(self) -> None:
         """Forgets what is un-acked: this worker has nothing more to say."""
@@ -226,35 +271,33 @@ class PublishWindow:
             if time.monotonic() > until:
                 self._error = NatsError("NATS acked nothing for too long")
                 continue
+            await self.resend()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._changed.wait()
-                    continue
-            await self._resend()
 
-    async def _resend(self) -> None:
-        """Sends everything un-acked again, in order, after a reconnect or when the oldest is late.
+    async def resend(self) -> None:
+        """Sends again, in order, what is un-acked after a reconnect or when the oldest is late.
 
         What the stream has already is dropped there by its `Nats-Msg-Id`.
         """
-        now = time.monotonic()
-        oldest = next(iter(self._unacked.values()), None)
-        if oldest is None:
-            self._epoch = self._connection.epoch
-            return
-        if not self._connection.up:
-            return
-        if (
-            self._epoch == self._connection.epoch
-            and now - oldest.sent < self._connection.ack_seconds
-        ):
+        if not self._is_late or not self._connection.up:
             return
         if self._fence is not None:
             await self._fence.verify()
-        self._epoch = self._connection.epoch
-        for token, entry in tuple(self._unacked.items()):
-            entry.sent = now
+        for token, entry in self._again():
+            entry.sent = time.monotonic()
             with contextlib.suppress(nats.errors.Error, OSError):
                 await self._connection.client.publish(
                     entry.subject, entry.payload, self._connection.reply_to(token), entry.headers
                 )
+
+    def _again(self) -> list[tuple[str, _Unacked]]:
+        """What is sent again now: the oldest alone where one seems to be lost."""
+        again = list(self._unacked.items())
+        is_late = self._epoch == self._connection.epoch and not self._takes_again
+        self._epoch, self._takes_again = self._connection.epoch, False
+        if self._lost or is_late:
+            again = again[:1]
+            self._lost.update(token for token, _ in again)
+        return again

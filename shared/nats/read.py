@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -31,6 +32,7 @@ class _Message(msgspec.Struct, frozen=True):
     seq: int
     data: bytes = b""
     hdrs: bytes = b""
+    time: datetime | None = None
 
 
 class _Found(Answer, frozen=True):
@@ -65,9 +67,29 @@ async def at(connection: Connection, stream: str, sequence: int) -> StoredMessag
     return await _from_leader(connection, stream, {"seq": sequence})
 
 
+async def newest_since(connection: Connection, stream: str, subject: str, since: str) -> int:
+    """The sequence of the newest message of a subject, from the leader; raises NatsError.
+
+    0 where there is none, or it is older than `since` (RFC 3339).
+    """
+    message = await _message(connection, stream, {"last_by_subj": subject})
+    if message is None or message.time is None or message.time < datetime.fromisoformat(since):
+        return 0
+    return message.seq
+
+
 async def _from_leader(
     connection: Connection, stream: str, which: dict[str, object]
 ) -> StoredMessage | None:
+    message = await _message(connection, stream, which)
+    if message is None:
+        return None
+    return StoredMessage(message.subject, message.seq, message.data, _headers(message.hdrs))
+
+
+async def _message(
+    connection: Connection, stream: str, which: dict[str, object]
+) -> _Message | None:
     """For decisions: a direct get may answer from a replica that lags.
 
     nats-py's `get_msg` asks the same, and spends more on reading the answer: a document of 200 KiB
@@ -83,10 +105,9 @@ async def _from_leader(
         if exc.err_code == _NO_MESSAGE:
             return None
         raise
-    message = found.message
-    if message is None:
+    if found.message is None:
         raise NatsError(f"{stream}: an answer without a message")
-    return StoredMessage(message.subject, message.seq, message.data, _headers(message.hdrs))
+    return found.message
 
 
 def _headers(raw: bytes) -> dict[str, str]:

@@ -107,7 +107,6 @@ async def servers_rolled(run: Run) -> None:
 
 async def leaders_moved(run: Run) -> None:
     """Of the streams, and of the cluster itself, again and again in the midst of bursts."""
-    run.torn = True
     await run.ask(3, 2)
     login = {"user": SYSTEM_LOGIN, "password": SYSTEM_LOGIN}
     system = await nats.connect(_cluster(run).servers[0].url, **login)

@@ -64,12 +64,8 @@ async def collect(system: System) -> tuple[dict[str, Events], set[str]]:
     return turns, dead
 
 
-async def check(system: System, asked: list[Asked], *, torn: bool = False) -> None:
-    """Raises AssertionError, whose text names the invariant and the turn.
-
-    `torn`: bursts were torn by leaders that moved: a higher attempt may tell a whole piece again,
-    though nobody speaks it again.
-    """
+async def check(system: System, asked: list[Asked]) -> None:
+    """Raises AssertionError, whose text names the invariant and the turn."""
     turns, dead = await collect(system)
     histories = {c: await system.history(c) for c in {a.conversation_id for a in asked}}
     store = Minio(system.s3.endpoint, system.s3.access_key, system.s3.secret_key, secure=False)
@@ -82,8 +78,7 @@ async def check(system: System, asked: list[Asked], *, torn: bool = False) -> No
             if request.voice:
                 await asyncio.to_thread(_voice_is_whole, request, events, store)
             _paid_once(system, request, events)
-            if not torn:
-                _nothing_is_told_twice(events)
+            _nothing_is_told_twice(events)
         except AssertionError as exc:
             raise AssertionError(f"{request.turn_id}: {exc}\n{_story(events)}") from exc
     for conversation_id, history in histories.items():
@@ -218,43 +213,74 @@ def _paid_once(system: System, request: Asked, events: Events) -> None:
         assert count <= voices, f"I8: {text!r} was spoken {count} times in {voices} attempts"
 
 
+@dataclass(slots=True)
+class _Told:
+    """What listeners hold of a voice: pieces that are done, and which of them were torn."""
+
+    done: dict[int, str] = field(default_factory=dict)  # index -> text
+    torn: set[int] = field(default_factory=set)
+    attempt: int = 0
+    # Of this attempt:
+    texts: dict[int, str] = field(default_factory=dict)  # announced
+    sizes: Counter[int] = field(default_factory=Counter)  # bytes of each piece
+    ended: set[int] = field(default_factory=set)
+    highest: int = -1  # Parley-Seq
+
+    def reach(self, attempt: int) -> None:
+        if attempt > self.attempt:
+            self.attempt, self.highest = attempt, -1
+            self.texts, self.sizes, self.ended = {}, Counter(), set()
+
+    def piece(self, index: int, text: str) -> None:
+        assert index not in self.texts, f"I8: piece {index} was announced twice in one attempt"
+        heard = {*self.texts, *self.sizes, *self.ended}
+        if any(n >= index for n in heard):
+            self.torn.add(index)
+        else:
+            again = self.done.get(index) == text
+            allowed = any(n <= index for n in self.torn)
+            assert allowed or not again, f"I8: piece {index} was done and is told again"
+            self.done = {n: done for n, done in self.done.items() if n < index}
+            self.torn = {n for n in self.torn if n < index}
+        self.texts[index] = text
+
+    def chunk(self, index: int, seq: int, size: int) -> None:
+        if seq < self.highest or index in self.ended:
+            self.torn.add(index)
+        self.highest = max(seq, self.highest)
+        self.sizes[index] += size
+
+    def piece_done(self, index: int, samples: int) -> None:
+        if self.sizes[index] != 2 * samples:
+            self.torn.add(index)
+        self.ended.add(index)
+        self.done[index] = self.texts.get(index, "")
+
+
 def _nothing_is_told_twice(events: Events) -> None:
-    """A piece that stands whole in the stream is not announced again, but behind one that is torn:
-    its chunks are not in their order, or something of it comes after its end."""
-    told: dict[int, tuple[str, bool]] = {}  # text of the pieces that are done, and whether whole
-    chunks: dict[int, list[int]] = {}
-    sizes: Counter[int] = Counter()
-    texts: dict[int, str] = {}
-    ended_in: dict[int, int] = {}  # piece -> the attempt that told its end
+    """A piece that is done is not told again, but where it, or one before it, was torn.
+
+    Torn is a piece of which the stream does not hold in order what was heard: its announcement
+    stands behind something of its own or of a later piece, or a chunk behind its end or behind one
+    of a higher `seq` of the attempt, or a chunk is missing at its end. From such a piece on a
+    higher attempt may tell everything again. An end that comes late tears nothing: what was heard
+    stands in its order. An answer that was given anew has other pieces, and those are told.
+    """
+    told = _Told()
     for headers, data in events.audio:
         attempt = int(headers["Parley-Attempt"])
+        if attempt < told.attempt:
+            continue  # a leftover of a replaced worker
+        told.reach(attempt)
         match headers["Parley-Type"]:
-            case "started":
-                chunks, sizes = {}, Counter()
             case "piece":
                 piece = json.loads(data)
-                index, text = piece["index"], piece["text"]
-                if index in told and ended_in[index] == attempt:  # after its end
-                    told[index] = (text, False)
-                    continue
-                torn = any(not whole for n, (_, whole) in told.items() if n <= index)
-                again = index in told and told[index][0] == text
-                assert torn or not again, f"I8: piece {index} was done and is told again"
-                told = {n: done for n, done in told.items() if n < index}
-                texts[index] = text
+                told.piece(piece["index"], piece["text"])
             case "chunk":
-                index = int(headers["Parley-Piece"])
-                chunks.setdefault(index, []).append(int(headers["Parley-Seq"]))
-                sizes[index] += len(data)
-                if index in told:  # after its end
-                    told[index] = (told[index][0], False)
+                told.chunk(int(headers["Parley-Piece"]), int(headers["Parley-Seq"]), len(data))
             case "piece_done":
                 event = json.loads(data)
-                index = event["index"]
-                own = chunks.get(index, [])
-                whole = own == sorted(own) and sizes[index] == 2 * event["samples"]
-                told[index] = (texts.get(index, ""), whole)
-                ended_in[index] = attempt
+                told.piece_done(event["index"], event["samples"])
 
 
 def _outcome(events: Events) -> str | None:

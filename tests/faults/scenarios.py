@@ -68,7 +68,6 @@ class Run:
     system: System
     dice: random.Random
     asked: list[Asked] = field(default_factory=list)
-    torn: bool = False  # leaders moved in the midst of bursts
 
     async def ask(self, conversations: int = 3, turns: int = 2, *, voice: bool = True) -> None:
         names = [
@@ -137,7 +136,7 @@ class Run:
                         waiting.discard(stream)
             except Exception:  # noqa: BLE001  NATS is away; the deadline above decides
                 waiting = {"CHAT_REQUESTS", "TTS_REQUESTS"}
-        await check(system, self.asked, torn=self.torn)
+        await check(system, self.asked)
 
 
 def _of(system: System, name: str) -> list[Service]:

@@ -83,7 +83,8 @@ class NatsDeltas:
         await self._voices.send(tts_request(self._conversation_id), encode(request), headers)
 
     async def text(self, turn: Turn) -> None:
-        if self._window.unacked >= KEEPS_UP:
+        await self._window.resend()
+        if self._window.unacked >= KEEPS_UP or not self._window.open:
             self._window.when_idle(lambda: self._flush_soon(turn))
             return
         await self._send_waiting(turn)

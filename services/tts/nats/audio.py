@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import UNSET
 
 from services.tts.audio import pcm
-from services.tts.resume import MemorySpool, Replay
+from services.tts.resume import MemorySpool, NoSpool, Replay
 from shared.contract import (
     H_ATTEMPT,
     H_CONVERSATION,
@@ -28,10 +28,10 @@ from shared.contract import (
     tts_audio,
 )
 from shared.contract import Piece as PieceEvent
-from shared.errors import Torn
+from shared.errors import NatsError
 from shared.nats.connection import Connection
 from shared.nats.publish import Fence, PublishWindow, publish
-from shared.nats.read import read_back
+from shared.nats.read import newest_since, read_back
 from shared.process.metrics import AUDIO_SECONDS
 
 if TYPE_CHECKING:
@@ -70,8 +70,6 @@ class NatsAudio:
         self._conversation_id, self._turn_id = conversation_id, turn_id
         self._ids = {H_CONVERSATION: conversation_id, H_TURN: turn_id, **trace}
         self._attempt, self._seq, self._number = 0, 0, 0
-        self._pieces: list[int] = []  # of which each message of the window says something
-        self._whole = 0
 
     def _headers(self, kind: Kind, unique: str) -> dict[str, str]:
         return {
@@ -81,29 +79,15 @@ class NatsAudio:
             **self._ids,
         }
 
-    async def _send(self, kind: Kind, event: AudioEvent, index: int = 0) -> None:
+    async def _send(self, kind: Kind, event: AudioEvent) -> None:
         self._number += 1
         headers = self._headers(kind, f"{self._attempt}.e{self._number}")
-        await self._publish(index, encode(event), headers)
-
-    async def _publish(self, index: int, data: bytes, headers: dict[str, str]) -> None:
-        self._pieces.append(index)
-        try:
-            await self._window.send(self._subject, data, headers)
-        except Torn as exc:
-            self._whole = exc.whole
-            raise
-
-    @property
-    def torn_from(self) -> int:
-        # `started`, which comes first, says nothing of any piece.
-        return next(iter(self._pieces[max(self._whole, 1) :]), 0)
+        await self._window.send(self._subject, encode(event), headers)
 
     async def started(self, attempt: int, params: VoiceParams) -> None:
-        self._window.close()  # all of it is acked, or torn and said again
+        self._window.close()  # all of it is acked
         self._window = PublishWindow(self._connection, self._fence)
         self._attempt, self._seq, self._number = attempt, 0, 0
-        self._pieces, self._whole = [], 0
         await self._send(
             Kind.STARTED,
             AudioStarted(
@@ -127,7 +111,6 @@ class NatsAudio:
                 text=piece.text,
                 chars=(piece.start, piece.end),
             ),
-            piece.index,
         )
 
     async def chunk(self, index: int, audio: bytes) -> None:
@@ -138,7 +121,7 @@ class NatsAudio:
             headers[H_PIECE] = str(index)
             headers["Content-Type"] = PCM_CONTENT_TYPE
             self._seq += 1
-            await self._publish(index, part, headers)
+            await self._window.send(self._subject, part, headers)
 
     async def piece_done(self, index: int, samples: int, words: Sequence[Word]) -> None:
         await self._send(
@@ -151,15 +134,10 @@ class NatsAudio:
                 samples=samples,
                 words=list(words),
             ),
-            index,
         )
 
     async def drained(self) -> None:
-        try:
-            await self._window.drained()
-        except Torn as exc:
-            self._whole = exc.whole
-            raise
+        await self._window.drained()
 
     async def end(self, event: Stored | AudioFailed) -> None:
         if not self._fence.fresh:
@@ -169,12 +147,24 @@ class NatsAudio:
         await publish(self._connection, self._subject, encode(event), self._headers(kind, "end"))
 
     async def replay(self, since: str) -> Replay:
-        replay = Replay(MemorySpool() if self._spool is None else self._spool)
-        async for message in read_back(
-            self._connection, TTS_AUDIO_STREAM, self._subject, 1, since=since
-        ):
+        spool = MemorySpool() if self._spool is None else self._spool
+        return await self._connection.persist(lambda: self._replayed(since, spool))
+
+    async def intact(self, since: str) -> int:
+        replay = await self._connection.persist(lambda: self._replayed(since, NoSpool()))
+        return replay.intact
+
+    async def _replayed(self, since: str, spool: ReplaySpool) -> Replay:
+        """Not without what was acked: whoever gives the past out may lag behind the leader."""
+        replay = Replay(spool)
+        stream = self._connection, TTS_AUDIO_STREAM, self._subject
+        newest, reached = await newest_since(*stream, since), 0
+        async for message in read_back(*stream, since=since):
+            reached = message.sequence
             if message.headers.get(H_TURN) == self._turn_id:
                 replay.add(message.headers, message.data)
+        if reached < newest:
+            raise NatsError(f"{self._subject}: a replica lags behind")
         return replay
 
     def close(self) -> None:

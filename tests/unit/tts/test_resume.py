@@ -230,3 +230,17 @@ def test_a_piece_that_was_told_again_is_intact() -> None:
     one, two, three, four = first()
     found = replayed(started(1), one, three, two, four, started(2), *first(2), *second(2))
     assert found.intact == 2
+
+
+def test_an_announcement_that_comes_late_tears_its_piece() -> None:
+    one, two, three, four = first()
+    five, *rest = second()
+    assert replayed(started(1), two, three, four, one, *second()).intact == 0
+    assert replayed(started(1), five, one, two, three, four, *rest).intact == 0
+
+
+def test_an_end_that_comes_late_tears_nothing() -> None:
+    *heard, end = first()
+    found = replayed(started(1), *heard, *second(), end)
+    assert found.intact == 2
+    assert audio(found) == [FIRST, SECOND]

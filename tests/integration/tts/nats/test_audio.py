@@ -104,6 +104,25 @@ async def test_what_was_published_is_replayed(connection: Connection) -> None:
     assert replay.submitted == {"m": 24}
 
 
+async def test_what_stands_in_order_is_intact(connection: Connection) -> None:
+    audio = voice_of(connection)
+    await speak(audio, 0, 1, 2, last_done=False)
+    assert await audio.intact(LONG_AGO) == 2
+    await audio.started(2, PARAMS)
+    await audio.chunk(2, pcm(2))
+    await audio.piece(piece(2))
+    await audio.piece_done(2, 5_000, [])
+    await audio.drained()
+    assert await audio.intact(LONG_AGO) == 2
+
+
+async def test_a_voice_is_begun_where_the_conversation_has_older_ones(
+    connection: Connection,
+) -> None:
+    await speak(voice_of(connection, "other"), 0)
+    assert await voice_of(connection).intact("2999-01-01T00:00:00.000Z") == 0
+
+
 async def test_nothing_is_replayed_of_a_voice_that_was_not_begun(connection: Connection) -> None:
     await speak(voice_of(connection, "other"), 0, 1)
     replay = await voice_of(connection).replay(LONG_AGO)
