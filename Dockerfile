@@ -24,13 +24,18 @@ RUN ["sh", "/install.sh", "/lock.txt", "/app/lib"]
 
 # ---- what runs: no package manager of ours, no shell needed, nothing that has to be written
 FROM ${PYTHON_IMAGE} AS run
-ARG VERSION=0.1.0
+# Given by images/names.sh.
+ARG VERSION=unknown
 ARG REVISION=unknown
+ARG CREATED=unknown
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="Parley" \
       org.opencontainers.image.description="An assistant that talks, as services on NATS." \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.source="${SOURCE}"
 ENV PYTHONPATH=/app:/app/lib \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -10,11 +10,11 @@ MINIO  := $(CACHE)/bin/minio
 MINIO_MODULE := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 HELM   := $(or $(shell command -v helm),$(CACHE)/bin/helm)
 HELM_MODULE := helm.sh/helm/v3/cmd/helm@v3.22.0
-GROUPS := chat tts access local dev
+GROUPS := chat tts access local release dev
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test faults check format bench minio lock web page images images-offline \
-	compose-test k8s-test manifests live clean
+	compose-test k8s-test manifests live release version clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,8 +91,14 @@ lock: setup  ## requirements/*.txt from pyproject.toml, with hashes
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	  --no-header --no-emit-index-url images/build.in -o images/build.txt
 
-images:  ## the three images, with docker or podman (CONTAINER=…)
+images:  ## the images, with docker or podman (CONTAINER=…)
 	images/build.sh
+
+version:  ## the version of pyproject.toml wherever else one stands (needs Node)
+	images/version.sh
+
+release: setup  ## dist/: wheel, images of PLATFORMS, SBOMs, checksums, signature
+	PYTHON=$(BIN)/python images/release.sh dist
 
 images-offline: setup minio  ## the same without any registry: root, podman buildah runc debootstrap
 	PYTHON=$(BIN)/python MINIO=$(MINIO) images/offline.sh

@@ -54,10 +54,11 @@ if ! have "$STORE_STANDIN"; then
 fi
 
 base=$(podman image inspect --format '{{.Size}}' "$PYTHON_STANDIN")
-for target in chat tts emulator; do
+for target in $TARGETS; do
   name=$(image_of "$target")
   echo "== $target as $name"
-  "${build[@]}" --build-arg PYTHON_IMAGE="$PYTHON_STANDIN" --build-arg REVISION="$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" \
+  # shellcheck disable=SC2046  # several arguments, none with a space
+  "${build[@]}" --build-arg PYTHON_IMAGE="$PYTHON_STANDIN" $(build_args) \
     --target "$target" -t "$name" .
   size=$(podman image inspect --format '{{.Size}}' "$name")
   beyond=$(((size - base) / 1000000))

@@ -1,0 +1,30 @@
+"""The wheel's requirements are the groups of pyproject.toml, so that they stand in one place.
+
+`pip install parley` is what both services share; `parley[chat]`, `parley[tts]` and `parley[access]`
+are the services.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from setuptools import setup
+
+SERVICES = ("chat", "tts", "access")
+
+_GROUPS = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+
+
+def requirements(group: str) -> list[str]:
+    """Of a group and those that it includes."""
+    found: list[str] = []
+    for each in _GROUPS[group]:
+        found += [each] if isinstance(each, str) else requirements(each["include-group"])
+    return found
+
+
+setup(
+    install_requires=requirements("shared"),
+    extras_require={service: requirements(service) for service in SERVICES},
+)
