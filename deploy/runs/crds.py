@@ -32,6 +32,16 @@ PUBLISHED = {
         "v1.3.2",
         "config/crds/bases/external-secrets.io_externalsecrets.yaml",
     ),
+    "cert-manager (certificates)": (
+        "github.com/cert-manager/cert-manager",
+        "v1.21.2",
+        "deploy/crds/cert-manager.io_certificates.yaml",
+    ),
+    "cert-manager (issuers)": (
+        "github.com/cert-manager/cert-manager",
+        "v1.21.2",
+        "deploy/crds/cert-manager.io_issuers.yaml",
+    ),
 }
 
 
@@ -58,6 +68,8 @@ def names() -> list[str]:
         "scaledobjects.keda.sh",
         "podmonitors.monitoring.coreos.com",
         "externalsecrets.external-secrets.io",
+        "certificates.cert-manager.io",
+        "issuers.cert-manager.io",
     ]
 
 
