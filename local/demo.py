@@ -173,7 +173,8 @@ def instructions(stack: Stack, services: list[Service], page: Page) -> str:
         "              break",
         "  asyncio.run(main())",
         "",
-        f"  NATS            {url}",
+        f"  NATS            {url}  (no login needed on this machine)",
+        f"  as an application  user client, password in {stack.accounts.secrets}/nats_client",
         f"  NATS WebSocket  {stack.nats.ws_url}",
         f"  {stack.s3.kind}".ljust(18)
         + f"http://{stack.s3.endpoint}  ({stack.s3.access_key} / {stack.s3.secret_key})",

@@ -23,7 +23,8 @@ class NatsServer(Process):
     """A server with its own data; it keeps its ports when it is started again.
 
     `config` is text that is added to its configuration file, for example users and permissions;
-    `jetstream` settings for that part of it, such as `max_file_store: 1GB`.
+    `jetstream` and `websocket_config` are settings for those parts of it, such as
+    `max_file_store: 1GB`.
     Without `store_dir` the data is temporary and goes with the server.
     """
 
@@ -38,6 +39,7 @@ class NatsServer(Process):
         websocket_port: int = -1,
         config: str = "",
         jetstream: str = "",
+        websocket_config: str = "",
         log: str | Path | None = None,
     ) -> None:
         super().__init__("nats-server", log=log)
@@ -45,6 +47,7 @@ class NatsServer(Process):
         self._websocket = websocket
         self._port, self._websocket_port = port, websocket_port
         self._config, self._jetstream = config, jetstream
+        self._websocket_config = websocket_config
         self._urls: dict[str, str] = {}
 
     @property
@@ -80,7 +83,8 @@ class NatsServer(Process):
         ]
         if self._websocket:
             port = self._websocket_port
-            lines.append(f"websocket {{ host: 127.0.0.1, port: {port}, no_tls: true }}")
+            lines.append(f"websocket {{ host: 127.0.0.1, port: {port}, no_tls: true")
+            lines.append(f"{self._websocket_config} }}")
         return "\n".join([*lines, self._config, ""])
 
     async def _is_ready(self) -> bool:

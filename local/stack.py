@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
+from local.accounts import WEBSOCKET, Accounts
 from local.emulator_process import EmulatorProcess
 from local.nats_server import NatsServer
 from local.object_store import object_store, preferred_kind
@@ -64,7 +65,6 @@ class Stack:
         script: Mapping[str, Any] | None = None,
         s3: Kind | None = None,
         ports: Ports | None = None,
-        nats_config: str = "",
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._environ = os.environ if environ is None else environ
@@ -73,11 +73,13 @@ class Stack:
         self._fresh = fresh
         self.logs = (self.data or self._temporary) / "logs"
         ports = ports or Ports()
+        self.accounts = Accounts((self.data or self._temporary) / "accounts")
         self.nats = NatsServer(
             self.data / "nats" if self.data else None,
             port=ports.nats or -1,
             websocket_port=ports.nats_websocket or -1,
-            config=nats_config,
+            config=self.accounts.config,
+            websocket_config=WEBSOCKET,
             log=self.logs / "nats.log",
         )
         kind = s3 or preferred_kind(None if fresh else self.data)
@@ -92,7 +94,8 @@ class Stack:
         self._lock: IO[str] | None = None
 
     def environment(self, service: ServiceName | None = None) -> dict[str, str]:
-        """The variables that a service needs to find everything; of both without a name.
+        """The variables that a service needs to find everything, its login at NATS among them, once
+        the stack has started; of both, and without a login, where no name is given.
 
         With the real provider: what the caller's environment says of it, its key included.
         """
@@ -114,6 +117,7 @@ class Stack:
             found |= {name: self._environ[name] for name in names if self._environ.get(name)}
         if service is None:
             return found
+        found |= self.accounts.login(service)
         return {name: value for name, value in found.items() if name.startswith(_NEEDS[service])}
 
     def process_environment(self, service: ServiceName, **more: str) -> dict[str, str]:
@@ -134,6 +138,8 @@ class Stack:
         if self._fresh:
             self._forget()
         self.logs.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(self.accounts.prepare)
+        self._adopt()
         emulator = [] if self.emulator is None else [self.emulator]
         await start_all([self.nats, self.s3, *emulator])
 
@@ -151,6 +157,13 @@ class Stack:
             raise NotStarted(
                 f"{self.data} is in use by another stack: stop it, or give another folder"
             ) from exc
+
+    def _adopt(self) -> None:
+        """What an earlier version kept is in the account that a server without accounts has."""
+        if self.data is not None:
+            kept = self.data / "nats" / "jetstream"
+            if (kept / "$G").exists() and not (kept / "PARLEY").exists():
+                (kept / "$G").rename(kept / "PARLEY")
 
     def _forget(self) -> None:
         if self.data is not None:

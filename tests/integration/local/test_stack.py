@@ -15,6 +15,7 @@ import pytest
 from minio import Minio
 
 from local.emulator_process import EmulatorProcess
+from local.nats_server import NatsServer
 from local.process import ROOT, NotStarted
 from local.stack import Stack
 
@@ -29,9 +30,11 @@ async def test_a_stack_tells_each_service_what_it_needs(tmp_path: Path) -> None:
     async with Stack(data=tmp_path, environ={**OFFLINE, "NATS_USER": "somebody"}) as stack:
         assert stack.emulator is not None
         chat, tts = stack.environment("chat"), stack.environment("tts")
-        assert set(chat) == {"NATS_URL", "TOGETHER_API_KEY", "TOGETHER_BASE_URL"}
+        provider = {"TOGETHER_API_KEY", "TOGETHER_BASE_URL"}
+        assert set(chat) == {"NATS_URL", "NATS_USER", "NATS_PASSWORD", *provider}
         assert {"NATS_URL", "TOGETHER_API_KEY", "TTS_URL", "MINIO_ENDPOINT"} <= set(tts)
-        assert "NATS_USER" not in stack.process_environment("chat")
+        assert stack.process_environment("chat")["NATS_USER"] == "chat"
+        assert "NATS_USER" not in stack.environment()
         assert stack.process_environment("chat", HTTP_PORT="1")["HTTP_PORT"] == "1"
         with pytest.raises(NotStarted, match="in use by another stack"):
             async with Stack(data=tmp_path):
@@ -52,10 +55,47 @@ async def test_a_stack_keeps_what_it_was_given_until_a_fresh_one_is_wanted(
     async with Stack(data=tmp_path) as stack:
         assert await messages(stack) == 2
         assert await asyncio.to_thread(buckets, stack, "second") == ["first", "second"]
-    assert names(tmp_path) == {"in-use", "logs", "nats", kind}
+    assert names(tmp_path) == {"accounts", "in-use", "logs", "nats", kind}
     async with Stack(data=tmp_path, fresh=True) as stack:
         assert await messages(stack) == 1
         assert await asyncio.to_thread(buckets, stack, "third") == ["third"]
+
+
+async def test_a_page_without_a_login_is_an_application_and_a_program_may_do_everything(
+    tmp_path: Path,
+) -> None:
+    async with Stack(data=tmp_path) as stack:
+        await messages(stack)
+        page = await nats.connect(stack.nats.ws_url, error_cb=ignore)
+        with pytest.raises(nats.errors.Error):
+            await page.jetstream().stream_info("KEPT")
+        await page.publish("$JS.API.STREAM.DELETE.KEPT")
+        await page.flush()
+        await page.close()
+        assert await messages(stack) == 2
+        client = await nats.connect(stack.nats.url, **login(tmp_path, "client"), error_cb=ignore)
+        with pytest.raises(nats.errors.Error):
+            await client.jetstream().stream_info("KEPT")
+        await client.close()
+        assert (tmp_path / "accounts").stat().st_mode & 0o077 == 0
+
+
+async def test_a_stack_finds_what_was_kept_before_there_were_accounts(tmp_path: Path) -> None:
+    async with NatsServer(tmp_path / "nats", websocket=False) as server:
+        client = await nats.connect(server.url)
+        await client.jetstream().add_stream(name="KEPT", subjects=["kept"])
+        await client.jetstream().publish("kept", b"")
+        await client.close()
+    async with Stack(data=tmp_path) as stack:
+        assert await messages(stack) == 2
+
+
+async def ignore(_error: Exception) -> None: ...
+
+
+def login(folder: Path, user: str) -> dict[str, str]:
+    password = (folder / "accounts" / "secrets" / f"nats_{user}").read_text().strip()
+    return {"user": user, "password": password}
 
 
 def names(folder: Path) -> set[str]:
