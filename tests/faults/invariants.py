@@ -78,7 +78,7 @@ async def check(system: System, asked: list[Asked]) -> None:
             if request.voice:
                 await asyncio.to_thread(_voice_is_whole, request, events, store)
             _paid_once(system, request, events)
-            _nothing_is_told_twice(events)
+            check_told_once(events)
         except AssertionError as exc:
             raise AssertionError(f"{request.turn_id}: {exc}\n{_story(events)}") from exc
     for conversation_id, history in histories.items():
@@ -257,7 +257,7 @@ class _Told:
         self.done[index] = self.texts.get(index, "")
 
 
-def _nothing_is_told_twice(events: Events) -> None:
+def check_told_once(events: Events) -> None:
     """A piece that is done is not told again, but where it, or one before it, was torn.
 
     Torn is a piece of which the stream does not hold in order what was heard: its announcement

@@ -95,9 +95,10 @@ export class Voice {
     }
   }
 
-  /** What was not finished is said again. */
+  /** What was not finished is said again, and so is whatever was missed of it. */
   private nextAttempt(attempt: number): void {
     this.timeline.restart(attempt);
+    this.missed = false;
     for (const piece of [...this.pieces.values()]) {
       if (!piece.done) this.pieces.delete(piece.index);
     }

@@ -39,6 +39,22 @@ test("a higher attempt keeps the pieces that are done and ignores leftovers", ()
   assert.ok(!voice.doubt);
 });
 
+test("what was torn is doubted until a higher attempt has told it again", () => {
+  const voice = new Voice();
+  announce(voice, 1, 0);
+  sound(voice, 1, 0, 0, 5);
+  sound(voice, 1, 1, 1, 7);
+  finish(voice, 1, 0, 5);
+  announce(voice, 1, 1);
+  assert.ok(voice.doubt);
+  voice.add({ kind: "started", attempt: 2 });
+  announce(voice, 2, 1);
+  sound(voice, 2, 0, 1, 7);
+  finish(voice, 2, 1, 7);
+  assert.equal(voice.samples, 12);
+  assert.ok(!voice.doubt);
+});
+
 test("whatever is missing is doubted", () => {
   const lost: ((voice: Voice) => void)[] = [
     (voice) => sound(voice, 1, 1, 0, 5), // a chunk before it

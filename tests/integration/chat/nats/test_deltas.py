@@ -26,7 +26,7 @@ from shared.nats.connection import Connection
 from shared.nats.follow import decode_delta
 from shared.process.clock import SystemClock
 from shared.retry import wait_until
-from tests.integration.harness import Lease, connected, held, provisioned
+from tests.integration.harness import Lease, Wire, connected, held, provisioned, soon
 
 if TYPE_CHECKING:
     from shared.contract import Delta
@@ -128,6 +128,25 @@ async def test_words_are_joined_while_the_server_lags(
     assert is_whole(events)
     assert WORDS[0] in [e.text for e in events if isinstance(e, Text)]
     assert len(events) < KEEPS_UP * 4 + 60
+
+
+async def test_what_was_lost_is_sent_again_while_the_model_goes_on(
+    server: NatsServer, connection: Connection
+) -> None:
+    async with Wire(server.url) as wire, connected(wire.url, ack_seconds=0.2) as far:
+        turn, deltas = Turn("c", "t"), deltas_of(far)
+        await deltas.started(started(turn))
+        wire.loses = True
+        await say(deltas, turn, *WORDS[: 2 * KEEPS_UP])
+        await soon(lambda: wire.lost.count(b"HPUB") == KEEPS_UP)
+        wire.loses = False
+
+        async def is_heard() -> bool:
+            await say(deltas, turn, "more ")
+            return any(isinstance(event, Text) for event in await stored(connection))
+
+        assert await wait_until(is_heard, 10, clock=SystemClock())
+        deltas.close()
 
 
 async def test_an_end_that_follows_at_once_loses_no_word(
