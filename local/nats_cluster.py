@@ -30,11 +30,13 @@ class NatsCluster:
     `start` returns when each of them listens; a leader is elected within a second or two.
     """
 
-    def __init__(self, store_dir: str | Path) -> None:
+    def __init__(self, store_dir: str | Path, *, accounts: str = _ACCOUNTS) -> None:
         ports = free_ports(SIZE)
         self.servers = [
             NatsServer(
-                Path(store_dir) / f"n{number}", websocket=False, config=_member(number, ports)
+                Path(store_dir) / f"n{number}",
+                websocket=False,
+                config=_member(number, ports, accounts),
             )
             for number in range(SIZE)
         ]
@@ -69,7 +71,7 @@ class NatsCluster:
         await self.close()
 
 
-def _member(number: int, ports: list[int]) -> str:
+def _member(number: int, ports: list[int], accounts: str) -> str:
     routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
     return "\n".join(
         [
@@ -80,6 +82,6 @@ def _member(number: int, ports: list[int]) -> str:
             f"  port: {ports[number]}",
             f"  routes: [{routes}]",
             "}",
-            _ACCOUNTS,
+            accounts,
         ]
     )
