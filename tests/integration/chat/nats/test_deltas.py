@@ -10,6 +10,7 @@ import pytest
 
 from local.nats_server import NatsServer
 from services.chat.nats.deltas import KEEPS_UP, NatsDeltas
+from services.chat.ports import Told
 from services.chat.turn import Turn
 from shared.contract import (
     Done,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(30)
 
+LONG_AGO = "2020-01-01T00:00:00+00:00"
 WORDS = [f"word{n} " for n in range(200)]
 
 
@@ -203,6 +205,20 @@ async def test_the_end_is_told_once_and_found_again(connection: Connection) -> N
     assert await deltas.ended("t", since)
     assert not await deltas.ended("t", since + 2)
     assert not await deltas.ended("u", since)
+
+
+async def test_what_listeners_know_of_a_turn_is_found_from_a_time_on(
+    connection: Connection,
+) -> None:
+    deltas = deltas_of(connection)
+    assert await deltas.told("t", LONG_AGO) == Told(0, ended=False)
+    await deltas.started(started(Turn("c", "t")))
+    await deltas.started(started(turn := Turn("c", "t", 2)))
+    await deltas_of(connection, turn_id="u").started(started(Turn("c", "u", 7)))
+    assert await deltas.told("t", LONG_AGO) == Told(2, ended=False)
+    await deltas.end(done(turn))
+    assert await deltas.told("t", LONG_AGO) == Told(2, ended=True)
+    assert await deltas.told("t", "2200-01-01T00:00:00+00:00") == Told(0, ended=False)
 
 
 async def test_who_has_been_replaced_says_nothing_more(connection: Connection) -> None:

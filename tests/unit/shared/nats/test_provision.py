@@ -140,6 +140,35 @@ def test_a_setting_that_breaks_something_is_not(name: str, found: object, wanted
     assert not works({**limit, name: found}, **{name: wanted})
 
 
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        (Retention(), Retention(deltas=2 * 86_400, audio_bytes=8_192 * MIB)),
+        (Retention(), Retention(deltas=7_200, audio_bytes=1_024 * MIB)),
+    ],
+    ids=["more", "less"],
+)
+def test_whichever_of_two_versions_made_a_stream_both_start_with_it(
+    older: Retention, newer: Retention
+) -> None:
+    for there, wanted in ((older, newer), (newer, older)):
+        found = by_name(retention=there)
+        for name, config in by_name(retention=wanted).items():
+            differ = differences(config, as_the_server_tells_it(found[name]))
+            assert all(each.compatible for each in differ), differ
+
+
+def test_a_stream_is_never_made_so_small_that_nobody_would_start_with_it() -> None:
+    made: Stream | None = next(s for s in streams(1, Retention()) if s.name == "TTS_AUDIO")
+    sizes = []
+    while made is not None:
+        sizes.append(made.max_bytes // MIB)
+        made = made.smaller()
+
+    assert sizes == [4_096, 2_048, 1_024, 512, 256, 128, 64]
+    assert works({"max_bytes": sizes[-1] * MIB}, max_bytes=4_096 * MIB)
+
+
 def test_what_a_full_stream_does_matters_only_where_it_can_be_full() -> None:
     assert works({"discard": "old", "max_bytes": -1}, discard="new")
 
