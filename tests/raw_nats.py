@@ -35,7 +35,7 @@ class RawClient:
     ) -> None:
         """`headers` is the whole block, as it is to go over the wire."""
         name = subject.encode() if isinstance(subject, str) else subject
-        to = f" {reply}".encode() if reply else b""
+        to = f" {reply}".encode(errors="surrogateescape") if reply else b""
         if headers:
             sizes = b"%d %d" % (len(headers), len(headers) + len(data))
             line = b"HPUB %s%s %s\r\n" % (name, to, sizes)
@@ -62,7 +62,7 @@ class RawClient:
     async def read(self) -> None:
         """Until the connection ends."""
         while line := await self._reader.readline():
-            verb, *words = line.split()
+            verb, *words = line.rstrip(b"\r\n").split(b" ")
             if verb in {b"MSG", b"HMSG"}:
                 await self._message(words, has_headers=verb == b"HMSG")
             elif verb == b"PING":
@@ -83,7 +83,7 @@ class RawClient:
 def block(headers: dict[str, str]) -> bytes:
     """As it goes over the wire; nothing is checked."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"NATS/1.0\r\n{lines}\r\n".encode(errors="surrogateescape")
+    return f"NATS/1.0\r\n{lines}\r\n".encode(errors="surrogatepass")
 
 
 def _read(raw: bytes) -> dict[str, str]:

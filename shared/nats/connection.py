@@ -28,6 +28,7 @@ from shared.errors import (
     Torn,
     Unsendable,
 )
+from shared.nats.hardened import harden
 from shared.retry import NATS
 
 if TYPE_CHECKING:
@@ -171,25 +172,6 @@ def _forget_unwritten(client: Client) -> None:
     client._pending_data_size = 0  # noqa: SLF001
 
 
-def _survive_headers(client: Client) -> None:
-    """Has a message whose headers cannot be read come without any.
-
-    nats-py 2.16 ends its read loop on a header block that is too short, or whose first line is no
-    UTF-8, and stays deaf while it believes to be connected; the server passes such a block on from
-    anybody, and a stream would deliver it again and again. There is no public way (to be filed
-    upstream).
-    """
-    process = client._process_headers  # noqa: SLF001
-
-    async def survived(headers: Any) -> dict[str, str] | None:
-        try:
-            return await process(headers)
-        except (UnicodeDecodeError, IndexError):
-            return None
-
-    client._process_headers = survived  # type: ignore[method-assign]  # noqa: SLF001
-
-
 class _Refusal(msgspec.Struct, frozen=True):
     """As JetStream says it; `code` is like an HTTP status, `err_code` says more."""
 
@@ -275,7 +257,7 @@ class Connection:
         publish_seconds: float = PUBLISH_SECONDS,
     ) -> None:
         self.client = client
-        _survive_headers(client)
+        harden(client)
         self.request_seconds = request_seconds
         self.ack_seconds, self.publish_seconds = ack_seconds, publish_seconds
         self.jetstream: JetStreamContext = client.jetstream(timeout=request_seconds)

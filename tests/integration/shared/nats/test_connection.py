@@ -16,7 +16,6 @@ from shared.nats.connection import Connection, settle
 from shared.nats.follow import follow
 from shared.nats.publish import publish
 from tests.integration.harness import Wire, connected, held, soon, stream_s
-from tests.raw_nats import raw_client
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -217,31 +216,3 @@ async def test_who_waits_while_the_connection_is_lost_waits_on_after_the_reconne
         await waits
         await soon(lambda: connection.epoch > 0 and connection.up)
         assert await hears(connection)
-
-
-@pytest.mark.parametrize(
-    "block",
-    [
-        b"X",
-        b"NATS/1.0",
-        b"NATS/1.0 \xff\r\n\r\n",
-        b"NATS/1.0 200 \xff\r\n\r\n",
-        b"NATS/1.0 \xc3(\r\nA: b\r\n\r\n",
-    ],
-)
-async def test_a_header_block_that_is_none_leaves_nobody_deaf(
-    server: NatsServer, connection: Connection, block: bytes
-) -> None:
-    came: list[tuple[bytes, Any]] = []
-
-    async def take(msg: Any) -> None:
-        came.append((msg.data, msg.headers))
-
-    await connection.client.subscribe("hostile", cb=take)
-    await settle(connection.client)
-    async with raw_client(server.url) as raw:
-        await raw.publish("hostile", b"body", headers=block)
-    await soon(lambda: bool(came))
-    assert came == [(b"body", None)]
-    await connection.client.publish("hostile", b"after")
-    await soon(lambda: len(came) == 2)
