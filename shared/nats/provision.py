@@ -348,12 +348,12 @@ def _endless(limit: int) -> bool:
 
 def _compatible(name: str, wanted: Any, there: Any, found: Mapping[str, Any]) -> bool:
     match name:
-        # A larger limit and a longer age keep what was asked for, and more. A smaller or shorter one
-        # keeps less, and is a warning all the same: a release that asks for more would otherwise
-        # not start beside the one that made the stream, nor would that one start again once a
-        # release that asks for less has been applied; and where the server has less room it is we
-        # who made the stream smaller. Only a limit that is too small to work with stops the start,
-        # unless it was asked for.
+        # A larger limit and a longer age keep what was asked for, and more. A smaller or shorter
+        # one keeps less, and is a warning all the same: a release that asks for more would
+        # otherwise not start beside the one that made the stream, nor would that one start again
+        # once a release that asks for less has been applied; and where the server has less room it
+        # is we who made the stream smaller. Only a limit that is too small to work with stops the
+        # start, unless it was asked for.
         case "max_age":
             return _endless(there) or bool(there >= min(wanted or _LEAST_AGE, _LEAST_AGE))
         case "max_bytes":

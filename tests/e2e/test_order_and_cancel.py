@@ -52,6 +52,16 @@ async def cancel(system: System, conversation_id: str, **more: Any) -> float:
     return time.monotonic()
 
 
+async def longest_answer(system: System, conversation_id: str) -> float:
+    """Seconds, of a few requests: milliseconds, or what other processes leave us."""
+    longest = 0.0
+    for _ in range(5):
+        began = time.monotonic()
+        await system.history(conversation_id)
+        longest = max(longest, time.monotonic() - began)
+    return longest
+
+
 async def until_one_request(system: System, conversation_id: str) -> None:
     """Is left of them; the others were dealt with."""
     js, subject = system.client.jetstream(), f"chat.request.{conversation_id}"
@@ -75,15 +85,16 @@ async def test_a_cancel_stops_words_and_voice_and_keeps_what_there_was(system: S
     turn_id = await system.ask(conversation_id=conversation, content="Tell me a story.")
     turn = system.ears.turn(turn_id)
     await system.ears.until(lambda: chunks(turn) > 8)
+    lag = await longest_answer(system, conversation)
     at = await cancel(system, conversation)
     await system.ears.whole(turn_id)
-    assert time.monotonic() - at < 2
+    assert time.monotonic() - at < 2 + 20 * lag
     assert turn.end is not None
     assert turn.voice_end is not None
     assert turn.end["finish_reason"] == "cancelled"
     assert turn.voice_end["finish"] == "cancelled"
     assert turn.last_chunk is not None
-    assert turn.last_chunk - at < 0.25
+    assert turn.last_chunk - at < 0.25 + 5 * lag
     assert LONG.startswith(turn.end["text"])
     assert turn.end["text"] != LONG
     assert turn.voice_end["duration_ms"] * 48 == pytest.approx(len(turn.voice()), abs=48)
@@ -290,6 +301,7 @@ async def test_an_interruption_stops_the_old_and_starts_the_new(system: System) 
     first = await system.ask(conversation_id=conversation, content="Tell me a story.")
     await system.ears.until(lambda: chunks(system.ears.turn(first)) > 5)
     system.emulator.change({**FAST, "chat": {**FAST["chat"], "replies": ["Yes, I listen."]}})
+    lag = await longest_answer(system, conversation)
     asked = time.monotonic()
     second = await system.ask(
         conversation_id=conversation, content="Stop. Listen!", on_busy="interrupt"
@@ -299,10 +311,10 @@ async def test_an_interruption_stops_the_old_and_starts_the_new(system: System) 
     assert old.end is not None
     assert old.end["finish_reason"] == "cancelled"
     assert old.last_chunk is not None
-    assert old.last_chunk - asked < 0.25
+    assert old.last_chunk - asked < 0.25 + 5 * lag
     assert_whole(turn, system)
     assert turn.first_text is not None
-    assert turn.first_text - asked < 1.5
+    assert turn.first_text - asked < 1.5 + 20 * lag
     prompt = [m["content"] for m in system.emulator.record.chats[-1].messages]
     assert old.end["text"] in prompt
 
@@ -317,6 +329,7 @@ async def test_an_interruption_stops_a_voice_whose_text_is_done(
     old = system.ears.turn(first)
     await system.ears.until(lambda: old.end is not None and chunks(old) > 20)
     system.emulator.change({**FAST, "chat": {**FAST["chat"], "replies": ["Yes, I listen."]}})
+    lag = await longest_answer(system, conversation)
     asked = time.monotonic()
     more = {} if heard_ms is None else {"heard_ms": heard_ms}
     second = await system.ask(
@@ -328,7 +341,7 @@ async def test_an_interruption_stops_a_voice_whose_text_is_done(
     assert old.voice_end["finish"] == "cancelled"
     assert old.last_chunk is not None
     assert turn.first_chunk is not None
-    assert old.last_chunk < min(asked + 0.25, turn.first_chunk)
+    assert old.last_chunk < min(asked + 0.25 + 5 * lag, turn.first_chunk)
     assert_whole(turn, system)
     answer = system.emulator.record.chats[-1].messages[-2]["content"]
     if heard_ms is None:
@@ -415,7 +428,8 @@ async def test_a_voice_that_waits_for_a_slot_is_stopped(tmp_path: Path) -> None:
         await speak(system, conversation, held)
         at = await cancel(system, conversation, turn_id=held)
         await system.ears.until(lambda: system.ears.turn(held).voice_end is not None)
-        assert time.monotonic() - at < 1
+        assert time.monotonic() - at < 10
+        assert system.ears.turn(spoken).voice_end is None  # the slot is not free
         for service in [s for s in system.services if s.name == "tts"]:
             await service.kill()
         await system.add("tts").ready()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -21,18 +22,19 @@ from tests.integration.harness import soon
 if TYPE_CHECKING:
     from shared.contract import Failed
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(180)
 
 SECONDS_AWAY = 10.0
+PATIENT = 60.0  # a machine that has other things to do gives no turn up
 TURNS = 30  # half of them under way, half of them new
 REPLY = "The sea breathes twice a day, and nobody has ever seen it hurry. " * 16
 RULES = Rules(
     model="openai/gpt-oss-20b",
     fallback_model=None,
     turns_per_minute=0,
-    turn_timeout=90,
+    turn_timeout=150,
     tries=4,
-    patience=15,
+    patience=PATIENT,
     executions=5,
     output_chars=10_000,
 )
@@ -82,15 +84,15 @@ async def _nobody_was_frozen() -> None: ...
 
 @pytest.mark.parametrize("refuses", ["connections", "503"])
 async def test_ten_seconds_away_cost_no_turn_and_few_knocks(refuses: str) -> None:
-    script = {"chat": {"replies": [REPLY], "first_token_ms": 5, "tokens_per_second": 80}}
+    script = {"chat": {"replies": [REPLY], "first_token_ms": 5, "tokens_per_second": 40}}
     emulator = Emulator(script)
     await emulator.start()
     model = TogetherChat(
         base_url=emulator.base_url,
         api_key="key",
         connect_timeout=5.0,
-        first_token_timeout=15.0,
-        token_timeout=10.0,
+        first_token_timeout=PATIENT,
+        token_timeout=PATIENT,
     )
     turns = Turns(model)
     try:
@@ -104,16 +106,18 @@ async def test_ten_seconds_away_cost_no_turn_and_few_knocks(refuses: str) -> Non
             await emulator.start()
         began = emulator.record.totals.chats
         turns.begin(TURNS // 2)
+        since = time.monotonic()
         await asyncio.sleep(SECONDS_AWAY)
         assert not any(task.done() for task in turns.tasks)
         knocks = emulator.record.totals.chats - began
+        away = time.monotonic() - since
         still = [told.read for told in turns.told[: len(heard)]]
         assert all(now.startswith(before) for now, before in zip(still, heard, strict=True))
         if refuses == "503":
             emulator.change({"faults": []})
         else:
             await emulator.start()
-        ends = await asyncio.wait_for(asyncio.gather(*turns.tasks), 30)
+        ends = await asyncio.wait_for(asyncio.gather(*turns.tasks), 90)
     finally:
         for task in turns.tasks:
             task.cancel()
@@ -127,4 +131,4 @@ async def test_ten_seconds_away_cost_no_turn_and_few_knocks(refuses: str) -> Non
     starts = [[e.attempt for e in t.events if isinstance(e, Started)] for t in turns.told]
     assert starts == [[1, 2]] * (TURNS // 2) + [[1]] * (TURNS // 2)
     # Each turn may find it out for itself, then they knock one after the other.
-    assert knocks <= TURNS + 15
+    assert knocks <= TURNS + 15 * away / SECONDS_AWAY
