@@ -124,7 +124,7 @@ class Remains(Protocol):
     """What has to go when a conversation is erased."""
 
     async def newest_request(self) -> int:
-        """The sequence of the newest request of all conversations; 0 before the first."""
+        """The sequence of the newest request that is on its way, of any conversation; else 0."""
         ...
 
     async def requests(self, conversation_id: str, *, until: int) -> Sequence[str]:

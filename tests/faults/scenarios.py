@@ -122,6 +122,11 @@ class Run:
 
     async def healed(self) -> None:
         """Everything asked has ended, as the streams tell; then all must hold."""
+        await self.emptied()
+        await check(self.system, self.asked)
+
+    async def emptied(self) -> None:
+        """No request is left in the queues, as their streams tell."""
         system, until = self.system, time.monotonic() + HEALED_WITHIN
         js = system.client.jetstream()
         waiting = {"CHAT_REQUESTS", "TTS_REQUESTS"}
@@ -136,7 +141,6 @@ class Run:
                         waiting.discard(stream)
             except Exception:  # noqa: BLE001  NATS is away; the deadline above decides
                 waiting = {"CHAT_REQUESTS", "TTS_REQUESTS"}
-        await check(system, self.asked)
 
 
 def _of(system: System, name: str) -> list[Service]:

@@ -41,8 +41,9 @@ class NatsHistory:
         return [event for event in events if event is not None]
 
     async def newest_request(self) -> int:
-        info = await self.connection.api(f"STREAM.INFO.{CHAT_REQUESTS_STREAM}")
-        return int(info["state"]["last_seq"])
+        # From the leader: a server that was frozen tells of its streams what it knew by then.
+        newest = await read.last(self.connection, CHAT_REQUESTS_STREAM, CHAT_REQUEST)
+        return 0 if newest is None else newest.sequence
 
     async def requests(self, conversation_id: str, *, until: int) -> list[str]:
         subject = chat_request(conversation_id)
