@@ -171,7 +171,10 @@ async def rehearse() -> None:
 
 def main() -> int:
     if missing := missing_tools():
-        words = "apt-get install podman runc conmon catatonit; podman-compose is in .venv"
+        words = (
+            "apt-get install podman runc conmon catatonit aardvark-dns (with CNI: "
+            "golang-github-containernetworking-plugin-dnsname); podman-compose is in .venv"
+        )
         raise SystemExit(f"make compose-test needs {', '.join(missing)}: {words}")
     compose("down", "--volumes", check=False)
     try:
