@@ -29,6 +29,7 @@ WIRING = {"app", "__main__"}
 
 # Packages that open sockets or files: only adapters and the wiring of a service import them.
 VENDOR_PACKAGES = {
+    "aiohttp",
     "av",
     "faststream",
     "httpx",

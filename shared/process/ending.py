@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from shared.nats.provision import Mismatch
 from shared.process.settings import BadSetting
 
+if sys.platform == "win32":
+    from asyncio import new_event_loop
+else:
+    from uvloop import new_event_loop
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
@@ -49,7 +54,8 @@ def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     gc.freeze()  # what is there by now stays for good: no collection has to walk it again
     gc.enable()
     try:
-        return asyncio.run(main())
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            return runner.run(main())
     except (BadSetting, Mismatch) as exc:
         # Standard error, one line, also when logs are JSON: a person is reading this.
         sys.stderr.write(f"{exc}\n")
