@@ -286,7 +286,8 @@ async def test_a_turn_that_is_stopped_while_nobody_holds_it_ends_as_it_was(syste
     system.services[:] = [s for s in system.services if s not in both]
     assert turn.end is not None
     assert turn.end["finish_reason"] == "cancelled"
-    assert turn.end["text"]
+    # Where its lease ran out before the stop came, the next worker had begun it again.
+    assert turn.end["text"] or turn.end["attempt"] > 1
     assert LONG.startswith(turn.end["text"])
     end = system.ears.turn(waiting).end
     assert end is not None
