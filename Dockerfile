@@ -1,4 +1,4 @@
-# One build, three targets: chat, tts, emulator (`make images`; without a registry `make images-offline`).
+# One build, four targets: chat, tts, access, emulator (`make images`; without a registry `make images-offline`).
 # The base image stands here and nowhere else; replace it with --build-arg PYTHON_IMAGE=….
 ARG PYTHON_IMAGE=docker.io/library/python:3.13.16-slim-trixie@sha256:70729b46c69b4f1e97c4822c1af3df53a1476cf5ddc6c087c0c10bc3a5678c2f
 
@@ -16,6 +16,10 @@ RUN ["sh", "/install.sh", "/lock.txt", "/app/lib"]
 
 FROM build AS build-tts
 COPY requirements/tts.txt /lock.txt
+RUN ["sh", "/install.sh", "/lock.txt", "/app/lib"]
+
+FROM build AS build-access
+COPY requirements/access.txt /lock.txt
 RUN ["sh", "/install.sh", "/lock.txt", "/app/lib"]
 
 FROM build AS build-emulator
@@ -64,6 +68,14 @@ COPY shared /app/shared
 COPY services/__init__.py /app/services/__init__.py
 COPY services/tts /app/services/tts
 ENTRYPOINT ["python3", "-m", "services.tts"]
+
+FROM run AS access
+LABEL org.opencontainers.image.title="Parley access"
+COPY --from=build-access /app/lib /app/lib
+COPY shared /app/shared
+COPY services/__init__.py /app/services/__init__.py
+COPY services/access /app/services/access
+ENTRYPOINT ["python3", "-m", "services.access"]
 
 FROM run AS emulator
 LABEL org.opencontainers.image.title="Parley emulator of the provider"

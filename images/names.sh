@@ -1,7 +1,7 @@
 # What the images are called and labelled with, for the scripts beside this file, which are in the
 # project's folder by then. The version stands in pyproject.toml.
 VERSION=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)}
-TARGETS="chat tts emulator"
+TARGETS="chat tts access emulator"
 image_of() { echo "localhost/parley-$1:$VERSION"; }
 PYTHON_STANDIN=localhost/parley-standin-python:1
 NATS_STANDIN=localhost/parley-standin-nats:1

@@ -64,6 +64,12 @@ class Accounts:
         text = users.read_text(encoding="utf-8")
         if _PARLEY not in text:
             raise NotStarted(f"{_DEPLOY}/nats/users.conf has no account PARLEY as it used to be")
+        callout = self.secrets / "callout.conf"
+        told = callout.read_text(encoding="utf-8")
+        if f" {_ANYBODY}," not in told:  # who is not named here has to show a token
+            told = told.replace("auth_users: [", f"auth_users: [ {_ANYBODY}, ")
+            callout.chmod(0o600)
+            callout.write_text(told, encoding="utf-8")
         login = f'{{ user: {_ANYBODY}, password: "{os.urandom(16).hex()}" }}'
         users.write_text(text.replace(_PARLEY, f"{_PARLEY}\n      {login}"), encoding="utf-8")
 

@@ -141,6 +141,16 @@ class Ears:
         return "not whole in time: " + "; ".join(lines)
 
 
+async def until_empty(client: Client, *streams: str, seconds: float = 60.0) -> None:
+    """Waits until these work queues hold nothing."""
+    js = client.jetstream()
+    until = time.monotonic() + seconds
+    for stream in streams:
+        while left := (await js.stream_info(stream)).state.messages:
+            assert time.monotonic() < until, f"{left} messages left in {stream}"
+            await asyncio.sleep(0.05)
+
+
 class System:
     """Starts what it is asked for, stops all of it."""
 
@@ -255,12 +265,7 @@ class System:
 
     async def until_empty(self, *streams: str, seconds: float = 60.0) -> None:
         """Waits until these work queues hold nothing."""
-        js = self.client.jetstream()
-        until = time.monotonic() + seconds
-        for stream in streams:
-            while left := (await js.stream_info(stream)).state.messages:
-                assert time.monotonic() < until, f"{left} messages left in {stream}"
-                await asyncio.sleep(0.05)
+        await until_empty(self.client, *streams, seconds=seconds)
 
     async def stored(self, stream: str, *, after: int = 0) -> list[Any]:
         """Every message that a stream holds from behind sequence `after`, in its order."""

@@ -41,7 +41,47 @@ END
   echo ']'
 }
 
-callout() { [ -e "$folder/callout.conf" ] || echo '# Nobody is let in by a token.' | put callout.conf; }
+# Key and issuer of conversation tokens (docs/security.md): only a program that knows nkeys makes one.
+PYTHON=${PYTHON:-$(dirname "$0")/../../.venv/bin/python}
+seed() {  # as `python -m services.access seed`, without what a whole service loads
+  PYTHONPATH=$(dirname "$0")/../.. "$PYTHON" -c 'import os
+from services.access.nkey import SigningKey, account_seed
+seed = account_seed(os.urandom(32))
+print(f"{seed}  # {SigningKey.from_seed(seed).public}")'
+}
+
+access() {
+  [ -e "$folder/nats_access" ] || random | put nats_access
+  for name in access_issuer_seed access_keys; do
+    [ -s "$folder/$name" ] && continue
+    if ! made=$(seed 2>/dev/null); then
+      echo "make.sh: nobody is let in by a token: \`make setup\`, then make.sh --app client $folder" >&2
+    fi
+    { [ -z "$made" ] || echo "$made"; } | put "$name"
+  done
+  grep -q '^ACCESS_PASSWORD' "$folder/passwords.conf" ||
+    { cat "$folder/passwords.conf"; echo "ACCESS_PASSWORD: \"$(cat "$folder/nats_access")\""; } | put passwords.conf
+}
+
+# Those with a login, by name: everybody else shows a token.
+callout() {
+  users=$(for file in "$folder"/nats_*; do printf '%s, ' "${file##*/nats_}"; done)
+  issuer=$(sed -n 's/.*# //p' "$folder/access_issuer_seed")
+  if [ -z "$issuer" ]; then
+    echo '# Nobody is let in by a token.'
+  else
+    cat <<END
+# Whoever has no login shows a token, and the access service decides.
+authorization {
+  auth_callout {
+    issuer: $issuer
+    account: AUTH
+    auth_users: [${users%, }]
+  }
+}
+END
+  fi | put callout.conf
+}
 
 if [ -n "$app" ]; then
   case $app in
@@ -55,6 +95,7 @@ if [ -n "$app" ]; then
   # An application's password stood in passwords.conf once.
   grep -v '^CLIENT_PASSWORD' "$folder/passwords.conf" | put passwords.conf
   apps | put apps.conf
+  access
   callout
   exit
 fi
@@ -66,6 +107,7 @@ for user in chat tts operator; do
   printf '%s_PASSWORD: "%s"\n' "$(echo "$user" | tr '[:lower:]' '[:upper:]')" "$(cat "$folder/nats_$user")"
 done | put passwords.conf
 apps | put apps.conf
+access
 callout
 echo parley-root | put store_root_user
 echo parley-tts | put store_access_key

@@ -15,7 +15,7 @@ from services.access.callout import key_in, verdict
 from services.access.nats.callout import NatsCallout
 from services.access.nats.connections import NatsConnections
 from shared.errors import NatsError
-from shared.nats.connection import connect_options, login_options, settle
+from shared.nats.connection import connect_options, load_certificate, login_options, settle
 from shared.process import logs
 from shared.process.ending import EXIT_FAILED, EXIT_OK, set_by_signals, unless_stopped
 from shared.process.http import HttpServer, Probes, routed
@@ -45,6 +45,7 @@ class Access:
         self.config = config
         self.keys = config.keys()
         self._client = Client()
+        self._login = login_options(config.nats)
         self._stop, self._closed = asyncio.Event(), asyncio.Event()
         self._sweeps = SWEEPS  # a key may have been removed while nobody looked
 
@@ -94,13 +95,22 @@ class Access:
     async def _connect(self) -> None:
         await self._client.connect(
             **connect_options(self.config.nats, "parley-access"),
-            **login_options(self.config.nats),
+            **self._login,
             closed_cb=self._on_closed,
+            disconnected_cb=self._on_disconnect,
             error_cb=self._on_error,
         )
 
     async def _on_closed(self) -> None:
         self._closed.set()
+
+    async def _on_disconnect(self) -> None:
+        log.warning("nats.disconnected")
+        if "tls" in self._login:
+            try:
+                load_certificate(self._login["tls"], self.config.nats)
+            except OSError as exc:  # the one that we have may do
+                log.warning("nats.certificate_unreadable", extra={"reason": str(exc)})
 
     async def _on_error(self, exc: Exception) -> None:
         log.warning("nats.error", extra={"reason": f"{type(exc).__name__}: {exc}"})

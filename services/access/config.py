@@ -61,7 +61,8 @@ def keys_in(file: Path, *, issuer: SigningKey | None = None) -> Keys:
 
 def _issuer(seed: str) -> SigningKey:
     try:
-        issuer = SigningKey.from_seed(seed)
+        # A comment may say what is public of it, as in the file of keys.
+        issuer = SigningKey.from_seed(seed.partition("#")[0].strip())
     except BadKey as exc:
         raise BadSetting(f"ACCESS_ISSUER_SEED: {exc}") from None
     if not issuer.is_of_an_account:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from services.access.nkey import SigningKey
+from services.access.token import Keys
 from tests.deploy.conftest import ROOT
 from tests.deploy.test_manifests import CONFIGS, settings_of
 
@@ -44,7 +46,8 @@ def test_every_container_is_hardened_and_bounded(name: str) -> None:
 
 
 def test_offline_needs_no_key_and_is_what_the_profile_adds() -> None:
-    assert [n for n, s in SERVICES.items() if s.get("profiles")] == ["emulator"]
+    profiles = {name: s["profiles"] for name, s in SERVICES.items() if "profiles" in s}
+    assert profiles == {"access": ["tokens"], "emulator": ["offline"]}
     for name, variable in (("chat", "TOGETHER_BASE_URL"), ("tts", "TTS_URL")):
         assert "//emulator:8080/" in plain(SERVICES[name]["environment"][variable])
 
@@ -76,9 +79,10 @@ def test_the_passwords_for_a_laptop_fit_together() -> None:
     assert {name.lower(): password for name, password in ours.items()} | apps == own
 
 
-def made(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def made(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [ROOT / "deploy/secrets/make.sh", *arguments],
+        env={"PYTHON": sys.executable, **os.environ, **environ},
         capture_output=True,
         text=True,
         check=False,
@@ -93,7 +97,22 @@ def test_secrets_of_ones_own_are_as_those_for_a_laptop(tmp_path: Path) -> None:
     password = (tmp_path / "nats_client").read_text().strip()
     theirs = (tmp_path / "apps.conf").read_text().replace(password, "client-local")
     assert theirs == (SECRETS / "apps.conf").read_text()
-    assert (tmp_path / "callout.conf").read_text() == (SECRETS / "callout.conf").read_text()
+    callout = [(folder / "callout.conf").read_text() for folder in (tmp_path, SECRETS)]
+    issuer = re.compile(r"issuer: (A[A-Z2-7]{55})$", re.MULTILINE)
+    assert len({issuer.sub("", text) for text in callout}) == 1
+    for folder, text in zip((tmp_path, SECRETS), callout, strict=True):
+        seed = (folder / "access_issuer_seed").read_text().partition(" ")[0]
+        assert issuer.findall(text) == [SigningKey.from_seed(seed).public]
+        assert Keys.parse((folder / "access_keys").read_text()).signing
+
+
+def test_without_a_program_that_knows_keys_nobody_is_let_in_by_a_token(tmp_path: Path) -> None:
+    told = made(tmp_path, PYTHON="/nowhere/python")
+    assert told.returncode == 0
+    assert "make setup" in told.stderr
+    assert "authorization" not in (tmp_path / "callout.conf").read_text()
+    assert made("--app", "client", tmp_path).returncode == 0
+    assert "auth_callout" in (tmp_path / "callout.conf").read_text()
 
 
 def test_an_application_more_changes_nobody_elses_secret(tmp_path: Path) -> None:
@@ -101,7 +120,9 @@ def test_an_application_more_changes_nobody_elses_secret(tmp_path: Path) -> None
     before = {f.name: f.read_text() for f in tmp_path.iterdir()}
     assert made("--app", "shop", tmp_path).returncode == 0
     after = {f.name: f.read_text() for f in tmp_path.iterdir()}
-    assert {name for name in after if after[name] != before.get(name)} == {"apps.conf", "nats_shop"}
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {"apps.conf", "callout.conf", "nats_shop"}
+    assert "client, operator, shop, tts]" in after["callout.conf"]
     assert f'user: shop, password: "{after["nats_shop"].strip()}"' in after["apps.conf"]
     assert '"_INBOX_shop.>"' in after["apps.conf"]
     assert made("--app", "shop", tmp_path).returncode == 0

@@ -317,7 +317,7 @@ def test_autoscaling_looks_at_consumers_that_exist(overlay: Overlay) -> None:
 def test_monitoring_finds_the_metrics(overlay: Overlay) -> None:
     for monitor in overlay.all("PodMonitor"):
         chosen = [w for w in overlay.workloads() if selects(monitor["spec"]["selector"], w.labels)]
-        assert {w.name for w in chosen} == {"chat", "tts"}
+        assert {w.name for w in chosen} == {"access", "chat", "tts"}
         for endpoint in monitor["spec"]["podMetricsEndpoints"]:
             assert all(endpoint["port"] in w.ports for w in chosen)
 

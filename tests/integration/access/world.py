@@ -15,11 +15,13 @@ import nats.errors
 import pytest
 
 from local.nats_server import NatsServer
+from local.process import ROOT
 from local.service import Service
 from services.access.nkey import SigningKey, account_seed
 from services.access.token import Claims, May, inbox_of, mint
+from tests.integration.deploy.test_nats_permissions import configuration
 from tests.integration.harness import soon
-from tests.system import System
+from tests.system import System, until_empty
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -28,87 +30,11 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
 
-ISSUER_SEED, SEED, OTHER_SEED = (account_seed(bytes([n]) * 32) for n in (1, 2, 3))
+SEED, OTHER_SEED = (account_seed(bytes([n]) * 32) for n in (1, 2))
 KEY, OTHER_KEY = SigningKey.from_seed(SEED), SigningKey.from_seed(OTHER_SEED)
-USERS = ("chat", "tts", "operator", "client", "access")
+ISSUER_SEED_FILE = ROOT / "deploy" / "secrets" / "local" / "access_issuer_seed"
 VIOLATION = re.compile(r"permissions violation for (?:publish|subscription) to", re.IGNORECASE)
 SECONDS = 20.0  # for what comes at once on a machine that has time
-
-_SERVICES = {
-    "chat.request": True,
-    "chat.request.*": True,
-    "chat.ask.*": False,
-    "chat.cancel": False,
-    "chat.cancel.*": False,
-    "chat.history.>": False,
-    "chat.replay.*": True,
-    "tts.request.*": True,
-    "tts.link.*": False,
-    "$JS.API.DIRECT.GET.CHAT_DELTAS": True,
-    "$JS.API.DIRECT.GET.TTS_AUDIO": True,
-}
-_STREAMS = ("chat.delta", "chat.delta.*", "tts.audio", "tts.audio.*")
-
-
-def _user(name: str) -> str:
-    return f'{{ user: {name}, password: "{name}-local" }}'
-
-
-def configuration() -> str:
-    """Two accounts and the callout, as DESIGN has them."""
-    issuer = SigningKey.from_seed(ISSUER_SEED).public
-    services = "\n".join(
-        f'{{ service: "{s}"{", response_type: stream" if many else ""} }}'
-        for s, many in _SERVICES.items()
-    )
-    streams = "\n".join(f'{{ stream: "{s}" }}' for s in _STREAMS)
-    imports = "\n".join(
-        [f'{{ service: {{ account: PARLEY, subject: "{s}" }} }}' for s in _SERVICES]
-        + [f'{{ stream: {{ account: PARLEY, subject: "{s}" }} }}' for s in _STREAMS]
-    )
-    mappings = "\n".join(f'"{s}": "refused"' for s in _STREAMS)
-    kick, lists = "$SYS.REQ.SERVER.*.KICK", "$SYS.REQ.SERVER.PING.CONNZ"
-    return f"""
-    accounts {{
-      PARLEY {{
-        jetstream: enabled
-        users: [{_user("chat")}, {_user("tts")}, {_user("operator")}]
-        exports: [
-{services}
-{streams}
-]
-      }}
-      APPS {{ users: [{_user("client")}], imports: [
-{imports}
-], mappings: {{
-{mappings}
-}} }}
-      AUTH {{
-        users: [{{
-          user: access, password: "access-local"
-          permissions {{
-            publish {{ allow: ["{kick}", "{lists}"] }}
-            subscribe {{ allow: ["$SYS.REQ.USER.AUTH access", "_INBOX.parley-access.>"] }}
-            allow_responses {{ max: 1, expires: "10s" }}
-          }}
-        }}]
-        imports: [
-          {{ service: {{ account: SYS, subject: "{kick}" }} }}
-          {{ service: {{ account: SYS, subject: "{lists}" }} }}
-        ]
-      }}
-      SYS {{
-        exports: [
-          {{ service: "{kick}", accounts: [AUTH] }}
-          {{ service: "{lists}", accounts: [AUTH], response_type: stream }}
-        ]
-      }}
-    }}
-    system_account: SYS
-    authorization {{
-      auth_callout {{ issuer: {issuer}, auth_users: [{", ".join(USERS)}], account: AUTH }}
-    }}
-    """
 
 
 def token(
@@ -191,7 +117,7 @@ def guard(server: NatsServer, keys: Path, **settings: str) -> Service:
         "NATS_PASSWORD": "access-local",
         "HTTP_PORT": "0",
         "ACCESS_KEYS_FILE": str(keys),
-        "ACCESS_ISSUER_SEED": ISSUER_SEED,
+        "ACCESS_ISSUER_SEED_FILE": str(ISSUER_SEED_FILE),
     }
     return Service("access", {**os.environ, **environ, **settings})
 
@@ -205,9 +131,9 @@ def keys_in(folder: Path) -> Path:
 class World(System):
     """Everything as it is deployed, each part with a login of its own."""
 
-    def __init__(self, folder: Path, *, config: str = "") -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.nats = NatsServer(folder / "nats", config=config or configuration())
+        self.nats = NatsServer(folder / "nats", config=configuration(folder / "deploy"))
         self.keys = keys_in(folder)
 
     async def __aenter__(self) -> Self:
@@ -233,9 +159,15 @@ class World(System):
         await asyncio.gather(self.access.start(), *(service.ready() for service in new))
         await self.ears.listen(self.client)
 
+    async def until_settled(self) -> None:
+        """Waits until both work queues are empty."""
+        async with self.of("operator", inbox_prefix="_INBOX.parley-operator") as client:
+            await until_empty(client, "CHAT_REQUESTS", "TTS_REQUESTS")
+
     @contextlib.asynccontextmanager
-    async def of(self, name: str) -> AsyncIterator[Client]:
-        client = await nats.connect(self.nats.url, user=name, password=f"{name}-local")
+    async def of(self, name: str, **options: Any) -> AsyncIterator[Client]:
+        login = {"user": name, "password": f"{name}-local"}
+        client = await nats.connect(self.nats.url, **login, **options)
         try:
             yield client
         finally:
@@ -246,7 +178,7 @@ class Guarded:
     """Only the server and the access service; `chat.ask.*` echoes its subject."""
 
     def __init__(self, folder: Path) -> None:
-        self.nats = NatsServer(folder / "nats", config=configuration())
+        self.nats = NatsServer(folder / "nats", config=configuration(folder / "deploy"))
         self.keys = keys_in(folder)
 
     async def __aenter__(self) -> Self:
@@ -258,7 +190,7 @@ class Guarded:
         async def echo(msg: Msg) -> None:
             await msg.respond(b'{"subject": "%s"}' % msg.subject.encode())
 
-        await self._chat.subscribe("chat.ask.*", cb=echo)
+        await self._chat.subscribe("chat.ask.*", "chat", cb=echo)
         for _ in range(2):  # see shared.settle
             await self._chat.flush()
         return self

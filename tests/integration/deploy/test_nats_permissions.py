@@ -265,7 +265,7 @@ async def test_a_user_may_hear_what_it_needs_and_nothing_else(
 async def test_nobody_gets_in_without_a_login_or_with_a_wrong_one(server: NatsServer) -> None:
     for login in ({}, {"user": "chat", "password": "guess"}, {"user": "root", "password": ""}):
         with pytest.raises(nats.errors.Error, match=r"(?i)authorization violation"):
-            await nats.connect(server.url, allow_reconnect=False, **login)
+            await nats.connect(server.url, allow_reconnect=False, connect_timeout=20, **login)
 
 
 async def test_a_client_hears_no_inbox_of_a_service(server: NatsServer) -> None:
@@ -439,7 +439,9 @@ async def test_services_log_in_by_nkey_and_over_tls(tmp_path: Path) -> None:
     """What users-nkeys.conf and nats-tls.conf are for: the server holds no secret of a user."""
     secrets = tmp_path / "secrets"
     shutil.copytree(DEPLOY / "secrets" / "local", secrets)
-    pairs = {user: nkeys.from_seed(_seed()) for user in ("chat", "tts", "operator", "client")}
+    pairs = {
+        user: nkeys.from_seed(_seed()) for user in ("access", "chat", "client", "operator", "tts")
+    }
     public = {user: pair.public_key.decode() for user, pair in pairs.items()}
     lines = [f'{user.upper()}_NKEY: "{key}"' for user, key in public.items() if user != "client"]
     (secrets / "passwords.conf").write_text("\n".join(lines) + "\n")
@@ -447,6 +449,11 @@ async def test_services_log_in_by_nkey_and_over_tls(tmp_path: Path) -> None:
     login = 'user: client, password: "client-local"'
     assert login in apps
     (secrets / "apps.conf").write_text(apps.replace(login, f"nkey: {public['client']}"))
+    callout = (secrets / "callout.conf").read_text()
+    assert f"[{', '.join(pairs)}]" in callout
+    (secrets / "callout.conf").write_text(
+        callout.replace(", ".join(pairs), ", ".join(public.values()))
+    )
     config = configuration(tmp_path / "deploy", "users-nkeys.conf", secrets)
     certificate, key = _certificate(tmp_path)
     tls = f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}'
