@@ -107,7 +107,7 @@ PUBLISH: Mapping[str, set[str]] = {
         *("tts.audio.c", "tts.dead", "$KV.speech.c.t"),
         *_streams("CHAT_DELTAS", "TTS_REQUESTS", "TTS_AUDIO", "DEAD_LETTERS", "KV_speech"),
         *_consumer("TTS_REQUESTS", "tts-workers"),
-        *("$JS.API.STREAM.MSG.GET.KV_speech", "$JS.API.STREAM.MSG.GET.TTS_REQUESTS"),
+        *(f"$JS.API.STREAM.MSG.GET.{s}" for s in ("KV_speech", "TTS_AUDIO", "TTS_REQUESTS")),
         "$JS.API.INFO",
         *(f"$JS.API.DIRECT.GET.{s}" for s in ("CHAT_DELTAS", "TTS_AUDIO", "KV_speech")),
         "$JS.API.DIRECT.GET.TTS_REQUESTS",
@@ -388,6 +388,16 @@ async def test_services_start_provision_and_work_under_their_own_users(
             service.signal(signal.SIGTERM)
             assert await service.ended() == 0
         await system.answered(conversation_id="e", content="Still there?", seconds=60)
+
+        # A worker that is killed in mid-voice leaves pieces to the next.
+        system.emulator.change({"speech": {"realtime_factor": 2}})
+        torn = await system.ask(conversation_id="f", content="Tell me a story.")
+        await system.ears.until(lambda: len(system.ears.turn(torn).audio) > 8, seconds=60)
+        system.services[3].signal(signal.SIGKILL)
+        await system.services[3].ended()
+        system.emulator.change({"speech": {"realtime_factor": 100}})
+        await system.add("tts", NATS_USER="tts", NATS_PASSWORD="tts-local").ready()
+        await system.ears.whole(torn, seconds=90)
         assert not system.violations()
 
 
