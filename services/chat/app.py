@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from faststream.nats import NatsBroker
 
 from services.chat import answer, ask, cancel, conversation, erase, handle
+from services.chat.allowance import Allowance
 from services.chat.held_turns import HeldTurns
 from services.chat.nats.cancels import NatsCancels
 from services.chat.nats.conversations import NatsConversations
@@ -132,6 +133,7 @@ class ChatWorker:
         )
         self.held = HeldTurns(CancelToken)
         self.clock = SystemClock()
+        self.allowance = Allowance(config.asks_per_minute, config.characters_per_day)
 
     # ------------------------------------------------------------ life
 
@@ -294,6 +296,9 @@ class ChatWorker:
                 raise
             finally:
                 deltas.close()
+            if isinstance(end, Done):
+                now = self.clock.monotonic()
+                self.allowance.spend(job.conversation_id, len(end.text), now)
             if end is not None:
                 note(traced, end, model=request.model or self.rules.model)
             return end
@@ -341,6 +346,9 @@ class ChatWorker:
             conversations=self.conversations,
             queue=self.queue,
             requests=NatsRequests(self.connection, carried(headers)),
+            take=lambda conversation_id, characters: self.allowance.take(
+                conversation_id, characters, self.clock.monotonic()
+            ),
         )
         asked = Unqueued(msg.subject, msg.data, headers)
         return await ask.ask(asked, needs, max_bytes=self.config.max_request_bytes)

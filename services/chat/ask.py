@@ -7,12 +7,12 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from services.chat.request import understand, warnings_of
+from services.chat.request import characters_of, understand, warnings_of
 from shared.contract import MSG_ID, Asked, AskState
 from shared.refuse import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from services.chat.ports import Conversations, Queue, Requests
     from shared.contract import ChatRequest
@@ -24,6 +24,7 @@ class Dependencies:
     conversations: Conversations
     queue: Queue
     requests: Requests
+    take: Callable[[str, int], None]  # from what a conversation may use; raises Busy
 
 
 async def ask(asked: Unqueued, needs: Dependencies, *, max_bytes: int) -> Asked:
@@ -33,6 +34,7 @@ async def ask(asked: Unqueued, needs: Dependencies, *, max_bytes: int) -> Asked:
 
     Raises:
         InvalidRequest: it is not understood.
+        Busy: the conversation has used what it may.
         StorageUnavailable: the stream takes no more.
         NatsError: it may be in the stream, or not; asking again is harmless.
     """
@@ -61,6 +63,7 @@ class _Ask:
         state = await self._state()
         # A turn that runs by the document, and whose request is gone, is nobody's: asked anew.
         if state is AskState.QUEUED or (state is AskState.RUNNING and not await self._is_held()):
+            self.needs.take(self.conversation_id, characters_of(self.request))
             state = await self._put()
         return Asked(self.conversation_id, self.turn_id, state)
 

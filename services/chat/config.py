@@ -31,6 +31,8 @@ class Config:
     context_tokens: int
     context_messages: int
     turns_per_minute: int
+    asks_per_minute: int
+    characters_per_day: int
     max_output_tokens: int
     max_turns: int
     max_queued: int
@@ -60,6 +62,9 @@ class Config:
             context_messages=env.integer("CHAT_CONTEXT_MESSAGES", 200, minimum=1),
             # A person needs ten; more than this is a loop that costs money.
             turns_per_minute=env.integer("CHAT_REQUESTS_PER_MINUTE", 120),
+            # By those who need not be trusted, and by each replica (services/chat/allowance.py).
+            asks_per_minute=env.integer("CHAT_ASKS_PER_MINUTE", 60),
+            characters_per_day=env.integer("CHAT_CHARACTERS_PER_DAY", 1_000_000),
             max_output_tokens=env.integer("CHAT_MAX_OUTPUT_TOKENS", 4_096, minimum=1),
             max_turns=env.integer("CHAT_MAX_TURNS", 64, minimum=1),
             max_queued=env.integer("CHAT_MAX_QUEUED", 20),

@@ -99,6 +99,11 @@ def messages_of(request: ChatRequest) -> list[PromptMessage]:
     return [PromptMessage(Role.USER, request.content or "")]
 
 
+def characters_of(request: ChatRequest) -> int:
+    """How much there is to read for the model, without what the history keeps."""
+    return len(request.system or "") + sum(len(each.content) for each in messages_of(request))
+
+
 def speech_of(request: ChatRequest, *, default: bool) -> Speech | None:
     """How the turn is spoken, None where it is not; `default`: whether, if it does not say."""
     if isinstance(request.speech, Speech):

@@ -10,7 +10,7 @@ import pytest
 from services.chat import ask
 from services.chat.conversation import Conversation, TurnRecord
 from shared.contract import Asked, AskState, is_id
-from shared.errors import InvalidRequest, NatsError, TooLarge
+from shared.errors import Busy, InvalidRequest, NatsError, TooLarge
 from shared.refuse import Unqueued
 from tests.fakes import MemoryConversations, ScriptedQueue
 
@@ -51,13 +51,23 @@ class Bench:
     def __init__(self) -> None:
         self.conversations, self.queue = MemoryConversations(), ScriptedQueue()
         self.requests = MemoryRequests(self.queue)
+        self.used: list[tuple[str, int]] = []
+        self.allows = True
+
+    def take(self, conversation_id: str, characters: int) -> None:
+        if not self.allows:
+            raise Busy("enough")
+        self.used.append((conversation_id, characters))
 
     async def ask(
         self, body: bytes | dict[str, object], subject: str = "chat.ask.c", **headers: str
     ) -> Asked:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         needs = ask.Dependencies(
-            conversations=self.conversations, queue=self.queue, requests=self.requests
+            conversations=self.conversations,
+            queue=self.queue,
+            requests=self.requests,
+            take=self.take,
         )
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await ask.ask(Unqueued(subject, data, named), needs, max_bytes=1_000)
@@ -177,3 +187,21 @@ async def test_a_misspelled_field_goes_along_by_name() -> None:
     assert bench.requests.warnings == [
         "`speach` is not known and was ignored; did you mean `speech`?"
     ]
+
+
+async def test_what_is_asked_is_taken_from_what_the_conversation_may_use_and_once() -> None:
+    bench = Bench()
+    await bench.ask({**HELLO, "system": "Be brief."})
+    bench.conversations.put("c", Conversation(ended=["t"]))
+    await bench.ask(HELLO)
+
+    assert bench.used == [("c", len("Be brief.") + len("Hello"))]
+
+
+async def test_what_a_conversation_may_not_use_is_not_put_into_the_queue() -> None:
+    bench = Bench()
+    bench.allows = False
+
+    with pytest.raises(Busy):
+        await bench.ask(HELLO)
+    assert not bench.requests.taken
