@@ -125,8 +125,9 @@ class NatsIntake:
 
     async def hand_over(self) -> None:
         """Lets another replica take over at once instead of after a lease."""
-        for taken in tuple(self._waiting.values()):
-            await taken.delivery.nak()
+        # All at once: the pin may pass on before a thousand of them one by one have come back, and
+        # who gets it waits for what is missing no longer than two leases.
+        await asyncio.gather(*(taken.delivery.nak() for taken in self._waiting.values()))
         self._waiting.clear()
         self._bytes = 0
         if self._pull.pin is None:
@@ -182,16 +183,22 @@ class NatsIntake:
             self._bytes -= len(taken.delivery.data)
 
     async def _everything_here(self) -> None:
-        """Waits until all that is un-acked has come to this replica, a lease or two at most."""
-        until = time.monotonic() + 2 * self._lease
+        """Waits until all that is un-acked has come to this replica.
+
+        As long as more of it comes; two leases after the last of it, at most.
+        """
+        here, until = -1, time.monotonic() + 2 * self._lease
         while time.monotonic() < until:
             with contextlib.suppress(NatsError):
                 info = await self._connection.api(
                     f"CONSUMER.INFO.{CHAT_REQUESTS_STREAM}.{CHAT_INTAKE}",
                     seconds=self._lease / 3,
                 )
-                if int(info.get("num_ack_pending", 0)) <= self._here(info):
+                come = self._here(info)
+                if int(info.get("num_ack_pending", 0)) <= come:
                     return
+                if come > here:
+                    here, until = come, time.monotonic() + 2 * self._lease
             await asyncio.sleep(LOOK_SECONDS)
 
     def _here(self, info: dict[str, Any]) -> int:
