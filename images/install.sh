@@ -5,13 +5,13 @@ set -eu
 /pip/bin/pip install --disable-pip-version-check --no-cache-dir --no-compile --quiet \
   --require-hashes --only-binary :all: --no-binary nkeys --no-build-isolation --target "$2" -r "$1"
 # The tests of a cryptography library, FastStream for brokers whose libraries are not here anyhow,
-# sources of compiled modules, their debugging symbols: a third of what the speech service needs.
+# sources of compiled modules, symbols that nothing loads by: a third of what the speech service needs.
 rm -rf "$2/bin" "$2/Crypto/SelfTest"
 for broker in confluent kafka mqtt rabbit redis; do rm -rf "$2/faststream/$broker"; done
 find "$2" -name '*.abi3.so' | while read -r compiled; do rm -f "${compiled%.abi3.so}.py"; done
 find "$2" -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.c' \) -delete
 # (What auditwheel has moved into `….libs` is stripped already, and would only grow.)
-find "$2" -type f -name '*.so' -not -path '*.libs/*' -exec strip --strip-debug {} +
+find "$2" -type f -name '*.so' -not -path '*.libs/*' -exec strip --strip-unneeded {} +
 # The root is read-only at run time: what is not compiled now is compiled at every start. By hash
 # and not by date, so that equal sources make equal files.
 python3 -m compileall -q --invalidation-mode unchecked-hash "$2"
