@@ -13,7 +13,7 @@ HELM_MODULE := helm.sh/helm/v3/cmd/helm@v3.22.0
 GROUPS := chat tts access local release dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check format bench minio lock web page images images-offline \
+.PHONY: help setup demo test faults hostile check format bench minio lock web page images images-offline \
 	compose-test k8s-test manifests live release version clean
 
 help:  ## this list
@@ -43,6 +43,10 @@ test: setup  ## the whole test suite
 faults: setup  ## kills, freezes and restarts, seeded (RUNS=30 CLUSTER_RUNS=8 SEED=1)
 	$(BIN)/python -m tests.faults $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(CLUSTER_RUNS),--cluster-runs $(CLUSTER_RUNS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+hostile: setup  ## 10,000 hostile messages against running services, seeded (RUNS=10000 SEED=1)
+	$(BIN)/python -m tests.hostile $(if $(RUNS),--messages $(RUNS)) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: setup  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

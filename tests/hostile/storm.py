@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.contract import conversation_of, is_id
-from tests.hostile.messages import EVENTS, Hostile
+from tests.hostile.messages import ERASED, EVENTS, Hostile
 from tests.raw_nats import RawClient, RawMessage, block, raw_client
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ ASKED: Final = frozenset(
 IN_FLIGHT: Final = 200
 # Without the end of any message; an erasure alone may wait for twenty.
 PATIENCE_SECONDS: Final = 60.0
+ERASING_SECONDS: Final = 3.0  # the same for what may have been dropped
 INBOX: Final = "_INBOX.hostile"
 # What a log line of ours is called that only a bug writes.
 BUGS: Final = ("work.failed", "reply.failed", "process.failed")
@@ -46,7 +47,7 @@ BUGS: Final = ("work.failed", "reply.failed", "process.failed")
 class Account:
     """What is owed to each message, by its number, and what came."""
 
-    sent: int = 0
+    numbered: int = 0
     open: dict[int, Hostile] = field(default_factory=dict)
     how: Counter[str] = field(default_factory=Counter)
     heard: float = field(default_factory=time.monotonic)
@@ -57,8 +58,8 @@ class Account:
     _ended_places: set[tuple[str, str]] = field(default_factory=set)
 
     def owe(self, number: int, message: Hostile) -> None:
-        self.sent += 1
-        if message.literal in EVENTS or (message.literal in ASKED and not message.reply):
+        self.numbered = number
+        if message.literal in EVENTS or not (message.reply or _is_kept(message)):
             return  # nobody is told
         turn = _turn_of(message)
         if turn in self._ended:
@@ -73,6 +74,17 @@ class Account:
         self.heard = time.monotonic()
         if self.open.pop(number, None) is not None:
             self.how[how] += 1
+
+    @property
+    def only_erased(self) -> bool:
+        """Whether all that is open may have been dropped."""
+        return all(map(_may_be_dropped, self.open.values()))
+
+    def forgive(self) -> None:
+        """What waits in a conversation that is erased is dropped."""
+        for number, message in tuple(self.open.items()):
+            if _may_be_dropped(message):
+                self.settle(number, "erased")
 
     # ------------------------------------------------------------ what comes
 
@@ -127,6 +139,20 @@ class Account:
             self.settle(number, "turn")
 
 
+def _may_be_dropped(message: Hostile) -> bool:
+    """A request that waits in a conversation that is erased."""
+    named = conversation_of(message.subject.decode(errors="replace"))
+    with contextlib.suppress(ValueError, TypeError, RecursionError, AttributeError):
+        named = named or json.loads(message.body).get("conversation_id")
+    return message.literal not in ASKED and named in ERASED
+
+
+def _is_kept(message: Hostile) -> bool:
+    """By a stream, or as a dead letter: then its sender need not ask."""
+    tokens = message.subject.removeprefix(message.literal.encode()).split(b".")[1:]
+    return message.literal not in ASKED and len(tokens) <= 1 and all(tokens)
+
+
 def _is_end(literal: str, message: RawMessage) -> bool:
     if literal == "tts":
         return message.headers.get("Parley-Type") in {"stored", "failed"}
@@ -139,14 +165,17 @@ def _body_key(message: Hostile) -> tuple[str, bytes]:
 
 def _turn_of(message: Hostile) -> tuple[str, str, str] | None:
     """Service, conversation and turn, where the message names them."""
-    try:
-        body = json.loads(message.body)
-        turn_id = body["turn_id"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
+    headers = {} if isinstance(message.headers, bytes) else message.headers
+    body: Any = {}
+    with contextlib.suppress(ValueError, RecursionError):
+        # As the services do, who pass over a field that is no UTF-8.
+        body = json.loads(message.body.decode(errors="replace"))
+    body = body if isinstance(body, dict) else {}
     named = conversation_of(message.subject.decode(errors="replace"))
     conversation_id = named or body.get("conversation_id")
-    if not (isinstance(turn_id, str) and isinstance(conversation_id, str) and is_id(turn_id)):
+    turns = (body.get("turn_id"), headers.get("Parley-Turn"), headers.get("Nats-Msg-Id"))
+    turn_id = next((turn for turn in turns if isinstance(turn, str) and is_id(turn)), None)
+    if turn_id is None or not isinstance(conversation_id, str):
         return None
     return message.literal.partition(".")[0], conversation_id, turn_id
 
@@ -161,10 +190,13 @@ def resident(service: Service) -> int:
     return int(line.split()[1]) * 1024
 
 
-async def storm(system: System, messages: Iterable[Hostile], *, first: int = 1) -> Account:
-    """Sends them, numbered from `first`; returns when each has what is owed to it, or has waited
-    in vain: then it is still open."""
-    account = Account()
+async def storm(
+    system: System, messages: Iterable[Hostile], account: Account | None = None
+) -> Account:
+    """Sends them; returns when each has what is owed to it, or has waited in vain: then it is still
+    open. `account` is that of an earlier storm, to be gone on with."""
+    account = account or Account()
+    account.heard, first = time.monotonic(), account.numbered + 1
     async with raw_client(system.nats.url) as client:
         await client.subscribe(f"{INBOX}.*", account.on_reply)
         for literal in ("chat.dead", "chat.dead.*", "tts.dead", "tts.dead.*"):
@@ -177,12 +209,14 @@ async def storm(system: System, messages: Iterable[Hostile], *, first: int = 1) 
             await _until_at_most(IN_FLIGHT, account)
         await client.flush()
         await _until_at_most(0, account)
+    account.forgive()
     return account
 
 
 async def _until_at_most(count: int, account: Account) -> None:
     while len(account.open) > count:
-        if time.monotonic() - account.heard > PATIENCE_SECONDS:
+        patience = ERASING_SECONDS if account.only_erased else PATIENCE_SECONDS
+        if time.monotonic() - account.heard > patience:
             return
         await asyncio.sleep(0.01)
 

@@ -28,10 +28,11 @@ from shared.errors import (
     ProviderStalled,
 )
 from shared.process.gate import Gates
+from shared.redact import hiding
 from shared.retry import asked_pause
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from services.chat.prompt import Prompt
     from shared.contract import Usage
@@ -61,6 +62,7 @@ class TogetherChat:
         token_timeout: float,
     ) -> None:
         self.first_token_timeout, self.token_timeout = first_token_timeout, token_timeout
+        self.hide = hiding(api_key)
         self.gates = Gates()
         self.endpoint = Endpoint(base_url)
         self.usage = UsageAsked(self.endpoint)
@@ -148,7 +150,7 @@ class TurnModel:
         await self._stop.guard(gate.enter(min(patient_until, until)))
         first = time.monotonic() + self._chat.first_token_timeout
         response = await self._open(prompt, gate, until)
-        stream = ChatStream()
+        stream = ChatStream(self._chat.hide)
         try:
             body = response.aiter_bytes()
             said = False
@@ -189,7 +191,7 @@ class TurnModel:
                 ):
                     ask_usage, refused_to_tell = False, True
                 else:
-                    raise _translate(exc) from exc
+                    raise _translate(exc, chat.hide) from exc
             else:
                 chat.endpoint.settle(urls[0])
                 chat.usage.answered(asked=ask_usage, refused=refused_to_tell)
@@ -232,7 +234,7 @@ def _first_cause(exc: BaseException) -> str:
     return type(exc).__name__
 
 
-def _translate(exc: together.APIStatusError) -> ProviderError:
+def _translate(exc: together.APIStatusError, hide: Callable[[str], str]) -> ProviderError:
     message, kind = f"the provider answered {exc.status_code}", ""
     body = exc.body
     if isinstance(body, dict):
@@ -242,8 +244,8 @@ def _translate(exc: together.APIStatusError) -> ProviderError:
         if isinstance(inner, dict):
             kind = f"{inner.get('type', '')} {inner.get('code', '')}"
             said = inner.get("message") or inner.get("detail")
-            message += f": {said[:300]}" if isinstance(said, str) else ""
+            message += f": {hide(said)[:300]}" if isinstance(said, str) else ""
     elif isinstance(body, str) and body:
-        message += f": {body[:300]}"
+        message += f": {hide(body)[:300]}"
     wait = asked_pause(exc.response.headers, now=time.time())
     return refused(exc.status_code, message, kind, wait=wait)

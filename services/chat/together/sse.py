@@ -15,7 +15,7 @@ from shared.contract import UNREADABLE, FinishReason, Usage
 from shared.errors import ProviderBroken, ProviderError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MAX_LINE: Final = 4 * 1024 * 1024  # a line that never ends is not a stream
 
@@ -91,9 +91,13 @@ _BROKEN: Final = {  # what the end of the body means there
 
 
 class ChatStream:
-    """Fed the body as it comes; `finish` tells how it ended."""
+    """Fed the body as it comes; `finish` tells how it ended.
 
-    def __init__(self) -> None:
+    `hide` takes secrets out of what the provider says of an error.
+    """
+
+    def __init__(self, hide: Callable[[str], str] = str) -> None:
+        self._hide = hide
         self._rest = b""
         self._state = State.SILENT
         self._reason = FinishReason.STOP
@@ -138,7 +142,7 @@ class ChatStream:
         except UNREADABLE as exc:
             raise ProviderBroken("a chunk of the answer cannot be read") from exc
         if chunk.error:
-            raise _error_in_stream(chunk.error)
+            raise _error_in_stream(chunk.error, self._hide)
         choice = chunk.choices[0] if chunk.choices else None
         if choice is not None:
             if choice.delta is not None:
@@ -192,10 +196,10 @@ _STATUS_BY_WORDS: Final = {
 }
 
 
-def _error_in_stream(error: object) -> ProviderError:
+def _error_in_stream(error: object, hide: Callable[[str], str]) -> ProviderError:
     if not isinstance(error, dict):
         return ProviderBroken("the stream ended with an error")
-    message = str(error.get("message") or "the stream ended with an error")[:300]
+    message = hide(str(error.get("message") or "the stream ended with an error"))[:300]
     kind = f"{error.get('type', '')} {error.get('code', '')}"
     for words, status in _STATUS_BY_WORDS.items():
         if words in kind:

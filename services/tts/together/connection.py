@@ -19,8 +19,11 @@ from services.tts.together.faults import refused_handshake
 from services.tts.together.protocol import OptionalParameters
 from services.tts.together.turn import SocketLost
 from shared.errors import ProviderBroken, ProviderError, ProviderRefused, ProviderStalled
+from shared.redact import hiding
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.tts.ports import VoiceParams
     from services.tts.together.socket import Socket
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 _library_log = logging.getLogger("websockets.speech")
 _library_log.setLevel(logging.INFO)
 
+MAX_SAID: Final = 16 * 1024  # characters of an event that says something
 MAX_FRAME: Final = 32 * 1024 * 1024  # bytes; the provider sends frames of several MB
 PARAMETERS_REFUSED: Final = {400, 422}  # perhaps one that we could do without
 CLOSE_TIMEOUT: Final = 1.0
@@ -50,7 +54,7 @@ class Endpoint:
         """
         try:
             async with asyncio.timeout(self.connect_timeout):
-                pump = Pump(await self._connect(socket))
+                pump = Pump(await self._connect(socket), self._hide)
                 try:
                     await pump.greet(socket)
                 except BaseException:
@@ -97,17 +101,16 @@ class Endpoint:
                 error = refused_handshake(
                     response.status_code, response.headers, response.body, now=time.time()
                 )
-                return type(error)(self._without_key(str(error)), wait=error.wait)
+                return type(error)(self._hide(str(error)), wait=error.wait)
             case TimeoutError():
                 return ProviderStalled(f"no session within {self.connect_timeout:g} s")
             case InvalidURI():
                 return ProviderRefused("the address is none of a WebSocket")
             case _:
-                return ProviderBroken(self._without_key(f"{type(exc).__name__}: {exc}"))
+                return ProviderBroken(self._hide(f"{type(exc).__name__}: {exc}"))
 
-    def _without_key(self, text: str) -> str:
-        """A refusal may quote the key that it refuses."""
-        return text.replace(self.api_key, "***") if self.api_key else text
+    def _hide(self, text: str) -> str:
+        return hiding(self.api_key)(text)
 
 
 class Connection(ClientConnection):
@@ -123,8 +126,9 @@ class Connection(ClientConnection):
 class Pump:
     """Moves the frames of one socket, in the task that made it. Implements Wire."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, hide: Callable[[str], str]) -> None:
+        """`hide` takes secrets out of what the provider says."""
+        self._connection, self._hide = connection, hide
         self._task = asyncio.current_task()
         self._pinging = False
 
@@ -149,16 +153,21 @@ class Pump:
     async def greet(self, socket: Socket) -> None:
         """Reads until the socket is open; raises ProviderError, or ConnectionClosed."""
         loop = asyncio.get_running_loop()
-        while not socket.greet(await self._connection.recv(), self, loop.time()):
+        while not socket.greet(await self._frame(), self, loop.time()):
             pass
+
+    async def _frame(self) -> str | bytes:
+        frame = await self._connection.recv()
+        # What is longer is audio, and no refusal.
+        return self._hide(frame) if isinstance(frame, str) and len(frame) < MAX_SAID else frame
 
     async def read(self, socket: Socket) -> ProviderError:
         """Hands every frame to the socket; why it ended."""
-        recv, receive = self._connection.recv, socket.receive
+        frame, receive = self._frame, socket.receive
         clock = asyncio.get_running_loop().time
         try:
             while True:
-                receive(await recv(), clock())
+                receive(await frame(), clock())
         except ConnectionClosed:
             return socket.refusal or SocketLost(
                 f"the socket was closed ({self._connection.close_code})"

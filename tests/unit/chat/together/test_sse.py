@@ -18,6 +18,7 @@ from shared.errors import (
     ProviderRateLimited,
     ProviderRefused,
 )
+from shared.redact import hiding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -381,3 +382,11 @@ def test_the_words_of_an_error_have_a_limit() -> None:
         parts([body])
 
     assert len(str(caught.value)) == 300
+
+
+def test_an_error_in_the_stream_that_quotes_our_key_is_repeated_without_it() -> None:
+    stream = ChatStream(hiding("k1"))
+    words = "x" * 298 + "k1"  # which would be cut off in its midst
+    with pytest.raises(ProviderError) as caught:
+        list(stream.feed(b'data: {"error": {"message": "%s"}}\n\n' % words.encode()))
+    assert str(caught.value) == "x" * 298 + "**"
