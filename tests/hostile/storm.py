@@ -69,6 +69,8 @@ class Account:
         self._by_body.setdefault(_body_key(message), set()).add(number)
         if turn is not None:
             self._by_turn.setdefault(turn, set()).add(number)
+            if not turn[1]:
+                self._by_place.setdefault((turn[0], turn[2]), set()).add(number)
 
     def settle(self, number: int, how: str) -> None:
         self.heard = time.monotonic()
@@ -175,8 +177,9 @@ def _turn_of(message: Hostile) -> tuple[str, str, str] | None:
     conversation_id = named or body.get("conversation_id")
     turns = (body.get("turn_id"), headers.get("Parley-Turn"), headers.get("Nats-Msg-Id"))
     turn_id = next((turn for turn in turns if isinstance(turn, str) and is_id(turn)), None)
-    if turn_id is None or not isinstance(conversation_id, str):
+    if turn_id is None:
         return None
+    conversation_id = conversation_id if isinstance(conversation_id, str) else ""  # made up
     return message.literal.partition(".")[0], conversation_id, turn_id
 
 
