@@ -62,7 +62,7 @@ web: setup  ## the page: its contract, types, tests and web/dist (needs Node 20)
 	cd web && npm ci && npm run check && npm test && npm run build
 
 page: setup  ## the page in a real browser (needs Chromium)
-	$(BIN)/python -m pytest -m page tests/e2e/test_page.py $(ARGS)
+	$(BIN)/python -m pytest -m page tests/e2e $(ARGS)
 
 live: setup  ## the adapters against the real provider; needs TOGETHER_API_KEY
 	$(BIN)/python -m pytest tests/live -s $(ARGS)

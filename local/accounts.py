@@ -1,11 +1,12 @@
 """Who may do what on the stack's nats-server: the accounts of deploy/nats, with secrets of its own.
 
 A program on this machine needs no login and may do everything, as on a bare server. By WebSocket
-there comes any page that a browser shows: without a login that is an application like others.
+there comes any page that a browser shows: it has to be one of ours, and to show a token.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,15 +14,23 @@ import tempfile
 from typing import TYPE_CHECKING, Final
 
 from local.process import ROOT, NotStarted
+from local.tokens import mint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-WEBSOCKET: Final = "no_auth_user: client"
 _DEPLOY: Final = ROOT / "deploy"
 _PARLEY: Final = "PARLEY {\n    jetstream: enabled\n    users: ["
 _ANYBODY: Final = "local"  # what a program without a login is called
 _MAKE_SECONDS: Final = 30.0
+
+
+def websocket(origins: Sequence[str]) -> str:
+    """Of that part of the server's configuration: whose pages may connect; without any, no page."""
+    if not origins:
+        return "same_origin: true"  # the server itself has no pages
+    return f"allowed_origins: {json.dumps(list(origins))}"
 
 
 class Accounts:
@@ -70,10 +79,23 @@ class Accounts:
             told = told.replace("auth_users: [", f"auth_users: [ {_ANYBODY}, ")
             callout.chmod(0o600)
             callout.write_text(told, encoding="utf-8")
-        login = f'{{ user: {_ANYBODY}, password: "{os.urandom(16).hex()}" }}'
+        password = os.urandom(16).hex()
+        login = f'{{ user: {_ANYBODY}, password: "{password}", allowed_connection_types: $BY_TCP }}'
         users.write_text(text.replace(_PARLEY, f"{_PARLEY}\n      {login}"), encoding="utf-8")
 
     def login(self, user: str) -> dict[str, str]:
         """What the environment of a service says of it."""
         password = (self.secrets / f"nats_{user}").read_text(encoding="utf-8").strip()
         return {"NATS_USER": user, "NATS_PASSWORD": password}
+
+    def guard(self) -> dict[str, str]:
+        """What the access service needs besides."""
+        return {
+            "ACCESS_KEYS_FILE": str(self.secrets / "access_keys"),
+            "ACCESS_ISSUER_SEED_FILE": str(self.secrets / "access_issuer_seed"),
+        }
+
+    def token(self, conversation_id: str) -> str:
+        """What the page shows in the place of a login."""
+        seed = (self.secrets / "access_keys").read_text(encoding="utf-8").split()[0]
+        return mint(seed, conversation_id)

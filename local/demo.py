@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local.ask import RATE, WIDTH, TurnFailed, ask, fetch, samples
-from local.page import PAGE, Page
+from local.page import PAGE, PAGE_PORT, Page, origins
 from local.ports import preferred
 from local.process import ROOT, NotStarted, start_all
 from local.service import Service
@@ -27,7 +27,7 @@ DATA = ROOT / ".parley"
 QUESTION = "Hello! My name is Ada. Why is the sky blue?"
 # So that the commands that are printed are short; a free port where one of them is taken.
 NATS_PORT, NATS_WEBSOCKET_PORT, S3_PORT = 4222, 9222, 9000
-HEALTH_PORTS: dict[ServiceName, int] = {"chat": 8080, "tts": 8081}
+HEALTH_PORTS: dict[ServiceName, int] = {"chat": 8080, "tts": 8081, "access": 8082}
 
 _LOOK_EVERY_SECONDS = 0.5
 
@@ -56,7 +56,7 @@ async def step(name: str) -> AsyncIterator[None]:
         print(f" {ended}", flush=True)
 
 
-def new_stack(given: argparse.Namespace) -> Stack:
+def new_stack(given: argparse.Namespace, page_port: int) -> Stack:
     ports = Ports(
         nats=preferred(NATS_PORT),
         nats_websocket=preferred(NATS_WEBSOCKET_PORT),
@@ -64,7 +64,9 @@ def new_stack(given: argparse.Namespace) -> Stack:
     )
     # At this pace the voice is ahead of a listener and the text still of the voice.
     script = {"speech": {"sound": "audible", "realtime_factor": 10}}
-    return Stack(data=given.data, fresh=given.fresh, script=script, ports=ports)
+    return Stack(
+        data=given.data, fresh=given.fresh, script=script, ports=ports, origins=origins(page_port)
+    )
 
 
 def new_services(stack: Stack) -> list[Service]:
@@ -209,19 +211,20 @@ async def demonstrate(given: argparse.Namespace, closing: contextlib.AsyncExitSt
 
     Raises: NotStarted, TurnFailed.
     """
-    stack = new_stack(given)
+    page_port = preferred(PAGE_PORT)
+    stack = new_stack(given, page_port)
     closing.push_async_callback(stack.close)
     provider = "the emulated provider" if stack.emulator else "(the real provider is used)"
     async with step(f"NATS, S3 ({stack.s3.kind}), {provider}"):
         await stack.start()
     services = new_services(stack)
     closing.push_async_callback(close, services)
-    async with step("the services chat and tts"):
+    async with step("the services chat, tts and access"):
         await start(services)
     await example_turn(stack, given.question, given.out)
     if given.once:
         return
-    page = Page(PAGE, stack.nats.ws_url)
+    page = Page(PAGE, stack.nats.ws_url, token=stack.accounts.token, port=page_port)
     closing.push_async_callback(page.close)
     await page.start()
     print(instructions(stack, services, page), flush=True)

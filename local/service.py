@@ -1,4 +1,4 @@
-"""One of the two services as a process."""
+"""One of the services as a process."""
 
 from __future__ import annotations
 

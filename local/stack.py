@@ -12,24 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
-from local.accounts import WEBSOCKET, Accounts
+from local.accounts import Accounts, websocket
 from local.emulator_process import EmulatorProcess
 from local.nats_server import NatsServer
 from local.object_store import object_store, preferred_kind
 from local.process import NotStarted, start_all, temporary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from local.s3_server import Kind
 
-ServiceName = Literal["chat", "tts"]
+ServiceName = Literal["access", "chat", "tts"]
 
 EMULATOR_KEY = "emulator-key"  # any key will do there
 BUCKET = "parley-audio"
 _PROVIDER = ("TOGETHER_API_KEY", "TOGETHER_BASE_URL", "TTS_URL")
 _NEEDS: dict[ServiceName, tuple[str, ...]] = {
+    "access": ("NATS_", "ACCESS_"),
     "chat": ("NATS_", "TOGETHER_"),
     "tts": ("NATS_", "TOGETHER_API_KEY", "TTS_", "MINIO_"),
 }
@@ -53,6 +54,7 @@ class Stack:
 
     With `data` what NATS and S3 keep is kept there, from one stack to the next, unless it is to be
     a `fresh` one; without it everything is temporary.
+    `origins`: of the pages that may connect to NATS, such as `http://127.0.0.1:8000`.
     `emulate` none: unless `environ` has a TOGETHER_API_KEY, for then the real provider is used.
     """
 
@@ -65,6 +67,7 @@ class Stack:
         script: Mapping[str, Any] | None = None,
         s3: Kind | None = None,
         ports: Ports | None = None,
+        origins: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._environ = os.environ if environ is None else environ
@@ -79,7 +82,7 @@ class Stack:
             port=ports.nats or -1,
             websocket_port=ports.nats_websocket or -1,
             config=self.accounts.config,
-            websocket_config=WEBSOCKET,
+            websocket_config=websocket(origins),
             log=self.logs / "nats.log",
         )
         kind = s3 or preferred_kind(None if fresh else self.data)
@@ -117,7 +120,7 @@ class Stack:
             found |= {name: self._environ[name] for name in names if self._environ.get(name)}
         if service is None:
             return found
-        found |= self.accounts.login(service)
+        found |= self.accounts.login(service) | self.accounts.guard()
         return {name: value for name, value in found.items() if name.startswith(_NEEDS[service])}
 
     def process_environment(self, service: ServiceName, **more: str) -> dict[str, str]:

@@ -1,6 +1,9 @@
 import { createInbox, headers, wsconnect } from "@nats-io/nats-core";
 import type { Msg, NatsConnection } from "@nats-io/nats-core";
 
+import { CHAT_REPLAY, H_NEXT, H_SEQUENCE } from "./contract.ts";
+import type { Refusal, ReplayRequest } from "./contract.ts";
+
 export type Connection = "connecting" | "connected" | "lost" | "refused";
 
 /** The page's config.json. */
@@ -8,37 +11,41 @@ export interface Config {
   nats_url: string;
   nats_user?: string;
   nats_password?: string;
+  /** Where a token for a conversation can be had, in the place of a login. */
+  token_url?: string;
   voices?: { id: string; name: string }[];
 }
 
-/** From where a stream is read: a sequence, or a time of the server. */
-export type Where = { seq: number } | { start_time: string };
-
 const REQUEST_MS = 5_000;
 const RETRY_MS = 3_000;
-const BATCH = 256;
+const INBOX_CHARACTERS = 22; // of a token's signature: they are nobody else's
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** NATS over a WebSocket. It reconnects for ever; its subscriptions stay. */
+/** NATS over a WebSocket, for one conversation. It reconnects for ever; its subscriptions stay. */
 export class Bus {
   connection: Connection = "connecting";
   private client: NatsConnection | null = null;
+  private inboxPrefix = "_INBOX";
+  private closed = false;
   private readonly wanted = new Map<string, (msg: Msg) => void>();
 
   constructor(
     private readonly config: Config,
+    private readonly conversationId: string,
     private readonly onConnection: (connection: Connection) => void,
   ) {}
 
-  /** Until the page is closed. */
-  async run(): Promise<never> {
-    for (;;) {
+  /** Until it is closed. */
+  async run(): Promise<void> {
+    while (!this.closed) {
       try {
-        this.client = await wsconnect(this.options());
+        const client = await wsconnect(await this.options());
+        if (this.isClosed()) return await client.close();
+        this.client = client;
         for (const [subject, take] of this.wanted) this.begin(subject, take);
         this.become("connected");
-        void this.watch(this.client);
-        await this.client.closed();
+        void this.watch(client);
+        await client.closed();
       } catch (error) {
         console.warn("bus.refused", error);
       }
@@ -48,12 +55,24 @@ export class Bus {
     }
   }
 
-  private options() {
-    const { nats_url, nats_user, nats_password } = this.config;
+  close(): void {
+    this.closed = true;
+    void this.client?.drain(); // what was said last is still sent
+  }
+
+  /** It may have become so while something was waited for. */
+  private isClosed(): boolean {
+    return this.closed;
+  }
+
+  private async options() {
+    const { nats_url, token_url } = this.config;
+    const login = token_url ? await this.shown(token_url) : this.login();
+    this.inboxPrefix = "inboxPrefix" in login ? login.inboxPrefix : "_INBOX";
     return {
       servers: nats_url,
       name: "parley-web",
-      ...(nats_user ? { user: nats_user, pass: nats_password ?? "" } : {}),
+      ...login,
       // The servers of a cluster may have addresses that a browser cannot reach.
       ignoreClusterUpdates: true,
       maxReconnectAttempts: -1,
@@ -66,6 +85,25 @@ export class Bus {
     };
   }
 
+  private login() {
+    const { nats_user, nats_password } = this.config;
+    return nats_user ? { user: nats_user, pass: nats_password ?? "" } : {};
+  }
+
+  /** A token for this conversation, and the inboxes that go with it. */
+  private async shown(url: string): Promise<{ token: string; inboxPrefix: string }> {
+    const answer = await fetch(url, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ conversation_id: this.conversationId }),
+      signal: AbortSignal.timeout(REQUEST_MS),
+    });
+    if (!answer.ok) throw new Error(`${url}: ${answer.status} ${await answer.text()}`);
+    const { token } = (await answer.json()) as { token: string };
+    const signature = token.slice(token.lastIndexOf(".") + 1);
+    return { token, inboxPrefix: `_INBOX_${signature.slice(0, INBOX_CHARACTERS)}` };
+  }
+
   private async watch(client: NatsConnection): Promise<void> {
     for await (const status of client.status()) {
       if (status.type === "disconnect") this.become("lost");
@@ -75,6 +113,7 @@ export class Bus {
   }
 
   private become(connection: Connection): void {
+    if (this.closed) return;
     this.connection = connection;
     this.onConnection(connection);
   }
@@ -122,58 +161,40 @@ export class Bus {
   }
 
   /**
-   * What a stream holds of a subject, oldest first: direct get in batches. It ends when `take`
-   * returns false, or with the last message.
+   * What there is of the conversation, oldest first. It ends when `take` returns false, or with the
+   * last message.
    */
-  async readBack(stream: string, subject: string, where: Where, take: (msg: Msg) => boolean): Promise<void> {
-    for (let from: Where | null = where; from !== null; ) {
-      const got: Msg[] = await this.batch(stream, { ...from, next_by_subj: subject, batch: BATCH });
-      for (const msg of got) if (!take(msg)) return;
-      const last = got.at(-1)?.headers;
-      // A batch may end early, at a limit of bytes; only this header says what is left.
-      const left = last && last.get("Nats-Num-Pending") !== "0";
-      from = left ? { seq: Number(last.get("Nats-Sequence")) + 1 } : null;
+  async replay(wanted: ReplayRequest, take: (msg: Msg) => boolean): Promise<void> {
+    for (let from = wanted.from ?? 1; from > 0; ) {
+      from = await this.replayOnce({ ...wanted, from }, take);
     }
   }
 
-  /** The newest message of a subject; null when the stream holds none. */
-  async last(stream: string, subject: string): Promise<Msg | null> {
-    const got = await this.present().request(
-      `$JS.API.DIRECT.GET.${stream}`,
-      JSON.stringify({ last_by_subj: subject }),
-      { timeout: REQUEST_MS },
-    );
-    return got.headers?.get("Nats-Sequence") ? got : null;
-  }
-
-  private batch(stream: string, body: object): Promise<Msg[]> {
+  /** Returns where the next one goes on; 0 at the end. */
+  private replayOnce(wanted: ReplayRequest, take: (msg: Msg) => boolean): Promise<number> {
     const client = this.present();
-    const inbox = createInbox();
-    const got: Msg[] = [];
-    return new Promise<Msg[]>((resolve, reject) => {
+    const inbox = createInbox(this.inboxPrefix);
+    return new Promise<number>((resolve, reject) => {
       const end = (act: () => void): void => {
         clearTimeout(timer);
         subscription.unsubscribe();
         act();
       };
-      const late = (): void => end(() => reject(new Error(`${stream} did not answer in time`)));
+      const late = (): void => end(() => reject(new Error("the replay did not come in time")));
       let timer = setTimeout(late, REQUEST_MS);
       const subscription = client.subscribe(inbox, {
         callback: (error, msg) => {
           if (error) return end(() => reject(error));
-          if (msg.headers?.get("Nats-Sequence")) {
-            got.push(msg);
-            clearTimeout(timer);
-            timer = setTimeout(late, REQUEST_MS); // a slow line is not a dead one
-            return;
-          }
-          // 204: the end of the batch; 404: nothing (more) there.
-          const code = msg.headers?.code;
-          if (code === 204 || code === 404) return end(() => resolve(got));
-          end(() => reject(new Error(`${stream}: ${code} ${msg.headers?.description ?? ""}`)));
+          const next = msg.headers?.get(H_NEXT);
+          if (next) return end(() => resolve(Number(next)));
+          if (!msg.headers?.get(H_SEQUENCE)) return end(() => reject(new Error(refusal(msg))));
+          if (!take(msg)) return end(() => resolve(0));
+          clearTimeout(timer);
+          timer = setTimeout(late, REQUEST_MS); // a slow line is not a dead one
         },
       });
-      client.publish(`$JS.API.DIRECT.GET.${stream}`, JSON.stringify(body), { reply: inbox });
+      const subject = `${CHAT_REPLAY}.${this.conversationId}`;
+      client.publish(subject, JSON.stringify(wanted), { reply: inbox });
     });
   }
 
@@ -181,4 +202,9 @@ export class Bus {
     if (this.client === null || this.connection !== "connected") throw new Error("not connected");
     return this.client;
   }
+}
+
+function refusal(msg: Msg): string {
+  if (msg.headers?.code === 503) return "nobody replays";
+  return msg.json<Refusal>().error.message;
 }

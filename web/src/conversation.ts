@@ -57,12 +57,6 @@ export class Conversation {
     return this.turns.some((turn) => turn.question === null);
   }
 
-  /** The last moment of the service's clock that is known. */
-  get lastKnown(): string | null {
-    const times = this.turns.flatMap((turn) => turn.createdAt ?? []);
-    return times.length ? times.reduce((a, b) => (a > b ? a : b)) : null;
-  }
-
   ask(turnId: string, question: string, voiced: boolean): Turn {
     const turn = this.turn(turnId);
     Object.assign(turn, { question, voiced, own: true, state: "sending" });

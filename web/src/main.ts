@@ -32,7 +32,7 @@ interface Sounding {
 }
 
 class App {
-  private readonly bus: Bus;
+  private bus!: Bus;
   private readonly view: View;
   private readonly sound = new WebSound(() => this.onSound());
   private readonly recording = new Recording(() => this.onSound());
@@ -46,13 +46,9 @@ class App {
   private readonly missing = new Set<string>(); // turns of which there is no recording
   private readonly announced = new Set<string>();
 
-  constructor(config: Config) {
+  constructor(private readonly config: Config) {
     const voices = config.voices ?? VOICES;
     this.settings = readSettings(voices);
-    this.bus = new Bus(config, (connection) => {
-      if (connection === "connected") this.talk.connected();
-      this.draw();
-    });
     this.view = new View(
       {
         send: (text) => this.send(text),
@@ -70,7 +66,6 @@ class App {
     addEventListener("online", () => this.bus.wake());
     document.addEventListener("visibilitychange", () => this.draw());
     setInterval(() => this.tick(), PUMP_MS);
-    void this.bus.run();
     this.draw();
   }
 
@@ -82,6 +77,12 @@ class App {
       id = newId();
       history.replaceState(null, "", `#${id}`);
     }
+    // Each has a connection of its own: a token is for one conversation.
+    this.bus = new Bus(this.config, id, (connection) => {
+      if (connection === "connected") this.talk.connected();
+      this.draw();
+    });
+    void this.bus.run();
     return new Talk(id, this.bus, () => this.draw(), (turnId, voice) => this.onVoice(turnId, voice));
   }
 
@@ -89,6 +90,7 @@ class App {
     if (location.hash.slice(1) === this.talk.conversation.id) return;
     this.silence();
     this.talk.close();
+    this.bus.close();
     this.view.clear();
     this.notice = "";
     this.talk = this.open();
@@ -378,9 +380,9 @@ function readSettings(voices: Voices[]): Settings {
   return settings;
 }
 
-/** Works without a secure context, unlike crypto.randomUUID. */
+/** Nobody guesses it. Works without a secure context, unlike crypto.randomUUID. */
 function newId(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 

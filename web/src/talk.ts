@@ -2,30 +2,29 @@ import type { Msg } from "@nats-io/nats-core";
 
 import type { Bus } from "./bus.ts";
 import {
+  CHAT_ASK,
   CHAT_CANCEL,
   CHAT_DELTA,
-  CHAT_DELTAS_STREAM,
-  CHAT_REQUEST,
   H_ATTEMPT,
   H_PIECE,
   H_SEQ,
+  H_SEQUENCE,
   H_TURN,
   H_TYPE,
   HISTORY_GET,
   TTS_LINK,
   TTS_AUDIO,
-  TTS_AUDIO_STREAM,
 } from "./contract.ts";
-import type { ChatRequest, Delta, History, HistoryRequest, Kind, Link, Message, Refusal, Speech } from "./contract.ts";
+import type { Asked, ChatRequest, Delta, History, HistoryRequest, Kind, Link, Message, Refusal, Speech } from "./contract.ts";
 import { Conversation } from "./conversation.ts";
 import type { Turn } from "./conversation.ts";
 import { Voice, samples } from "./voice.ts";
 import type { VoiceEvent } from "./voice.ts";
 
-const QUIET_MS = 3_000; // a look at the streams when nothing came for so long
+const QUIET_MS = 3_000; // a look at what is kept when nothing came for so long
 const GAP_MS = 60; // what overtook the store is there after this long
 const CANCEL_MS = 1_000; // a question does not wait longer for the end of what it interrupts
-const SKEW_MS = 10_000; // the clocks of a service and of NATS may differ by so much
+const ASK_MS = 5_000; // then it is asked again
 const LOST_AFTER = 2; // looks that found a turn neither under way nor ended
 
 /** A voice that this page hears, and how far it is known. */
@@ -34,6 +33,8 @@ interface Hearing {
   reading: boolean;
   pending: VoiceEvent[]; // what came live meanwhile
   heardAt: number;
+  sequence: number; // in the stream, of the newest event that was read back
+  mark: string; // of the newest event
 }
 
 /** One conversation over NATS: asks, stops, follows words and voices, reads back what was missed. */
@@ -49,7 +50,6 @@ export class Talk {
   private syncing: Promise<void> | null = null;
   private syncAgain = false;
   private heardAt = Date.now();
-  private lastMark = ""; // of the newest message of any voice
   private gapTimer: ReturnType<typeof setTimeout> | null = null;
 
   constructor(
@@ -88,7 +88,7 @@ export class Talk {
 
   // ---------------------------------------------------------------- asking
 
-  /** Publishes a question until it is acknowledged; its turn id makes that harmless. */
+  /** Asks until there is an answer; the turn's id makes that harmless. */
   async ask(turn: Turn, speech: Speech | false, before: Promise<unknown>): Promise<void> {
     if (speech !== false) this.hear(turn.id);
     await before;
@@ -101,11 +101,12 @@ export class Talk {
     };
     for (let pause = 500; ; pause = Math.min(pause * 2, 5_000)) {
       try {
-        const ack = await this.bus.request<{ seq?: number; error?: { description: string } }>(
-          CHAT_REQUEST, request, { id: turn.id, ms: 3_000 },
-        );
-        if (ack.seq !== undefined) break;
-        console.warn("talk.not_taken", ack.error?.description);
+        const subject = `${CHAT_ASK}.${this.conversation.id}`;
+        const found = await this.bus.request<Asked | Refusal>(subject, request, { id: turn.id, ms: ASK_MS });
+        if (!("error" in found)) break;
+        console.warn("talk.not_taken", found.error.message);
+        // To ask again at once would not help.
+        if (!found.error.retryable || found.error.code === "busy") return this.refused(turn, found);
       } catch (error) {
         console.info("talk.sent_again", String(error));
       }
@@ -116,12 +117,19 @@ export class Talk {
     this.onChange();
   }
 
+  private refused({ id }: Turn, { error }: Refusal): void {
+    this.conversation.add({
+      type: "failed", conversation_id: this.conversation.id, turn_id: id, attempt: 1, seq: 0, error,
+    });
+    this.onChange();
+  }
+
   /** Stops a turn; the history then keeps what was heard of its voice (null: all of its text). */
   async cancel(turnId: string, heardMs: number | null): Promise<void> {
     const heard = heardMs === null ? {} : { heard_ms: heardMs };
     const body = { conversation_id: this.conversation.id, turn_id: turnId, ...heard };
     try {
-      await this.bus.request(CHAT_CANCEL, body, { ms: CANCEL_MS });
+      await this.bus.request(`${CHAT_CANCEL}.${this.conversation.id}`, body, { ms: CANCEL_MS });
     } catch (error) {
       console.info("talk.cancel_unconfirmed", String(error));
     }
@@ -176,13 +184,12 @@ export class Talk {
     for (const turn of unknown) turn.question ??= "";
     const open = conversation.open.filter((turn) => turn.state !== "sending");
     if (!open.length) return;
-    const times = open.map((turn) => turn.createdAt ?? conversation.lastKnown);
-    const since = times.reduce((a, b) => (a === null || b === null ? null : a < b ? a : b));
-    const subject = `${CHAT_DELTA}.${conversation.id}`;
-    await bus.readBack(CHAT_DELTAS_STREAM, subject, from(since), (msg) => {
-      conversation.add(msg.json<Delta>());
-      return !this.closed;
-    });
+    for (const turn of open) {
+      await bus.replay({ what: "delta", turn_id: turn.id }, (msg) => {
+        conversation.add(msg.json<Delta>());
+        return !this.closed;
+      });
+    }
     const known = new Set(found.messages.map((message) => message.turn_id));
     for (const turn of open) {
       if (turn.ended || !known.has(turn.id) || found.turn?.turn_id === turn.id) continue;
@@ -260,20 +267,20 @@ export class Talk {
   private hearing(turnId: string): Hearing {
     let hearing = this.hearings.get(turnId);
     if (!hearing) {
-      hearing = { voice: new Voice(), reading: false, pending: [], heardAt: Date.now() };
+      hearing = { voice: new Voice(), reading: false, pending: [], heardAt: Date.now(), sequence: 0, mark: "" };
       this.hearings.set(turnId, hearing);
     }
     return hearing;
   }
 
   private onAudio(msg: Msg): void {
-    this.lastMark = mark(msg);
     const turnId = msg.headers?.get(H_TURN);
     const hearing = turnId && this.hearings.get(turnId);
     if (!hearing) return;
     const event = voiceEvent(msg);
     if (event === null) return;
     hearing.heardAt = Date.now();
+    hearing.mark = mark(msg);
     if (hearing.reading) {
       hearing.pending.push(event);
       return;
@@ -287,13 +294,17 @@ export class Talk {
     this.onChange();
   }
 
-  /** Reads a voice again unless the newest message of the stream is the one that came last. */
+  /** Reads a voice again unless the newest event that is kept of it is the one that came last. */
   private async compare(turnId: string, hearing: Hearing): Promise<void> {
     hearing.heardAt = Date.now();
     try {
-      const last = await this.bus.last(TTS_AUDIO_STREAM, `${TTS_AUDIO}.${this.conversation.id}`);
-      if (last === null || (mark(last) === this.lastMark && !hearing.voice.doubt)) return;
-      await this.reread(turnId, hearing);
+      let newest = hearing.mark;
+      await this.bus.replay({ what: "audio", turn_id: turnId, from: hearing.sequence + 1 }, (msg) => {
+        newest = mark(msg);
+        hearing.sequence = sequence(msg);
+        return !this.closed;
+      });
+      if (newest !== hearing.mark || hearing.voice.doubt) await this.reread(turnId, hearing);
     } catch (error) {
       console.info("talk.not_compared", String(error));
     }
@@ -303,7 +314,7 @@ export class Talk {
     if (hearing.reading || this.closed) return;
     hearing.reading = true;
     try {
-      const fresh = await this.read(turnId);
+      const fresh = await this.read(turnId, hearing);
       for (const event of hearing.pending) fresh.add(event);
       hearing.voice = fresh;
       this.onVoice(turnId, fresh);
@@ -318,14 +329,12 @@ export class Talk {
     }
   }
 
-  private async read(turnId: string): Promise<Voice> {
-    const turn = this.conversation.get(turnId);
+  private async read(turnId: string, hearing: Hearing): Promise<Voice> {
     const fresh = new Voice();
-    const since = turn?.createdAt ?? this.conversation.lastKnown;
-    const subject = `${TTS_AUDIO}.${this.conversation.id}`;
-    await this.bus.readBack(TTS_AUDIO_STREAM, subject, from(since), (msg) => {
-      this.lastMark = mark(msg);
-      const event = msg.headers?.get(H_TURN) === turnId ? voiceEvent(msg) : null;
+    await this.bus.replay({ what: "audio", turn_id: turnId }, (msg) => {
+      hearing.mark = mark(msg);
+      hearing.sequence = sequence(msg);
+      const event = voiceEvent(msg);
       if (event) fresh.add(event);
       return !fresh.ended && !this.closed;
     });
@@ -333,9 +342,8 @@ export class Talk {
   }
 }
 
-function from(since: string | null): { seq: number } | { start_time: string } {
-  if (since === null) return { seq: 1 };
-  return { start_time: new Date(Date.parse(since) - SKEW_MS).toISOString() };
+function sequence(msg: Msg): number {
+  return Number(msg.headers?.get(H_SEQUENCE));
 }
 
 /** Two messages of one conversation's voices have the same mark only if they are the same one. */

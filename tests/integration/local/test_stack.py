@@ -17,6 +17,7 @@ from minio import Minio
 from local.emulator_process import EmulatorProcess
 from local.nats_server import NatsServer
 from local.process import ROOT, NotStarted
+from local.service import Service
 from local.stack import Stack
 
 if TYPE_CHECKING:
@@ -61,17 +62,26 @@ async def test_a_stack_keeps_what_it_was_given_until_a_fresh_one_is_wanted(
         assert await asyncio.to_thread(buckets, stack, "third") == ["third"]
 
 
-async def test_a_page_without_a_login_is_an_application_and_a_program_may_do_everything(
+async def test_a_page_shows_a_token_an_application_its_login_and_a_program_may_do_everything(
     tmp_path: Path,
 ) -> None:
-    async with Stack(data=tmp_path) as stack:
+    async with Stack(data=tmp_path, origins=["http://127.0.0.1:1"]) as stack:
         await messages(stack)
-        page = await nats.connect(stack.nats.ws_url, error_cb=ignore)
-        with pytest.raises(nats.errors.Error):
-            await page.jetstream().stream_info("KEPT")
-        await page.publish("$JS.API.STREAM.DELETE.KEPT")
-        await page.flush()
-        await page.close()
+        environ = stack.process_environment("access", HTTP_PORT="0")
+        async with Service("access", environ, log=tmp_path / "access.log"):
+            by_page = {"error_cb": ignore, "allow_reconnect": False, "connect_timeout": 20}
+            for shown in ({}, {"token": "guess"}):
+                with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
+                    await nats.connect(stack.nats.ws_url, **by_page, **shown)
+            page = await nats.connect(
+                stack.nats.ws_url, token=stack.accounts.token("c" * 22), **by_page
+            )
+            await page.publish("$JS.API.STREAM.DELETE.KEPT")
+            await page.flush()
+            await page.close()
+            async with aiohttp.ClientSession() as http:
+                with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+                    await http.ws_connect(stack.nats.ws_url, origin="http://evil.example")
         assert await messages(stack) == 2
         client = await nats.connect(stack.nats.url, **login(tmp_path, "client"), error_cb=ignore)
         with pytest.raises(nats.errors.Error):
