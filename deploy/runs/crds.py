@@ -9,12 +9,14 @@ import contextlib
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_ESTABLISHED_SECONDS = 60
 # module, version, the file in it
 PUBLISHED = {
     "KEDA": (
@@ -73,6 +75,16 @@ def names() -> list[str]:
     ]
 
 
+def _until_established(kubectl: Callable[..., str], resource: str) -> None:
+    """`kubectl wait` fails where there are no conditions yet, as there are none at first."""
+    condition = '{.status.conditions[?(@.type=="Established")].status}'
+    until = time.monotonic() + _ESTABLISHED_SECONDS
+    while kubectl("get", "crd", resource, "-o", f"jsonpath={condition}").strip() != "True":
+        if time.monotonic() > until:
+            raise SystemExit(f"{resource} is not established after {_ESTABLISHED_SECONDS} s")
+        time.sleep(0.2)
+
+
 @contextlib.contextmanager
 def installed(kubectl: Callable[..., str]) -> Iterator[list[str]]:
     """Those that the cluster lacks, for a while; what an operator brought is left alone."""
@@ -83,7 +95,7 @@ def installed(kubectl: Callable[..., str]) -> Iterator[list[str]]:
                 # By the server: it has no room for a copy of itself in an annotation.
                 kubectl("apply", "--server-side", "-f", str(published(name)))
                 made.append(resource)
-                kubectl("wait", "--for=condition=Established", f"crd/{resource}", "--timeout=60s")
+                _until_established(kubectl, resource)
         yield made
     finally:
         for resource in made:
