@@ -79,7 +79,8 @@ def _until_established(kubectl: Callable[..., str], resource: str) -> None:
     """`kubectl wait` fails where there are no conditions yet, as there are none at first."""
     condition = '{.status.conditions[?(@.type=="Established")].status}'
     until = time.monotonic() + _ESTABLISHED_SECONDS
-    while kubectl("get", "crd", resource, "-o", f"jsonpath={condition}").strip() != "True":
+    command = ("get", "crd", resource, "-o", f"jsonpath={condition}")
+    while kubectl(*command, check=False).strip() != "True":
         if time.monotonic() > until:
             raise SystemExit(f"{resource} is not established after {_ESTABLISHED_SECONDS} s")
         time.sleep(0.2)
