@@ -23,7 +23,7 @@ from shared.contract import CONTENT_TYPES
 from shared.errors import StorageRefused, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from services.tts.config import MinioSettings
     from services.tts.ports import Recording
@@ -180,23 +180,33 @@ class MinioStore:
 
     async def erase(self, conversation_id: str) -> int:
         """Removes every object of a conversation; returns how many. Raises StorageUnavailable."""
-        count = 0
-        while some := await self._client.patiently(
+        count, folders = 0, {f"{conversation_id}/"}
+        while names := await self._client.patiently(
             "erasing", lambda: self._erase_some(conversation_id)
         ):
-            count += some
+            count += len(names)
+            folders |= {f"{name.rpartition('/')[0]}/" for name in names}
+        if count:
+            # Where folders are real (SeaweedFS) they stay, and tell whose conversation there was;
+            # elsewhere there is nothing by these names. The innermost first.
+            inside_out = sorted(folders, reverse=True)
+            await self._client.patiently("erasing", lambda: self._remove(inside_out))
         return count
 
-    def _erase_some(self, conversation_id: str) -> int:
+    def _erase_some(self, conversation_id: str) -> Sequence[str]:
         names: list[str] = []
-        client = self._client.blocking
         with _no_such_bucket():
-            found = client.list_objects(self.bucket, prefix=f"{conversation_id}/", recursive=True)
+            found = self._client.blocking.list_objects(
+                self.bucket, prefix=f"{conversation_id}/", recursive=True
+            )
             names += [str(each.object_name) for each in islice(found, self._erased_at_once)]
-        if names:
-            for error in client.remove_objects(self.bucket, map(DeleteObject, names)):
-                raise StorageUnavailable(explained("erasing", str(error.code)))
-        return len(names)
+        self._remove(names)
+        return names
+
+    def _remove(self, names: Sequence[str]) -> None:
+        objects = map(DeleteObject, names)
+        for error in self._client.blocking.remove_objects(self.bucket, objects):
+            raise StorageUnavailable(explained("erasing", str(error.code)))
 
 
 def _coder(audio: IO[bytes], target: IO[bytes], label: Label) -> None:

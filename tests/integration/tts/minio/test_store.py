@@ -188,6 +188,14 @@ async def test_a_conversation_is_erased_and_no_other(store: MinioStore, server: 
     assert await store.erase("c10") == 2
 
 
+async def test_an_erased_conversation_leaves_no_folder(store: MinioStore, server: S3Server) -> None:
+    for turn in ("t1", "t2"):
+        await store.put(recording(), CAPTIONS, replace(label(turn), conversation_id="forgotten"))
+    assert await store.erase("forgotten") == 4
+    names = [str(found.object_name) for found in looking(server.endpoint).list_objects(BUCKET)]
+    assert not [name for name in names if name.startswith("forgotten")]
+
+
 async def test_a_missing_bucket_is_made_by_two_at_once(server: S3Server) -> None:
     stores = [MinioStore(settings(server.endpoint, bucket="made-twice")) for _ in range(4)]
     await asyncio.gather(*(store.ensure_bucket() for store in stores))
