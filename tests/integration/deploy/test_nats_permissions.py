@@ -214,7 +214,9 @@ async def _ignore(_msg: object) -> None: ...
 
 
 @asynccontextmanager
-async def connected(server: NatsServer, user: str, **options: Any) -> AsyncIterator[Listener]:
+async def connected(
+    server: NatsServer, name: str, *, url: str = "", **options: Any
+) -> AsyncIterator[Listener]:
     refused: list[str] = []
 
     async def on_error(exc: Exception) -> None:
@@ -222,9 +224,9 @@ async def connected(server: NatsServer, user: str, **options: Any) -> AsyncItera
         assert found, exc
         refused.append(" ".join(word for word in found.groups() if word).removeprefix("denied."))
 
-    login = {"user": user, "password": f"{user}-local", "inbox_prefix": INBOXES.get(user, "_INBOX")}
+    login = {"user": name, "password": f"{name}-local", "inbox_prefix": INBOXES.get(name, "_INBOX")}
     client = await nats.connect(
-        server.url, error_cb=on_error, allow_reconnect=False, **{**login, **options}
+        url or server.url, error_cb=on_error, allow_reconnect=False, **{**login, **options}
     )
     try:
         yield Listener(client, refused)

@@ -7,19 +7,24 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from local.nats_server import NatsServer
+from services.access.token import inbox_of
+from tests.integration.access.world import guard, keys_in, token
 from tests.integration.deploy.test_nats_permissions import (
     CONSUMERS,
     DEPLOY,
     STREAMS,
+    Listener,
     configuration,
     connected,
 )
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
 _DOCUMENT = DEPLOY.parent / "docs" / "permissions.md"
-_USERS: Final = ("client", "operator", "chat", "tts")
+_TOKEN: Final = "token"
+_USERS: Final = (_TOKEN, "client", "operator", "chat", "tts")
 _KV: Final = ("$KV.conversations.c", "$KV.speech.c.t")
 
 
@@ -104,12 +109,20 @@ HEARS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
+def _as(server: NatsServer, user: str) -> AbstractAsyncContextManager[Listener]:
+    if user != _TOKEN:
+        return connected(server, user)
+    shown = token("c")
+    login = {"user": None, "password": None, "token": shown, "inbox_prefix": inbox_of(shown)}
+    return connected(server, user, url=server.ws_url, **login)
+
+
 async def _told(server: NatsServer, kind: str, rows: dict[str, tuple[str, ...]]) -> list[str]:
     """A line for each row: who may do all of it, some of it, nothing."""
     refused: dict[str, set[str]] = {}
     subjects = sorted({subject for row in rows.values() for subject in row})
     for user in _USERS:
-        async with connected(server, user) as listener:
+        async with _as(server, user) as listener:
             refused[user] = await listener.refuses(kind, subjects)
     lines = []
     for words, row in rows.items():
@@ -125,7 +138,7 @@ HEAD: Final = """\
 # Who may do what in NATS
 
 Made by `tests/integration/deploy/test_permissions_list.py`, which tries each line on a server with `deploy/nats`; with `WRITE=1` it writes this file anew.
-`client` stands for every application.
+`token` is a conversation token that opens `<c>` with every right that there is; `client` stands for every application.
 Applications are in an account of their own: whatever reply subject one gives, its answers go nowhere else (`tests/integration/deploy/test_applications.py`).
 What a service has `some` of is what its work needs; `deploy/nats/permissions.conf` spells it out.
 """  # noqa: E501  one sentence a line
@@ -143,8 +156,13 @@ async def listed(server: NatsServer) -> str:
 
 async def test_the_list_of_what_each_may_do_is_what_the_server_says(tmp_path: Path) -> None:
     config = configuration(tmp_path / "deploy")
-    async with NatsServer(websocket=False, config=config) as server:
-        told = await listed(server)
+    async with NatsServer(tmp_path / "nats", config=config) as server:
+        access = guard(server, keys_in(tmp_path))
+        try:
+            await access.start()
+            told = await listed(server)
+        finally:
+            await access.close()
     if os.environ.get("WRITE"):
         await asyncio.to_thread(_DOCUMENT.write_text, told)
     assert await asyncio.to_thread(_DOCUMENT.read_text) == told
