@@ -37,7 +37,7 @@ def system(running: System) -> System:
     return running
 
 
-async def end_of(system: System, **request: Any) -> dict[str, Any]:
+async def end_of(system: System, /, **request: Any) -> dict[str, Any]:
     request.setdefault("speech", False)
     turn = await system.answered(**request)
     assert turn.end is not None
@@ -67,6 +67,46 @@ async def test_messages_on_pages_reach_the_model(system: System) -> None:
     assert len(asked) > 400
     assert asked[1]["content"].startswith("0 word")
     assert asked[-1]["content"] == "And now?"
+
+
+def asked_of(system: System) -> list[tuple[str, str]]:
+    """What the model was asked last."""
+    return [(m["role"], m["content"]) for m in system.emulator.record.chats[-1].messages]
+
+
+async def test_a_request_without_history_is_answered_as_it_is(system: System) -> None:
+    conversation = uuid.uuid4().hex[:12]
+    await end_of(system, conversation_id=conversation, content="Hello!", system="Be brief.")
+    await end_of(
+        system,
+        conversation_id=conversation,
+        history="none",
+        messages=[{"role": "user", "content": "And now?"}],
+    )
+
+    assert asked_of(system) == [("user", "And now?")]
+
+
+async def test_an_empty_system_prompt_takes_away_what_was_there(system: System) -> None:
+    conversation = uuid.uuid4().hex[:12]
+    await end_of(system, conversation_id=conversation, content="Hello!", system="Be brief.")
+    await end_of(system, conversation_id=conversation, content="And now?", system="")
+    past = [("user", "Hello!"), ("assistant", "Yes.")]
+
+    assert asked_of(system) == [*past, ("user", "And now?")]
+
+
+async def test_a_greeting_that_opened_the_conversation_stays_in_front_of_it(
+    system: System,
+) -> None:
+    conversation = uuid.uuid4().hex[:12]
+    greeting = {"role": "assistant", "content": "Welcome!"}
+    hello = {"role": "user", "content": "Hello!"}
+    for said in ([greeting, hello], [{"role": "user", "content": "And now?"}]):
+        await end_of(system, conversation_id=conversation, messages=said, system="")
+    past = [("assistant", "Welcome!"), ("user", "Hello!"), ("assistant", "Yes.")]
+
+    assert asked_of(system) == [*past, ("user", "And now?")]
 
 
 async def test_a_conversation_too_long_for_its_model_goes_on(system: System) -> None:
