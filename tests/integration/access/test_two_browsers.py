@@ -83,8 +83,8 @@ async def kept(world: World) -> dict[str, Any]:
             ("TTS_AUDIO", f"tts.audio.{MINE}"),
             ("KV_conversations", f"$KV.conversations.{MINE}"),
             ("KV_speech", f"$KV.speech.{MINE}.*"),
-            ("CHAT_REQUESTS", "chat.request.*"),
-            ("TTS_REQUESTS", "tts.request.*"),
+            ("CHAT_REQUESTS", f"chat.request.{MINE}"),
+            ("TTS_REQUESTS", f"tts.request.{MINE}"),
         ):
             found[stream] = [m.data async for m in read_back(connection, stream, subject)]
         found["streams"] = (await connection.api("STREAM.NAMES"))["streams"]
