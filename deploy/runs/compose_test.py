@@ -10,18 +10,27 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import shlex
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nats
 
 from deploy.runs import turns
+from services.access.token import Claims, Keys, May, inbox_of, mint
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "parley-compose-test"
-SERVICES = ("nats", "store", "emulator", "chat", "tts")
+SERVICES = ("nats", "store", "emulator", "chat", "tts", "access")
+PROFILES = ("--profile", "offline", "--profile", "tokens")
 READY_SECONDS = 180.0
 UP_SECONDS = 300.0  # to make and start all containers
 COMMAND_SECONDS = 60.0  # any other command of the container tool
@@ -84,7 +93,7 @@ def run(*command: str, check: bool = True, seconds: float = COMMAND_SECONDS) -> 
 
 
 def compose(*arguments: str, check: bool = True) -> str:
-    command = (*COMPOSE, "-p", PROJECT, "--profile", "offline", *arguments)
+    command = (*COMPOSE, "-p", PROJECT, *PROFILES, *arguments)
     return run(*command, check=check, seconds=UP_SECONDS)
 
 
@@ -142,10 +151,40 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
+async def by_a_token(url: str) -> str:
+    """Asks in the one conversation that a token opens, and hears its voice to the end."""
+    conversation = secrets.token_hex(16)
+    keys = (ROOT / "deploy/secrets/local/access_keys").read_text(encoding="utf-8")
+    signing = Keys.parse(keys).signing
+    if signing is None:
+        raise SystemExit("deploy/secrets/local/access_keys has no seed")
+    claims = Claims("compose-test", int(time.time()) + 60, [conversation], list(May))
+    token = mint(claims, signing)
+    ended = asyncio.Event()
+
+    async def on_audio(msg: Msg) -> None:
+        if (msg.headers or {}).get("Parley-Type") == "stored":
+            ended.set()
+
+    client = await nats.connect(
+        url, token=token, inbox_prefix=inbox_of(token), allow_reconnect=False
+    )
+    try:
+        await client.subscribe(f"tts.audio.{conversation}", cb=on_audio)
+        for _ in range(2):  # one does not prove that the server knows the subscription
+            await client.flush()
+        asked = await client.request(f"chat.ask.{conversation}", b'{"content": "Hello!"}', 10)
+        async with asyncio.timeout(60):
+            await ended.wait()
+    finally:
+        await client.close()
+    return f"{json.loads(asked.data)['state']}, spoken and stored"
+
+
 async def rehearse() -> None:
     password = (ROOT / "deploy/secrets/local/nats_client").read_text(encoding="utf-8").strip()
     began = time.monotonic()
-    say("up: " + " ".join([*COMPOSE, "--profile offline up"]))
+    say("up: " + " ".join([*COMPOSE, *PROFILES, "up"]))
     told = compose("up", "--detach", "--no-build")
     try:
         expect_containers(*SERVICES)
@@ -156,6 +195,7 @@ async def rehearse() -> None:
     say(f"all healthy after {time.monotonic() - began:.0f} s")
     async with turns.client(f"ws://127.0.0.1:{PORTS['NATS_WEBSOCKET_PORT']}", password) as browser:
         say("by WebSocket: " + await browser.whole(await browser.ask("How are you?")))
+    say("by a token: " + await by_a_token(f"ws://127.0.0.1:{PORTS['NATS_WEBSOCKET_PORT']}"))
     async with turns.client(f"nats://127.0.0.1:{PORTS['NATS_PORT']}", password) as client:
         say("one turn: " + await client.whole(await client.ask("Tell me about the sea.")))
         for how in HOW:
