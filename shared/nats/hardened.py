@@ -41,7 +41,10 @@ def harden(client: Client) -> None:
             return None
 
     def message(sid: int, subject: bytes, reply: bytes, *rest: Any) -> Msg:
-        found: Msg = message_of(sid, _readable(subject), _readable(reply), *rest)
+        try:
+            found: Msg = message_of(sid, subject, reply, *rest)
+        except UnicodeDecodeError:  # here, and not before: each token and frame passes by
+            found = message_of(sid, _readable(subject), _readable(reply), *rest)
         return found
 
     client._process_headers = headers  # type: ignore[assignment]  # noqa: SLF001
