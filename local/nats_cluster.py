@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final
 
 from local.nats_server import NatsServer
 from local.ports import free_ports
-from local.process import start_all
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from local.process import Started, start_all
 
 SIZE: Final = 3
 SYSTEM_LOGIN: Final = "system"  # user and password of who may move the cluster's own leader
@@ -24,7 +21,7 @@ no_auth_user: parley
 """
 
 
-class NatsCluster:
+class NatsCluster(Started):
     """The servers find each other by routes on ports that are picked beforehand.
 
     `start` returns when each of them listens; a leader is elected within a second or two.
@@ -53,22 +50,6 @@ class NatsCluster:
         for server in self.servers:
             server.thaw()
         await asyncio.gather(*(server.close() for server in self.servers))
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.start()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 def _member(number: int, ports: list[int], accounts: str) -> str:

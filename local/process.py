@@ -72,7 +72,33 @@ async def start_all(processes: Sequence[Process]) -> None:
             raise outcome
 
 
-class Process(ABC):
+class Started(ABC):
+    """Started by its `async with`, and closed behind it, or when the start fails."""
+
+    @abstractmethod
+    async def start(self) -> None: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class Process(Started):
     """A server of one kind: the kind says what is executed, and how one sees that it is ready.
 
         async with NatsServer() as server:
@@ -266,19 +292,3 @@ class Process(ABC):
         """Stops it and removes what is temporary."""
         await self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.start()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()

@@ -10,17 +10,16 @@ import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, Self
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from local.accounts import Accounts, websocket
 from local.emulator_process import EmulatorProcess
 from local.nats_server import NatsServer
 from local.object_store import object_store, preferred_kind
-from local.process import NotStarted, start_all, temporary
+from local.process import NotStarted, Started, start_all, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
     from local.s3_server import Kind
 
@@ -46,7 +45,7 @@ class Ports:
     emulator: int = 0
 
 
-class Stack:
+class Stack(Started):
     """Starts what is there, and stops it in reverse.
 
         async with Stack() as stack:
@@ -187,22 +186,6 @@ class Stack:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.start()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 def stop_signals() -> asyncio.Event:

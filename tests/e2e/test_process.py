@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import os
 import signal
@@ -11,19 +10,16 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from aiohttp import web
 
 from local.process import ROOT
 from local.service import Service
 from shared.nats.connection import settle
-from tests.e2e.whole import FAST, fetch
+from tests.e2e.whole import FAST, collector, fetch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.system import System
-
-GZIP = b"\x1f\x8b"
 
 
 async def test_a_second_start_on_the_same_data_goes_on_where_the_first_ended(
@@ -83,21 +79,8 @@ async def test_the_key_is_in_no_log_and_no_url(system: System) -> None:
 
 async def test_a_trace_goes_through_both_services(system: System) -> None:
     sent: list[bytes] = []
-
-    async def take(request: web.Request) -> web.Response:
-        sent.append(gzip.decompress(body) if (body := await request.read())[:2] == GZIP else body)
-        return web.Response()
-
-    app = web.Application()
-    app.router.add_post("/v1/traces", take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        system.settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = (
-            f"http://127.0.0.1:{runner.addresses[0][1]}"
-        )
+    async with collector(sent) as endpoint:
+        system.settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
         system.emulator.change(FAST)
         await system.up()
         trace = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -110,8 +93,6 @@ async def test_a_trace_goes_through_both_services(system: System) -> None:
         for service in system.services:
             service.signal(signal.SIGTERM)
             assert await service.ended() == 0
-    finally:
-        await runner.cleanup()
     spans = b"".join(sent)
     assert b"chat.turn" in spans
     assert b"tts.turn" in spans

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import json
 import re
 import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import web
 
 from local.nats_server import NatsServer
 from local.together.faults import FaultKind
 from services.chat.config import Config as ChatConfig
 from services.tts.config import Config as TtsConfig
-from tests.e2e.whole import FAST, fetch
+from tests.e2e.whole import FAST, collector, fetch
 from tests.system import API_KEY, System
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(180)
 
 PASSWORD = "password-that-must-not-leak"
-GZIP = b"\x1f\x8b"
 LOGINS = f"""authorization {{ users: [
   {{ user: parley, password: "{PASSWORD}" }}, {{ user: test, password: test }}
 ] }}
@@ -44,27 +39,6 @@ SETTINGS = {
     "TTS_CONNECT_TIMEOUT": "1",
 }
 WORDS = f"The key {API_KEY} is not good: Bearer {API_KEY}"
-
-
-@contextlib.asynccontextmanager
-async def collector(into: list[bytes]) -> AsyncIterator[str]:
-    """Takes traces; its endpoint."""
-
-    async def take(request: web.Request) -> web.Response:
-        body = await request.read()
-        into.append(gzip.decompress(body) if body[:2] == GZIP else body)
-        return web.Response()
-
-    app = web.Application()
-    app.router.add_post("/v1/traces", take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 def faults() -> list[dict[str, Any]]:

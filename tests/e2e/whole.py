@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import io
 import json
 import urllib.request
 import wave
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import web
+
 from local.voices import spoken_texts
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tests.system import System, Turn
 
 SENTENCES = (
@@ -23,6 +29,9 @@ FAST: dict[str, Any] = {
 }
 
 
+GZIP = b"\x1f\x8b"
+
+
 def letters(text: str) -> str:
     """What is left when spacing and marks do not count."""
     return "".join(c for c in text.lower() if c.isalnum())
@@ -31,6 +40,27 @@ def letters(text: str) -> str:
 def fetch(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=10) as answer:
         return bytes(answer.read())
+
+
+@contextlib.asynccontextmanager
+async def collector(into: list[bytes]) -> AsyncIterator[str]:
+    """Takes traces; its endpoint."""
+
+    async def take(request: web.Request) -> web.Response:
+        body = await request.read()
+        into.append(gzip.decompress(body) if body[:2] == GZIP else body)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/v1/traces", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 def assert_whole(turn: Turn, system: System) -> None:
