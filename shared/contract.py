@@ -3,6 +3,9 @@
 Only this file spells a subject. Messages are JSON, decoded strictly (no lax conversion); unknown
 fields are ignored, so that a field may be added. Times are milliseconds unless a name says
 otherwise, `created_at` is RFC 3339 in UTC, `chars` are indices into a turn's text.
+
+What a `Meta` or a docstring describes stands so in docs/asyncapi.yaml and docs/schemas, which are
+made of this file.
 """
 
 from __future__ import annotations
@@ -134,7 +137,31 @@ MIN_PARTIAL_LENGTH = 20
 MAX_PARTIAL_LENGTH = 10_000
 
 
+# Of events, whose ids a service has checked.
+ConversationId: TypeAlias = Annotated[str, Meta(description="Whose conversation it is.")]
+TurnId: TypeAlias = Annotated[str, Meta(description="The turn that it belongs to.")]
+Attempt: TypeAlias = Annotated[
+    int, Meta(description="1, 2 …: a higher one takes back what lower ones told; ignore those.")
+]
+Seq: TypeAlias = Annotated[
+    int, Meta(description="0, 1, 2 … within an attempt, no gap and no repeat.")
+]
+CreatedAt: TypeAlias = Annotated[str, Meta(description="When, RFC 3339 in UTC.")]
+Metadata: TypeAlias = Annotated[
+    dict[str, str], Meta(description="What the asker gave, to be told again with the events.")
+]
+Warnings: TypeAlias = Annotated[
+    list[str],
+    Meta(description="Fields of the request that nothing knows, by path, with the nearest name."),
+]
+CostUsd: TypeAlias = Annotated[
+    float | None, Meta(description="US dollars by the list of prices; null where it has none.")
+]
+
+
 class Role(enum.StrEnum):
+    """Who speaks."""
+
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
@@ -157,6 +184,8 @@ class OnBusy(enum.StrEnum):
 
 
 class AudioFormat(enum.StrEnum):
+    """What the stored object is; live audio is always PCM."""
+
     WAV = "wav"
     FLAC = "flac"
     MP3 = "mp3"
@@ -176,6 +205,8 @@ CONTENT_TYPES = {
 
 
 class Alignment(enum.StrEnum):
+    """Whether the voice tells when each word is heard."""
+
     NONE = "none"
     WORD = "word"
 
@@ -197,6 +228,8 @@ class Finish(enum.StrEnum):
 
 
 class Status(enum.StrEnum):
+    """Whether all of a message was said."""
+
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
 
@@ -223,6 +256,8 @@ class Code(enum.StrEnum):
 
 
 class PromptMessage(Struct, frozen=True):
+    """One message of what the model is shown."""
+
     role: Role
     content: str
 
@@ -233,13 +268,18 @@ class Speech(Struct, frozen=True, omit_defaults=True):
     voice: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     model: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     language: Annotated[str, Meta(min_length=1, max_length=32)] | None = None
-    speed: Annotated[float, Meta(ge=0.25, le=4)] | None = None
+    speed: Annotated[
+        Annotated[float, Meta(ge=0.25, le=4)] | None, Meta(description="1 is the voice's own.")
+    ] = None
     format: AudioFormat | None = None
     alignment: Alignment | None = None
-    pronunciations: Pronunciations | None = None
-    max_partial_length: (
-        Annotated[int, Meta(ge=MIN_PARTIAL_LENGTH, le=MAX_PARTIAL_LENGTH)] | None
-    ) = None
+    pronunciations: Annotated[
+        Pronunciations | None, Meta(description="From what is written to what is spoken.")
+    ] = None
+    max_partial_length: Annotated[
+        Annotated[int, Meta(ge=MIN_PARTIAL_LENGTH, le=MAX_PARTIAL_LENGTH)] | None,
+        Meta(description="Characters that the provider may hold back at most."),
+    ] = None
 
 
 # msgspec knows no `Literal[False]`; `true` is refused where requests are read (validate()).
@@ -249,12 +289,32 @@ SpeechOrFalse: TypeAlias = Speech | bool
 class ChatRequest(Struct, frozen=True, omit_defaults=True):
     """`chat.request` and `chat.request.<c>`: `content` or `messages`, the rest is optional."""
 
-    conversation_id: Id | None = None
-    turn_id: Id | None = None
-    content: str | None = None
-    messages: list[PromptMessage] | None = None
-    history: HistoryMode = HistoryMode.APPEND
-    system: str | None = None
+    conversation_id: Annotated[
+        Id | None, Meta(description="A new conversation where it is absent.")
+    ] = None
+    turn_id: Annotated[
+        Id | None,
+        Meta(
+            description="The idempotency key: the same is never answered twice. Default: the"
+            " `Nats-Msg-Id`, else of the stream's sequence."
+        ),
+    ] = None
+    content: Annotated[str | None, Meta(description="What the user says; or `messages`.")] = None
+    messages: Annotated[
+        list[PromptMessage] | None,
+        Meta(description="Appended to the history; the last one is the user's."),
+    ] = None
+    history: Annotated[
+        HistoryMode,
+        Meta(
+            description="`append` adds to what is kept, `replace` starts the conversation over with"
+            " `messages`, `none` answers exactly `messages` and keeps nothing."
+        ),
+    ] = HistoryMode.APPEND
+    system: Annotated[
+        str | None,
+        Meta(description='The system prompt, which stays with the conversation; "" is none.'),
+    ] = None
     model: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -262,10 +322,18 @@ class ChatRequest(Struct, frozen=True, omit_defaults=True):
     stop: Annotated[list[str], Meta(max_length=16)] | None = None
     seed: int | None = None
     reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
-    on_busy: OnBusy = OnBusy.QUEUE
-    heard_ms: Milliseconds | None = None  # with `interrupt`: of the voice it stops
-    speech: SpeechOrFalse | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
+    on_busy: Annotated[
+        OnBusy, Meta(description="What happens while a turn of this conversation is under way.")
+    ] = OnBusy.QUEUE
+    heard_ms: Annotated[
+        Milliseconds | None,
+        Meta(description="With `interrupt`: how much was heard of the voice that it stops."),
+    ] = None
+    speech: Annotated[
+        SpeechOrFalse | None,
+        Meta(description="How it is spoken; false for text only; never true."),
+    ] = None
+    metadata: Metadata = field(default_factory=dict)
 
 
 class CancelRequest(Struct, frozen=True, omit_defaults=True):
@@ -274,9 +342,12 @@ class CancelRequest(Struct, frozen=True, omit_defaults=True):
     Without `turn_id` the turn whose text or voice is under way; nothing where none is.
     """
 
-    conversation_id: Id = ""  # where the subject names it
+    conversation_id: Annotated[Id, Meta(description="Not needed where the subject names it.")] = ""
     turn_id: Id | None = None
-    heard_ms: Milliseconds | None = None
+    heard_ms: Annotated[
+        Milliseconds | None,
+        Meta(description="How much of the voice was heard: the history then keeps that much."),
+    ] = None
 
 
 class SpeechRequest(Struct, frozen=True, omit_defaults=True):
@@ -285,22 +356,27 @@ class SpeechRequest(Struct, frozen=True, omit_defaults=True):
     conversation_id: Id | None = None
     turn_id: Id | None = None
     speech: Speech = Speech()
-    text: str | None = None
-    start_sequence: Annotated[int, Meta(ge=1, le=MAX_WHOLE)] = 1
+    text: Annotated[
+        str | None, Meta(description="What is spoken; without it the deltas of the turn are.")
+    ] = None
+    start_sequence: Annotated[
+        int,
+        Meta(ge=1, le=MAX_WHOLE, description="Where the turn begins in the stream of deltas."),
+    ] = 1
 
 
 class HistoryRequest(Struct, frozen=True, omit_defaults=True):
     """`chat.history.get`; `before` is what the page that is newer said."""
 
-    conversation_id: Id = ""  # where the subject names it
-    limit: Annotated[int, Meta(ge=1)] = 200  # more than 1,000 are 1,000
+    conversation_id: Annotated[Id, Meta(description="Not needed where the subject names it.")] = ""
+    limit: Annotated[int, Meta(ge=1, description="Messages; more than 1,000 are 1,000.")] = 200
     before: Annotated[str, Meta(max_length=200)] | None = None
 
 
 class DeleteRequest(Struct, frozen=True, omit_defaults=True):
     """`chat.history.delete`."""
 
-    conversation_id: Id = ""  # where the subject names it
+    conversation_id: Annotated[Id, Meta(description="Not needed where the subject names it.")] = ""
 
 
 class Replayed(enum.StrEnum):
@@ -314,7 +390,9 @@ class ReplayRequest(Struct, frozen=True, omit_defaults=True):
     """`chat.replay.<c>`: the events of the conversation, or of one turn, from a sequence on."""
 
     what: Replayed
-    start: Annotated[int, Meta(ge=0, le=MAX_WHOLE)] = field(default=1, name="from")
+    start: Annotated[
+        int, Meta(ge=0, le=MAX_WHOLE, description="The stream's sequence to begin at.")
+    ] = field(default=1, name="from")
     turn_id: Id | None = None
 
 
@@ -328,9 +406,11 @@ class LinkRequest(Struct, frozen=True):
 
 
 class Error(Struct, frozen=True):
+    """Why something could not be done."""
+
     code: Code
-    message: str
-    retryable: bool
+    message: Annotated[str, Meta(description="For people; programs branch on `code`.")]
+    retryable: Annotated[bool, Meta(description="Whether the same may succeed later.")]
 
 
 class Usage(Struct, frozen=True):
@@ -343,40 +423,51 @@ class Usage(Struct, frozen=True):
 class DeltaEvent(Struct, frozen=True, tag_field="type"):
     """What all events on `chat.delta.<c>` carry; `seq` counts 0, 1, 2 … within an attempt."""
 
-    conversation_id: str
-    turn_id: str
-    attempt: int
-    seq: int
+    conversation_id: ConversationId
+    turn_id: TurnId
+    attempt: Attempt
+    seq: Seq
 
 
 class Started(DeltaEvent, frozen=True, tag="started"):
+    """Opens an attempt: forget what earlier attempts of this turn said."""
+
     model: str
-    metadata: dict[str, str]
-    speech: SpeechOrFalse
-    created_at: str
-    # Fields of the request that nothing knows, by path, with the nearest known name.
-    warnings: list[str] = []
+    metadata: Metadata
+    speech: Annotated[SpeechOrFalse, Meta(description="False where the turn has no voice.")]
+    created_at: CreatedAt
+    warnings: Warnings = []
 
 
 class Text(DeltaEvent, frozen=True, tag="text"):
+    """What the assistant says next; all of an attempt, joined, are `done.text`."""
+
     text: str
 
 
 class Reasoning(DeltaEvent, frozen=True, tag="reasoning"):
+    """What the model thinks: never spoken, no part of `done.text`."""
+
     text: str
 
 
 class Done(DeltaEvent, frozen=True, tag="done"):
+    """Ends the text of a turn; nothing follows it."""
+
     finish_reason: FinishReason
-    text: str
+    text: Annotated[str, Meta(description="All of it.")]
     usage: Usage
-    first_token_ms: int | None  # like `duration_ms` from the request's time in the stream
+    first_token_ms: Annotated[
+        int | None, Meta(description="Like `duration_ms` from the request's time in the stream.")
+    ]
     duration_ms: int
-    metadata: dict[str, str]
-    cost_usd: float | None = None
+    metadata: Metadata
+    cost_usd: CostUsd = None
 
 
 class Failed(DeltaEvent, frozen=True, tag="failed"):
+    """Ends a turn that could not be done; nothing follows it."""
+
     error: Error
 
 
@@ -388,39 +479,45 @@ Delta: TypeAlias = Started | Text | Reasoning | Done | Failed
 class AudioEvent(Struct, frozen=True):
     """What all JSON events on `tts.audio.<c>` carry; their kind stands in `Parley-Type`."""
 
-    conversation_id: str
-    turn_id: str
-    attempt: int
+    conversation_id: ConversationId
+    turn_id: TurnId
+    attempt: Attempt
 
 
 class AudioStarted(AudioEvent, frozen=True):
+    """Opens an attempt: drop what you hold of pieces without `piece_done`."""
+
     model: str
     voice: str
     encoding: Literal["pcm_s16le"] = "pcm_s16le"
-    sample_rate: int = SAMPLE_RATE
+    sample_rate: Annotated[int, Meta(description="Samples a second.")] = SAMPLE_RATE
     channels: int = 1
     # As in `Started`; there only when there are any.
-    warnings: list[str] | UnsetType = UNSET
+    warnings: Warnings | UnsetType = UNSET
 
 
 class Piece(AudioEvent, frozen=True):
     """What is about to be heard; `chars` is its range [start, end) in the turn's text."""
 
-    index: int
+    index: Annotated[int, Meta(description="0, 1, 2 … within the turn.")]
     text: str
     chars: tuple[int, int]
 
 
 class Word(Struct, frozen=True):
+    """When a word is heard, from the start of the turn's voice."""
+
     text: str
     start_ms: int
     end_ms: int
 
 
 class PieceDone(AudioEvent, frozen=True):
+    """All of a piece was published; it is never spoken again."""
+
     index: int
-    samples: int
-    words: list[Word] = []
+    samples: Annotated[int, Meta(description="0 where the provider never voiced it.")]
+    words: Annotated[list[Word], Meta(description="When `alignment` was `word`.")] = []
 
 
 class Stored(AudioEvent, frozen=True):
@@ -428,20 +525,22 @@ class Stored(AudioEvent, frozen=True):
 
     bucket: str
     key: str | None
-    url: str | None
+    url: Annotated[str | None, Meta(description="A presigned GET; `tts.link.<c>` signs it anew.")]
     content_type: str
-    bytes: int
+    bytes: Annotated[int, Meta(description="Of the object, like `sha256`.")]
     sha256: str
     duration_ms: int
-    captions_key: str | None
+    captions_key: Annotated[str | None, Meta(description="The pieces and words as WebVTT.")]
     pieces: int
-    characters: int
+    characters: Annotated[int, Meta(description="That were spoken.")]
     finish: Finish
-    cost_usd: float | None = None
-    captions_url: str | None = None
+    cost_usd: CostUsd = None
+    captions_url: Annotated[str | None, Meta(description="A presigned GET.")] = None
 
 
 class AudioFailed(AudioEvent, frozen=True):
+    """Ends a voice that could not be done; nothing follows it."""
+
     error: Error
 
 
@@ -468,11 +567,13 @@ AUDIO_EVENTS: dict[Kind, type[AudioEvent]] = {
 
 
 class Message(Struct, frozen=True):
+    """One message of a conversation, as it is kept."""
+
     id: str
     role: Role
     content: str
-    turn_id: str
-    created_at: str
+    turn_id: TurnId
+    created_at: CreatedAt
     status: Status = Status.COMPLETE
 
 
@@ -496,6 +597,8 @@ class History(Struct, frozen=True):
 
 
 class Deleted(Struct, frozen=True):
+    """The answer of `chat.history.delete`: the conversation is erased everywhere."""
+
     conversation_id: str
     deleted: bool = True
 

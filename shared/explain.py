@@ -81,6 +81,8 @@ def _field(info: inspect.Type, name: str) -> inspect.Type:
 
 
 def _without_null(info: inspect.Type) -> inspect.Type:
+    if isinstance(info, inspect.Metadata):  # what describes it
+        return _without_null(info.type)
     if isinstance(info, inspect.UnionType):
         types = tuple(each for each in info.types if not isinstance(each, inspect.NoneType))
         return types[0] if len(types) == 1 else inspect.UnionType(types)

@@ -48,6 +48,8 @@ def _of(kind: type) -> _Known:
 
 def _known(info: inspect.Type) -> _Known:
     match info:
+        case inspect.Metadata(type=described):
+            return _known(described)
         case inspect.StructType(fields=fields):
             return {field.encode_name: _known(field.type) for field in fields}
         case inspect.ListType(item_type=item):

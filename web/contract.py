@@ -74,6 +74,8 @@ def typescript(kind: Any) -> str:  # noqa: PLR0911
     if type(kind) in _PLAIN:
         return _PLAIN[type(kind)]
     match kind:  # one line for each kind that the contract uses
+        case inspect.Metadata():  # what describes it
+            return typescript(kind.type)
         case inspect.EnumType() | inspect.StructType():
             return str(kind.cls.__name__)
         case inspect.UnionType():

@@ -113,6 +113,8 @@ class Hostile:
 def of_type(info: inspect.Type) -> SearchStrategy[Any]:  # noqa: PLR0911, PLR0912  a table
     """What JSON of that type may be."""
     match info:
+        case inspect.Metadata(type=described):
+            return of_type(described)
         case inspect.NoneType():
             return st.none()
         case inspect.BoolType():
