@@ -26,6 +26,13 @@ FROM build AS build-emulator
 COPY images/emulator.txt /lock.txt
 RUN ["sh", "/install.sh", "/lock.txt", "/app/lib"]
 
+# ---- our own code, compiled for the same reason as the packages (images/install.sh)
+FROM build AS code
+COPY shared /app/shared
+COPY services /app/services
+COPY local /app/local
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash /app
+
 # ---- what runs: no package manager of ours, no shell needed, nothing that has to be written
 FROM ${PYTHON_IMAGE} AS run
 # Given by images/names.sh.
@@ -56,31 +63,31 @@ COPY images/healthy.py /app/healthy.py
 FROM run AS chat
 LABEL org.opencontainers.image.title="Parley chat"
 COPY --from=build-chat /app/lib /app/lib
-COPY shared /app/shared
-COPY services/__init__.py /app/services/__init__.py
-COPY services/chat /app/services/chat
+COPY --from=code /app/shared /app/shared
+COPY --from=code /app/services/__init__.py /app/services/__init__.py
+COPY --from=code /app/services/chat /app/services/chat
 ENTRYPOINT ["python3", "-m", "services.chat"]
 
 FROM run AS tts
 LABEL org.opencontainers.image.title="Parley tts"
 COPY --from=build-tts /app/lib /app/lib
-COPY shared /app/shared
-COPY services/__init__.py /app/services/__init__.py
-COPY services/tts /app/services/tts
+COPY --from=code /app/shared /app/shared
+COPY --from=code /app/services/__init__.py /app/services/__init__.py
+COPY --from=code /app/services/tts /app/services/tts
 ENTRYPOINT ["python3", "-m", "services.tts"]
 
 FROM run AS access
 LABEL org.opencontainers.image.title="Parley access"
 COPY --from=build-access /app/lib /app/lib
-COPY shared /app/shared
-COPY services/__init__.py /app/services/__init__.py
-COPY services/access /app/services/access
+COPY --from=code /app/shared /app/shared
+COPY --from=code /app/services/__init__.py /app/services/__init__.py
+COPY --from=code /app/services/access /app/services/access
 ENTRYPOINT ["python3", "-m", "services.access"]
 
 FROM run AS emulator
 LABEL org.opencontainers.image.title="Parley emulator of the provider"
 COPY --from=build-emulator /app/lib /app/lib
-COPY local /app/local
+COPY --from=code /app/local /app/local
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 \
     CMD ["python3", "/app/healthy.py", "/healthz"]
 ENTRYPOINT ["python3", "-m", "local.together", "--host", "0.0.0.0", "--port", "8080"]

@@ -10,6 +10,8 @@ MINIO  := $(CACHE)/bin/minio
 MINIO_MODULE := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 HELM   := $(or $(shell command -v helm),$(CACHE)/bin/helm)
 HELM_MODULE := helm.sh/helm/v3/cmd/helm@v3.22.0
+# Compiling takes longer than all else of a start: what is run here is compiled once and kept.
+unexport PYTHONDONTWRITEBYTECODE
 GROUPS := chat tts access local release dev
 
 .DEFAULT_GOAL := help
@@ -28,10 +30,11 @@ $(VENV)/.ready: requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null \
 	  || echo "uv is not to be had; pip does the same, more slowly."
 	@if [ -x $(BIN)/uv ]; then \
-	  VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt; \
+	  VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.txt; \
 	else \
 	  $(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt; \
 	fi
+	@$(BIN)/python -m compileall -q services shared local
 	@touch $@
 
 demo: setup  ## one spoken turn on this machine, then it stays up (ARGS=--once; ARGS=--fresh forgets)

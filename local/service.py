@@ -22,7 +22,7 @@ _BAD_SETTING = 2  # its exit status for one
 class Service(Process):
     """`python -m services.<name>`; ready when `/readyz` says so."""
 
-    start_seconds = 60.0  # two seconds when warm; much longer right after an installation
+    start_seconds = 60.0  # one second when warm; much longer right after an installation
     stop_seconds = 15.0
 
     def __init__(

@@ -184,6 +184,30 @@ def test_third_party_images_are_the_same_everywhere() -> None:
         assert "@sha256:" in image or image.startswith("localhost/parley-")
 
 
+def test_what_an_image_runs_was_compiled_when_it_was_built() -> None:
+    """Its root is read-only: it would be compiled at each start again, for a second and more."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    run = dockerfile.partition("\nFROM ${PYTHON_IMAGE} AS run\n")[2]
+    copied = re.findall(r"(?m)^COPY (.+) /app/(lib|shared|services|local)\b", run)
+    assert {whence.split()[0] for whence, _ in copied} == {
+        "--from=code",
+        *(f"--from=build-{name}" for name in ("chat", "tts", "access", "emulator")),
+    }
+    for stage, run_by in (("code", "compileall"), ("build-chat", "/install.sh")):
+        made = dockerfile.partition(f" AS {stage}\n")[2].partition("\nFROM ")[0]
+        assert run_by in made
+    assert "compileall" in (ROOT / "images/install.sh").read_text()
+
+
+def test_what_make_runs_is_compiled_once() -> None:
+    """Whatever the environment says: compiling takes longer than all else of a service's start."""
+    recipe = "show:;@echo $${PYTHONDONTWRITEBYTECODE-kept}"
+    command = ["make", "--no-print-directory", "--eval", recipe, "show"]
+    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    shown = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, check=True)
+    assert shown.stdout == b"kept\n"
+
+
 def test_the_emulators_versions_are_the_locked_ones() -> None:
     """images/emulator.txt is a part of requirements/local.txt."""
     pinned = re.compile(r"(?m)^([a-z0-9-]+==\S+)")
