@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 GROUPS := chat tts access local release dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults hostile check format bench minio lock web page images images-offline \
+.PHONY: help setup demo test clients faults hostile check format bench minio lock web page images images-offline \
 	compose-test k8s-test manifests live release version clean
 
 help:  ## this list
@@ -34,7 +34,8 @@ $(VENV)/.ready: requirements/dev.txt
 	else \
 	  $(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt; \
 	fi
-	@$(BIN)/python -m compileall -q services shared local
+	@$(BIN)/python -m compileall -q services shared local clients/python/parley
+	@echo "$(CURDIR)/clients/python" >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/parley.pth"
 	@touch $@
 
 demo: setup  ## one spoken turn on this machine, then it stays up (ARGS=--once; ARGS=--fresh forgets)
@@ -50,6 +51,9 @@ faults: setup  ## kills, freezes and restarts, seeded (RUNS=30 CLUSTER_RUNS=8 SE
 hostile: setup  ## 10,000 hostile messages against running services, seeded (RUNS=10000 SEED=1)
 	$(BIN)/python -m tests.hostile $(if $(RUNS),--messages $(RUNS)) \
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
+
+clients: setup  ## what the clients share with the services, copied from shared/
+	$(BIN)/python clients/python/generate.py
 
 check: setup  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

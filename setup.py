@@ -1,7 +1,7 @@
 """The wheel's requirements are the groups of pyproject.toml, so that they stand in one place.
 
-`pip install parley` is what both services share; `parley[chat]`, `parley[tts]` and `parley[access]`
-are the services.
+`pip install parley-services` is what both services share; `parley-services[chat]`, `[tts]` and
+`[access]` are the services. The client is a distribution of its own, clients/python.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ mkdir -p "$folder"
 echo "== wheel"
 "$PYTHON" -m build --quiet --wheel --no-isolation --outdir "$folder" .
 "$PYTHON" images/sbom.py --lock requirements/chat.txt --lock requirements/tts.txt \
-  --lock requirements/access.txt >"$folder/parley-$VERSION-py3-none-any.whl.cdx.json"
+  --lock requirements/access.txt >"$folder/parley_services-$VERSION-py3-none-any.whl.cdx.json"
 
 # Whether programs of that platform run here, as the build must: by itself, or through qemu.
 runs() {

@@ -38,7 +38,7 @@ class Release:
 
     @property
     def wheel(self) -> Path:
-        return self.folder / f"parley-{VERSION}-py3-none-any.whl"
+        return self.folder / f"parley_services-{VERSION}-py3-none-any.whl"
 
 
 @pytest.fixture(scope="module")
