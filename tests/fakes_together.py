@@ -31,8 +31,8 @@ class FakeWire:
     closed: int = 0
     aborted: int = 0
 
-    def send(self, frame: bytes) -> None:
-        self.sent.append(json.loads(frame))
+    def send(self, *frames: bytes) -> None:
+        self.sent += map(json.loads, frames)
 
     def close(self) -> None:
         self.closed += 1

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from websockets import broadcast
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from services.tts.together import protocol
@@ -24,6 +25,9 @@ from shared.redact import hiding
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from websockets.protocol import Event
+    from websockets.typing import BytesLike
+
     from services.tts.ports import VoiceParams
     from services.tts.together.socket import Socket
 
@@ -35,6 +39,7 @@ MAX_SAID: Final = 16 * 1024  # characters of an event that says something
 MAX_FRAME: Final = 32 * 1024 * 1024  # bytes; the provider sends frames of several MB
 PARAMETERS_REFUSED: Final = {400, 422}  # perhaps one that we could do without
 CLOSE_TIMEOUT: Final = 1.0
+_DATA: Final = {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,13 +119,93 @@ class Endpoint:
 
 
 class Connection(ClientConnection):
-    """Knows when it last heard a byte: in the middle of a frame of several MB, too."""
+    """Gives each message out in the turn of the loop that reads it: no queue, no task in between.
+
+    Knows when it last heard a byte: in the middle of a frame of several MB, too.
+    """
 
     heard = 0.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._begun: bytearray | None = None  # of a message that comes in several frames
+        self._is_text = True
+        self._kept: deque[str | bytes] = deque()  # until somebody takes them
+        self._take: Callable[[str | bytes], None] = self._keep
+        self._stirred = asyncio.Event()
+        self._broken: Exception | None = None
+
+    async def message(self) -> str | bytes:
+        """The next message, while they are not handed to anybody.
+
+        Raises:
+            ConnectionClosed: none follows.
+        """
+        await self._until(lambda: bool(self._kept))
+        if not self._kept:
+            raise self.close_exc
+        return self._kept.popleft()
+
+    async def hand_to(self, take: Callable[[str | bytes], None]) -> None:
+        """Has `take` called with every message; returns when the connection is lost.
+
+        Raises:
+            Exception: what `take` has raised; nothing is given to it afterwards.
+        """
+        self._take = take
+        try:
+            while self._kept:
+                take(self._kept.popleft())
+            await self._until(lambda: self._broken is not None)
+        finally:
+            self._take = _ignore
+        if self._broken is not None:
+            raise self._broken
+
+    def _keep(self, message: str | bytes) -> None:
+        self._kept.append(message)
+        self._stirred.set()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Or until the connection is lost."""
+        while not condition() and not self.connection_lost_waiter.done():
+            self._stirred.clear()
+            await self._stirred.wait()
 
     def data_received(self, data: bytes) -> None:
         self.heard = self.loop.time()
         super().data_received(data)
+
+    def process_event(self, event: Event) -> None:
+        if self.response is None or not isinstance(event, Frame) or event.opcode not in _DATA:
+            super().process_event(event)
+            return
+        if event.opcode is not Opcode.CONT:
+            self._is_text = event.opcode is Opcode.TEXT
+            if event.fin:
+                self._came(event.data)
+                return
+            self._begun = bytearray()
+        if self._begun is not None:
+            self._begun += event.data
+            if event.fin:
+                whole, self._begun = self._begun, None
+                self._came(whole)
+
+    def _came(self, data: BytesLike) -> None:
+        try:
+            self._take(str(data, "utf-8") if self._is_text else bytes(data))
+        except Exception as exc:  # noqa: BLE001  told to who handed it over; the loop could not tell
+            self._broken, self._take = exc, _ignore
+            self._stirred.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stirred.set()
+
+
+def _ignore(_message: str | bytes) -> None:
+    """What comes when nobody listens any more."""
 
 
 class Pump:
@@ -140,8 +225,12 @@ class Pump:
     def heard(self) -> float:
         return self._connection.heard
 
-    def send(self, frame: bytes) -> None:
-        broadcast((self._connection,), frame, text=True)
+    def send(self, *frames: bytes) -> None:
+        if not self.is_open:
+            return
+        for frame in frames:
+            self._connection.protocol.send_text(frame)
+        self._connection.send_data()
 
     def close(self) -> None:
         if self._task is not None:
@@ -152,28 +241,26 @@ class Pump:
 
     async def greet(self, socket: Socket) -> None:
         """Reads until the socket is open; raises ProviderError, or ConnectionClosed."""
-        loop = asyncio.get_running_loop()
-        while not socket.greet(await self._frame(), self, loop.time()):
+        clock = asyncio.get_running_loop().time
+        while not socket.greet(self._shown(await self._connection.message()), self, clock()):
             pass
 
-    async def _frame(self) -> str | bytes:
-        frame = await self._connection.recv()
+    def _shown(self, frame: str | bytes) -> str | bytes:
         # What is longer is audio, and no refusal.
         return self._hide(frame) if isinstance(frame, str) and len(frame) < MAX_SAID else frame
 
     async def read(self, socket: Socket) -> ProviderError:
         """Hands every frame to the socket; why it ended."""
-        frame, receive = self._frame, socket.receive
+        shown, receive = self._shown, socket.receive
         clock = asyncio.get_running_loop().time
         try:
-            while True:
-                receive(await frame(), clock())
-        except ConnectionClosed:
-            return socket.refusal or SocketLost(
-                f"the socket was closed ({self._connection.close_code})"
-            )
+            await self._connection.hand_to(lambda frame: receive(shown(frame), clock()))
+        except UnicodeDecodeError as exc:
+            return ProviderBroken(f"a frame is no UTF-8: {exc.reason}")
         except ProviderBroken as exc:
             return exc
+        code = self._connection.close_code
+        return socket.refusal or SocketLost(f"the socket was closed ({code})")
 
     async def farewell(self) -> None:
         await self._connection.close()

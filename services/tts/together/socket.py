@@ -22,7 +22,7 @@ from shared.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from services.tts.ports import Kind, VoiceParams
     from services.tts.together.counts import Count
@@ -41,7 +41,7 @@ class Wire(Protocol):
         """When the last byte came."""
         ...
 
-    def send(self, frame: bytes) -> None:
+    def send(self, *frames: bytes) -> None:
         """At once or not at all: there is no waiting that a cancelled consumer could interrupt."""
 
     def close(self) -> None:
@@ -224,10 +224,10 @@ class Socket:
         """Asks for one piece; raises SocketLost."""
         if self._wire is None or not self.open:
             raise SocketLost("the socket is gone")
-        if first:
-            self._introduce(turn, self._wire)
-        self._wire.send(protocol.append(turn.context, text))
-        self._wire.send(protocol.commit(turn.context))
+        introduction = self._introduction(turn) if first else ()
+        self._wire.send(
+            *introduction, protocol.append(turn.context, text), protocol.commit(turn.context)
+        )
         self._asked_last = turn.context
         self._liveness.expect(self._wire.heard, now)
         self._stir()
@@ -246,15 +246,14 @@ class Socket:
             self.retire()
         self._stir()
 
-    def _introduce(self, turn: Turn, wire: Wire) -> None:
+    def _introduction(self, turn: Turn) -> Sequence[bytes]:
         """Tells the provider where this turn is spoken otherwise than its socket."""
         changes = protocol.changes(turn.params, self.params)
         if self.sharing is not Sharing.SHARED:
             # A server that ignores contexts keeps what the turn before was given.
             changes |= protocol.changes(turn.params, self._latest)
             self._latest = turn.params
-        if changes:
-            wire.send(protocol.session_updated(changes, turn.context))
+        return (protocol.session_updated(changes, turn.context),) if changes else ()
 
     @property
     def _tells_apart(self) -> bool:

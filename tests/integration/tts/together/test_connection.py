@@ -7,7 +7,7 @@ import contextlib
 import http
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -28,7 +28,7 @@ from shared.errors import (
 from tests.fakes_together import SESSION, Counts, failed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from websockets.http11 import Request, Response
 
@@ -39,14 +39,19 @@ pytestmark = pytest.mark.timeout(20)
 KEY = "key-that-nobody-may-see"
 
 
+# Text, or bytes, or either in several frames.
+Said: TypeAlias = "str | bytes | Sequence[str] | Sequence[bytes]"
+
+
 @dataclass
 class Server:
     """Refuses the handshake, or says these frames and then listens."""
 
-    says: list[str] = field(default_factory=lambda: [SESSION])
+    says: Sequence[Said] = (SESSION,)
     refuses: tuple[int, dict[str, str], str] | None = None
     closes: bool = False
     asked: list[Request] = field(default_factory=list)
+    raw: Sequence[bytes] = ()  # then, as one message of text in so many frames
     heard: list[str | bytes] = field(default_factory=list)
     port: int = 0
 
@@ -68,6 +73,8 @@ class Server:
     async def talk(self, connection: ServerConnection) -> None:
         for frame in self.says:
             await connection.send(frame)
+        if self.raw:
+            await connection.send(self.raw, text=True)
         if self.closes:
             return
         with contextlib.suppress(ConnectionClosed):
@@ -174,6 +181,60 @@ async def test_a_connection_that_cannot_be_trusted_says_why() -> None:
     async with pumping(Server(says=[SESSION, "garbage"]), opened) as pump:
         reason = await pump.read(opened)
         assert "JSON" in str(reason)
+
+
+async def test_a_message_in_several_frames_is_one() -> None:
+    opened = socket()
+    complaint = failed(code="model_not_available")
+    says = [SESSION, [complaint[:10], complaint[10:20], complaint[20:]]]
+    async with pumping(Server(says=says, closes=True), opened) as pump:
+        assert isinstance(await pump.read(opened), ProviderRefused)
+
+
+async def test_text_in_several_frames_may_be_parted_within_a_character() -> None:
+    opened, said = socket(), json.dumps({"type": "hello", "é": "é"}, ensure_ascii=False)
+    at = said.encode().index("é".encode()) + 1
+    parted = [said.encode()[:at], said.encode()[at:]]
+    async with asyncio.timeout(10):
+        server = Server(says=[SESSION], closes=True)
+        server.raw = parted
+        async with pumping(server, opened) as pump:
+            assert isinstance(await pump.read(opened), SocketLost)
+
+
+async def test_audio_may_come_in_binary_frames() -> None:
+    opened = socket()
+    async with pumping(
+        Server(says=[SESSION, b"\0\0", [b"\0", b"\0"]], closes=True), opened
+    ) as pump:
+        await pump.read(opened)
+        assert opened.served
+
+
+async def test_text_that_is_none_ends_the_trust_in_a_connection() -> None:
+    opened, server = socket(), Server(closes=True)
+    server.raw = [b"\xff"]
+    async with pumping(server, opened) as pump:
+        assert "UTF-8" in str(await pump.read(opened))
+
+
+async def test_nothing_is_taken_after_a_failure_that_nobody_foresaw() -> None:
+    opened = socket()
+
+    class Fragile(Socket):
+        taken = 0
+
+        def receive(self, frame: str | bytes, now: float) -> None:
+            self.taken += 1
+            raise RuntimeError(f"at {now}: {frame!r}")
+
+    async with pumping(Server(says=[SESSION, "{}", "{}"]), opened) as pump:
+        params = VoiceParams(model="m", voice="v")
+        fragile = Fragile(params, Profile(), stir=lambda: None, count=Counts())
+        with pytest.raises(RuntimeError):
+            await pump.read(fragile)
+        await pump.ping(opened)
+        assert fragile.taken == 1
 
 
 async def test_a_refusal_after_the_session_is_the_reason_of_the_end() -> None:
