@@ -8,7 +8,6 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -82,6 +81,9 @@ def sources(workload: Workload) -> Iterator[tuple[str, str, list[str], str]]:
 
 
 def test_every_object_is_valid_to_the_letter(overlay: Overlay) -> None:
+    # Here, since it takes 3 s: every worker of the suite reads this file, and none runs it.
+    import kubernetes_validate  # noqa: PLC0415
+
     for found in overlay.objects:
         if found["kind"] not in CUSTOM:
             kubernetes_validate.validate(found, KUBERNETES, strict=True)
