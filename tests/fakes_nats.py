@@ -9,21 +9,14 @@ import msgspec
 from shared.contract import H_TURN, encode
 from shared.errors import NatsError
 from shared.nats.connection import Connection
+from shared.nats.wire import Incoming, block_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from nats.aio.client import Client
-    from nats.aio.msg import Msg
 
     from shared.contract import Delta
-
-
-class _Message:
-    """What nats-py hands to a callback, as far as it is looked at."""
-
-    def __init__(self, data: bytes, headers: dict[str, str] | None) -> None:
-        self.data, self.headers = data, headers
 
 
 class _DirectGet(msgspec.Struct):
@@ -47,9 +40,9 @@ class TextStream:
         self.on_look: Callable[[], Awaitable[None]] | None = None
         self.request_seconds = 5.0
         self._sequence = 0
-        self._listeners: list[Callable[[_Message], Awaitable[None]]] = []
+        self._listeners: list[Callable[[Incoming], None]] = []
         self._reconnected: list[Callable[[], None]] = []
-        self._answers: dict[str, Callable[[Msg], None]] = {}
+        self._answers: dict[str, Callable[[Incoming], None]] = {}
 
     @property
     def connection(self) -> Connection:
@@ -75,9 +68,11 @@ class TextStream:
     async def pass_by(self, *events: Delta | bytes, headers: bool = True) -> None:
         for event in events:
             data = event if isinstance(event, bytes) else encode(event)
-            turn = None if isinstance(event, bytes) or not headers else {H_TURN: event.turn_id}
+            block = b""
+            if headers and not isinstance(event, bytes):
+                block = block_of({H_TURN: event.turn_id})
             for listener in tuple(self._listeners):
-                await listener(_Message(data, turn))
+                listener(Incoming(self.subject, b"", block, data))
 
     async def say(self, *events: Delta) -> None:
         for event in events:
@@ -90,12 +85,13 @@ class TextStream:
 
     # what the code under test uses
 
-    async def subscribe(
-        self, subject: str, cb: Callable[[_Message], Awaitable[None]]
-    ) -> _Subscription:
+    async def subscribe(self, subject: str, take: Callable[[Incoming], None]) -> _Subscription:
         self.subject = subject
-        self._listeners.append(cb)
-        return _Subscription(lambda: self._listeners.remove(cb))
+        self._listeners.append(take)
+        return _Subscription(lambda: self._listeners.remove(take))
+
+    async def unsubscribe(self, subscription: _Subscription) -> None:
+        await subscription.unsubscribe()
 
     is_closed = False
     is_connected = True
@@ -110,7 +106,7 @@ class TextStream:
         self._reconnected.append(call)
         return lambda: self._reconnected.remove(call)
 
-    def expect(self, handler: Callable[[Msg], None]) -> tuple[str, str]:
+    def expect(self, handler: Callable[[Incoming], None]) -> tuple[str, str]:
         self._answers["inbox"] = handler
         return "inbox", "inbox"
 
@@ -135,8 +131,9 @@ class TextStream:
                 "Nats-Sequence": str(sequence),
                 "Nats-Num-Pending": str(left),
             }
-            self._answers[reply](cast("Msg", _Message(data, headers)))
-        self._answers[reply](cast("Msg", _Message(b"", {"Status": "204" if found else "404"})))
+            self._answers[reply](Incoming(reply, b"", block_of(headers), data))
+        status = b"204 EOB" if found else b"404 Message Not Found"
+        self._answers[reply](Incoming(reply, b"", b"NATS/1.0 %b\r\n\r\n" % status, b""))
 
 
 class _Subscription:

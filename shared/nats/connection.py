@@ -28,7 +28,7 @@ from shared.errors import (
     Torn,
     Unsendable,
 )
-from shared.nats.hardened import harden
+from shared.nats.wire import Incoming, Wire, block_of, check_subject
 from shared.retry import NATS
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from nats.aio.client import Client
-    from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
     from nats.js import JetStreamContext
 
@@ -160,18 +159,6 @@ def _forget(task: asyncio.Future[None]) -> None:
         task.exception()
 
 
-def _forget_unwritten(client: Client) -> None:
-    """Drops what nats-py has buffered and not yet written.
-
-    After a reconnect it would be sent first, overtaking what was lost on its way, perhaps by a
-    worker that was superseded meanwhile. `pending_size=0` refuses what comes while offline, but not
-    what was buffered in the same turn of the loop. nats-py 2.16 has no public way (to be filed
-    upstream: an option that empties the buffer when the connection is lost).
-    """
-    client._pending.clear()  # noqa: SLF001
-    client._pending_data_size = 0  # noqa: SLF001
-
-
 class _Refusal(msgspec.Struct, frozen=True):
     """As JetStream says it; `code` is like an HTTP status, `err_code` says more."""
 
@@ -244,8 +231,7 @@ async def translated(work: Awaitable[T], what: str) -> T:
 class Connection:
     """Start it after connecting; close it before nats-py's client goes.
 
-    Acks of pipelined publishes and of leases come to one inbox of its own, so that each costs one
-    look-up in a dictionary and no future.
+    All answers come to one inbox of its own, so that each costs one look-up in a dictionary.
     """
 
     def __init__(
@@ -257,26 +243,25 @@ class Connection:
         publish_seconds: float = PUBLISH_SECONDS,
     ) -> None:
         self.client = client
-        harden(client)
+        self._wire = Wire(client)
         self.request_seconds = request_seconds
         self.ack_seconds, self.publish_seconds = ack_seconds, publish_seconds
         self.jetstream: JetStreamContext = client.jetstream(timeout=request_seconds)
         self._tokens = itertools.count(1)
-        self._handlers: dict[str, Callable[[Msg], None]] = {}
+        self._handlers: dict[str, Callable[[Incoming], None]] = {}
         self._prefix = ""
         self._inbox: Subscription | None = None
         self._reconnected: list[Callable[[], None]] = []
 
     async def start(self) -> None:
         self._prefix = self.client.new_inbox() + "."
-        self._inbox = await self.client.subscribe(self._prefix + "*", cb=self._on_answer)
+        self._inbox = await self.subscribe(self._prefix + "*", self._on_answer)
         with contextlib.suppress(NatsError):  # then it is known when the server answers again
             await settle(self.client)
 
     async def close(self) -> None:
-        if self._inbox is not None and not self.client.is_closed:
-            with contextlib.suppress(nats.errors.Error):
-                await self._inbox.unsubscribe()
+        if self._inbox is not None:
+            await self.unsubscribe(self._inbox)
 
     # ------------------------------------------------------------ its life
 
@@ -287,7 +272,7 @@ class Connection:
     @property
     def epoch(self) -> int:
         """Counts up with each reconnect, before anything else can be sent."""
-        return int(self.client.stats["reconnects"])
+        return self.client.stats["reconnects"]
 
     def on_reconnect(self, call: Callable[[], None]) -> Callable[[], None]:
         """Calls `call` after each reconnect; the returned function ends that."""
@@ -305,21 +290,38 @@ class Connection:
             call()
 
     async def disconnected(self) -> None:
-        """To be given to nats-py as `disconnected_cb`."""
-        _forget_unwritten(self.client)
+        """To be given to nats-py as `disconnected_cb`.
 
-    # ------------------------------------------------------------ answers
+        What was not written would go first of all after the reconnect, overtaking what was lost on
+        its way, perhaps of a worker that was superseded meanwhile. `pending_size=0` refuses what
+        comes while offline, but not what was buffered in the same turn of the loop.
+        """
+        self._wire.forget_unwritten()
 
-    async def _on_answer(self, msg: Msg) -> None:
+    # ------------------------------------------------------------ hearing
+
+    async def subscribe(
+        self, subject: str, take: Callable[[Incoming], None], *, queue: str = ""
+    ) -> Subscription:
+        """`take` is called with each message as it is read, in order, and must not last."""
+        return await self._wire.subscribe(subject, take, queue=queue)
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """A closed connection has none."""
+        with contextlib.suppress(nats.errors.Error):
+            await subscription.unsubscribe()
+        self._wire.forget(subscription)
+
+    def _on_answer(self, msg: Incoming) -> None:
         handler = self._handlers.get(msg.subject[len(self._prefix) :])
         if handler is not None:
             handler(msg)
 
-    def expect(self, handler: Callable[[Msg], None]) -> tuple[str, str]:
+    def expect(self, handler: Callable[[Incoming], None]) -> tuple[str, str]:
         """Registers a receiver of answers; returns its token and the reply subject."""
         token = str(next(self._tokens))
         self._handlers[token] = handler
-        return token, self.reply_to(token)
+        return token, self._prefix + token
 
     def reply_to(self, token: str) -> str:
         return self._prefix + token
@@ -329,6 +331,17 @@ class Connection:
 
     # ------------------------------------------------------------ sending
 
+    def write(self, subject: str, payload: bytes, *, reply: str = "", block: bytes = b"") -> None:
+        """A core publish at once; `block`: its headers, as shared.nats.wire.block_of makes them.
+
+        Raises:
+            NatsError: offline; nothing is kept for later.
+            Unsendable: NATS would never take it.
+        """
+        if not self.client.is_connected:
+            raise NatsError(f"{subject}: not connected to NATS")
+        self._wire.write(subject, reply, block, payload)
+
     async def send(
         self,
         subject: str,
@@ -337,13 +350,9 @@ class Connection:
         reply: str = "",
         headers: dict[str, str] | None = None,
     ) -> None:
-        """A core publish: no ack.
-
-        Raises:
-            NatsError: offline; nothing is kept for later.
-            Unsendable: NATS would never take it.
-        """
-        await translated(self.client.publish(subject, payload, reply, headers), subject)
+        """A core publish: no ack; raises as `write`."""
+        check_subject(subject)
+        self.write(subject, payload, reply=reply, block=block_of(headers) if headers else b"")
 
     async def request(
         self,
@@ -352,11 +361,30 @@ class Connection:
         *,
         headers: dict[str, str] | None = None,
         seconds: float | None = None,
-    ) -> Msg:
+    ) -> Incoming:
         """Raises NatsError when no answer comes in time, NoStream when nobody listens."""
-        timeout = self.request_seconds if seconds is None else seconds
-        work = self.client.request(subject, payload, timeout=timeout, headers=headers)
-        return await translated(work, subject)
+        check_subject(subject)
+        block = block_of(headers) if headers else b""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Incoming | None] = loop.create_future()
+
+        def take(msg: Incoming | None) -> None:
+            if not answered.done():
+                answered.set_result(msg)
+
+        token, reply = self.expect(take)
+        timeout = loop.call_later(self.request_seconds if seconds is None else seconds, take, None)
+        try:
+            self.write(subject, payload, reply=reply, block=block)
+            msg = await answered
+        finally:
+            timeout.cancel()
+            self.forget(token)
+        if msg is None:
+            raise NatsError(f"{subject}: no answer in time")
+        if msg.is_unanswered:
+            raise NoStream(f"{subject}: nobody answers; is it provisioned?")
+        return msg
 
     async def api(
         self, subject: str, body: object = None, *, seconds: float | None = None

@@ -12,11 +12,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import nats.errors
 
 from shared.contract import (
     CHAT_DELTAS_STREAM,
-    H_TURN,
     UNREADABLE,
     Delta,
     Done,
@@ -31,8 +29,9 @@ from shared.timeline import Timeline
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
+
+    from shared.nats.wire import Incoming
 
 
 GAP_SECONDS: Final = 0.05  # what overtook the store is there after this long
@@ -113,27 +112,24 @@ class _Follower:
         self._end_watch = connection.on_reconnect(self._on_reconnect)
 
     async def open(self) -> None:
-        self._sub = await self._connection.client.subscribe(self._subject, cb=self._on_message)
+        self._sub = await self._connection.subscribe(self._subject, self._on_message)
         # Not in time: what is missed is found in the stream, as after a reconnect.
         with contextlib.suppress(NatsError):
             await settle(self._connection.client)
 
     async def close(self) -> None:
         self._end_watch()
-        if self._sub is None:  # it was cancelled before
-            return
-        with contextlib.suppress(nats.errors.Error):  # the connection may be gone, and it with it
-            await self._sub.unsubscribe()
+        if self._sub is not None:  # else it was cancelled before
+            await self._connection.unsubscribe(self._sub)
 
     def _on_reconnect(self) -> None:
         self._look = True
         with contextlib.suppress(asyncio.QueueFull):  # then there is no wait to be cut short
             self._ready.put_nowait(None)
 
-    async def _on_message(self, msg: Msg) -> None:
-        turn = msg.headers.get(H_TURN) if msg.headers else None
-        if turn is None or turn == self._turn_id:
-            self._add(msg.data)
+    def _on_message(self, msg: Incoming) -> None:
+        """Turns of one conversation follow each other: nearly all of what comes is ours."""
+        self._add(msg.data)
 
     def _add(self, data: bytes) -> None:
         event = decode_delta(data) or _later(data)
@@ -142,7 +138,7 @@ class _Follower:
         for ready in self._timeline.add(event.attempt, event.seq, event):
             if isinstance(ready, _Later):
                 continue
-            self._ready.put_nowait(ready)  # QueueFull ends the subscription's task; `idle` tells
+            self._ready.put_nowait(ready)  # QueueFull loses it: the gap, or `idle`, tells
 
     async def _read_back(self) -> None:
         async for message in read_back(

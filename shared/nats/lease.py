@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from shared.errors import NatsError, Superseded
@@ -17,11 +18,20 @@ from shared.nats import read
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-    from nats.aio.msg import Msg
-
     from shared.nats.connection import Connection
+    from shared.nats.wire import Incoming
 
+_SHORT: Final = 9  # words of an ack's subject without a domain
 LATE_SECONDS: Final = 10.0  # an answer to a heartbeat after this long would confirm nothing
+
+
+def _counts(reply: str) -> tuple[int, int, int, int]:
+    """Of `$JS.ACK.(<domain>.<account>.)<stream>.<consumer>.<deliveries>.<sequence>.<consumer's
+    sequence>.<nanoseconds>.<pending>(.<random>)`: the four from the deliveries on."""
+    words = reply.split(".")
+    first = 4 if len(words) == _SHORT else 6
+    deliveries, sequence, consumer_sequence, taken_at = map(int, words[first : first + 4])
+    return deliveries, sequence, consumer_sequence, taken_at
 
 
 class Delivery:
@@ -44,17 +54,16 @@ class Delivery:
         "unique",
     )
 
-    def __init__(self, connection: Connection, msg: Msg, lease: float) -> None:
-        metadata = msg.metadata
+    def __init__(self, connection: Connection, msg: Incoming, lease: float) -> None:
         self._connection, self._lease = connection, lease
         self._reply = msg.reply
         self.subject = msg.subject
         self.data = msg.data
-        self.headers: Mapping[str, str] = msg.headers or {}
-        self.deliveries = metadata.num_delivered
-        self.sequence = metadata.sequence.stream
-        self.consumer_sequence = metadata.sequence.consumer  # counts what is given to anybody
-        self.taken_at = metadata.timestamp  # UTC, when the stream took it
+        self.headers: Mapping[str, str] = msg.headers
+        counts = _counts(msg.reply)
+        # The third counts what is given to anybody.
+        self.deliveries, self.sequence, self.consumer_sequence, taken_at = counts
+        self.taken_at = datetime.fromtimestamp(taken_at / 1e9, UTC)  # when the stream took it
         # Names it among all there ever were: a stream made anew counts from 1 again.
         self.unique = f"{self.sequence}.{int(self.taken_at.timestamp() * 1e6)}"
         self.confirmed = time.monotonic()  # when the lease was last known to be ours
@@ -79,7 +88,7 @@ class Delivery:
             return
         asked = time.monotonic()
 
-        def confirm(_msg: Msg) -> None:
+        def confirm(_msg: Incoming) -> None:
             self._connection.forget(token)
             # The server says yes to anybody who ever held the message: a lease that ran out in
             # between may have been somebody else's, and only a look at the work itself can tell.

@@ -15,21 +15,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
-import nats.errors
 
-from shared.errors import ApiError, Conflict, NatsError, NotNow, Torn, Unsendable
-from shared.nats.connection import Answer, translated
+from shared.errors import NatsError, NotNow, Torn, Unsendable
+from shared.nats.connection import Answer
+from shared.nats.wire import block_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from nats.aio.msg import Msg
-    from nats.js.api import PubAck
+    from collections.abc import Callable, Mapping
 
     from shared.nats.connection import Connection
+    from shared.nats.wire import Incoming
 
 LOOK_SECONDS: Final = 0.25  # how often the window looks whether something has to be sent again
 WINDOW: Final = 256  # publishes un-acked at once
+
+
+class Ack(Answer, frozen=True):
+    """Where a message was stored; a repetition is told where the original stands."""
+
+    stream: str = ""
+    seq: int = 0
+    duplicate: bool = False
+
+
+# A tenth of the time that nats-py's own ack takes.
+_decode_ack = msgspec.json.Decoder(Ack).decode
 
 
 async def publish(
@@ -37,7 +47,7 @@ async def publish(
     subject: str,
     payload: bytes,
     headers: dict[str, str] | None = None,
-) -> PubAck:
+) -> Ack:
     """Stores a message in the stream of its subject; repeated until acked.
 
     Give a `Nats-Msg-Id`, or the expected last sequence, to make the repetition harmless.
@@ -49,13 +59,22 @@ async def publish(
         NatsError: not acked within `publish_seconds` of the connection.
     """
 
-    async def once() -> PubAck:
-        work = connection.jetstream.publish(
-            subject, payload, timeout=connection.ack_seconds, headers=headers
-        )
-        return await translated(work, subject)
+    async def once() -> Ack:
+        seconds = connection.ack_seconds
+        answer = await connection.request(subject, payload, headers=headers, seconds=seconds)
+        return _acked(answer)
 
     return await connection.persist(once)
+
+
+def _acked(answer: Incoming) -> Ack:
+    """Raises Conflict, ApiError; NatsError for what is no ack."""
+    try:
+        ack = _decode_ack(answer.data)
+    except msgspec.MsgspecError as exc:
+        raise NatsError(f"an ack that cannot be read: {exc}") from exc
+    ack.check()
+    return ack
 
 
 class Fence(Protocol):
@@ -71,24 +90,12 @@ class Fence(Protocol):
         ...
 
 
-class _Ack(Answer, frozen=True):
-    """Where a message was stored; a repetition is told where the original stands."""
-
-    stream: str = ""
-    seq: int = 0
-    duplicate: bool = False
-
-
-# A tenth of the time that nats-py's own ack takes.
-_decode_ack = msgspec.json.Decoder(_Ack).decode
-
-
 @dataclass(slots=True)
 class _Unacked:
     number: int  # 1, 2 … in the order in which they were sent
     subject: str
     payload: bytes
-    headers: dict[str, str]
+    block: bytes  # its headers
     sent: float
 
 
@@ -101,13 +108,21 @@ class StoredOrder:
     def is_kept(self, number: int, sequence: int, settled: int) -> bool:
         """Takes an ack; all numbers up to `settled` have been acked before."""
         stored = self._stored
+        if not stored or stored[-1] < (number, 0):  # as nearly all of them come
+            is_kept = not stored or stored[-1][1] < sequence
+            stored.append((number, sequence))
+            if len(stored) > 2 * WINDOW:
+                self._forget(settled)
+            return is_kept
         place = bisect.bisect(stored, (number, 0))
         is_late = place < len(stored) and stored[place][1] < sequence
         is_early = place > 0 and stored[place - 1][1] > sequence
         stored.insert(place, (number, sequence))
-        if len(stored) > 2 * WINDOW:  # of those that nothing can come in between, the last tells
-            del stored[: max(0, bisect.bisect(stored, (settled + 1, 0)) - 1)]
         return not (is_late or is_early)
+
+    def _forget(self, settled: int) -> None:
+        """Of those that nothing can come in between, the last tells."""
+        del self._stored[: max(0, bisect.bisect(self._stored, (settled + 1, 0)) - 1)]
 
 
 class PublishWindow:
@@ -145,44 +160,62 @@ class PublishWindow:
     @property
     def open(self) -> bool:
         """True while more can be sent without waiting."""
-        oldest = self._oldest
-        if oldest is None or not self._ordered:
-            return len(self._unacked) < WINDOW
-        is_slow = time.monotonic() - oldest.sent >= LOOK_SECONDS
-        return not self._lost and not is_slow and len(self._unacked) < WINDOW
+        waiting = len(self._unacked)
+        if not waiting or not self._ordered:
+            return waiting < WINDOW
+        is_slow = time.monotonic() - self._oldest_sent >= LOOK_SECONDS
+        return not self._lost and not is_slow and waiting < WINDOW
 
     @property
-    def _oldest(self) -> _Unacked | None:
-        return next(iter(self._unacked.values()), None)
+    def _oldest_sent(self) -> float:
+        return next(iter(self._unacked.values())).sent
 
     @property
     def _is_late(self) -> bool:
         """True when something has to be sent again."""
-        oldest = self._oldest
-        return oldest is not None and (
+        return bool(self._unacked) and (
             self._takes_again
             or self._epoch != self._connection.epoch
-            or time.monotonic() - oldest.sent >= self._connection.ack_seconds
+            or time.monotonic() - self._oldest_sent >= self._connection.ack_seconds
         )
 
     def when_idle(self, call: Callable[[], None] | None) -> None:
         """Calls `call` whenever the last un-acked publish was acked."""
         self._on_idle = call
 
-    async def send(self, subject: str, payload: bytes, headers: dict[str, str]) -> None:
+    async def send(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> None:
         """Raises NatsError for an earlier or this publish, Superseded from the fence."""
-        await self._may_send()
+        block = block_of(headers)
+        if not self.offer(subject, payload, block):
+            await self._may_send()
+            self._send(subject, payload, block)
+
+    def offer(self, subject: str, payload: bytes, block: bytes) -> bool:
+        """Sends where nothing stands in the way; False where `send` would wait, or raise.
+
+        `block`: its headers, as shared.nats.wire.block_of makes them. Raises Unsendable.
+        """
+        if self._error is not None or self._torn is not None or not self._is_ready():
+            return False
+        if self._fence is not None and not self._fence.fresh:
+            return False
+        self._send(subject, payload, block)
+        return True
+
+    def _send(self, subject: str, payload: bytes, block: bytes) -> None:
+        connection = self._connection
         if not self._unacked:
-            self._epoch, self._takes_again = self._connection.epoch, False
-        now = time.monotonic()
-        token, reply = self._connection.expect(self._on_ack)
-        self._unacked[token] = _Unacked(next(self._numbers), subject, payload, headers, now)
+            self._epoch, self._takes_again = connection.epoch, False
+        token, reply = connection.expect(self._on_ack)
+        self._unacked[token] = _Unacked(
+            next(self._numbers), subject, payload, block, time.monotonic()
+        )
         try:
-            await self._connection.client.publish(subject, payload, reply, headers)
-        except nats.errors.MaxPayloadError as exc:
+            connection.write(subject, payload, reply=reply, block=block)
+        except Unsendable:
             self._drop(token)
-            raise Unsendable(f"{subject}: {len(payload)} bytes are more than NATS takes") from exc
-        except (nats.errors.Error, OSError):
+            raise
+        except NatsError:
             pass  # it stays un-acked and is sent again
 
     async def _may_send(self) -> None:
@@ -206,24 +239,21 @@ class PublishWindow:
         self._unacked.pop(token, None)
         self._lost.discard(token)
 
-    def _on_ack(self, msg: Msg) -> None:
+    def _on_ack(self, msg: Incoming) -> None:
         token = msg.subject.rpartition(".")[2]
         entry = self._unacked.get(token)
         if entry is None:
             return
-        if msg.headers and msg.headers.get("Status") == "503":
+        if msg.is_unanswered:
             self._note_lost(token)  # no responder: the stream is away for a moment
             return
         try:
-            ack = _decode_ack(msg.data)
-            ack.check()
+            ack = _acked(msg)
         except NotNow:
             self._note_lost(token)
             return
-        except (ApiError, Conflict) as exc:
+        except NatsError as exc:
             self._error = exc
-        except msgspec.MsgspecError as exc:
-            self._error = NatsError(f"an ack that cannot be read: {exc}")
         else:
             self._note_stored(token, entry, ack)
         self._drop(token)
@@ -238,7 +268,7 @@ class PublishWindow:
         entry.sent = min(entry.sent, soon)
         self._lost.add(token)
 
-    def _note_stored(self, token: str, entry: _Unacked, ack: _Ack) -> None:
+    def _note_stored(self, token: str, entry: _Unacked, ack: Ack) -> None:
         oldest, first = next(iter(self._unacked.items()))
         if token in self._lost:
             self._lost.clear()
@@ -287,10 +317,9 @@ class PublishWindow:
             await self._fence.verify()
         for token, entry in self._again():
             entry.sent = time.monotonic()
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await self._connection.client.publish(
-                    entry.subject, entry.payload, self._connection.reply_to(token), entry.headers
-                )
+            with contextlib.suppress(NatsError):
+                reply = self._connection.reply_to(token)
+                self._connection.write(entry.subject, entry.payload, reply=reply, block=entry.block)
 
     def _again(self) -> list[tuple[str, _Unacked]]:
         """What is sent again now: the oldest alone where one seems to be lost."""

@@ -22,10 +22,10 @@ from shared.retry import NATS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
     from shared.nats.connection import Connection
+    from shared.nats.wire import Incoming
 
 log = logging.getLogger(__name__)
 
@@ -120,10 +120,9 @@ class Pull:
         old, self._sub = self._old, None
         self._old = None
         if old is not None:
-            with contextlib.suppress(nats.errors.Error):
-                await old.unsubscribe()
+            await self._connection.unsubscribe(old)
         self._reply = self._connection.client.new_inbox()
-        self._sub = await self._connection.client.subscribe(self._reply, cb=self._on_message)
+        self._sub = await self._connection.subscribe(self._reply, self._on_message)
 
     async def drain(self) -> None:
         """Ends what was asked for; what the server had sent already is still handed over.
@@ -196,16 +195,16 @@ class Pull:
         self._overdrawn = now
         return -largest
 
-    async def _on_message(self, msg: Msg) -> None:
+    def _on_message(self, msg: Incoming) -> None:
         self._heard = time.monotonic()
-        headers = msg.headers or {}
+        headers = msg.headers
         status = headers.get("Status")
         if status is None or msg.reply.startswith("$JS.ACK."):
             self._on_delivery(msg, headers.get("Nats-Pin-Id"))
         elif status != _IDLE:
             self._on_status(status, headers)
 
-    def _on_delivery(self, msg: Msg, pin: str | None) -> None:
+    def _on_delivery(self, msg: Incoming, pin: str | None) -> None:
         self._came(1, len(msg.data))
         if pin and pin != self.pin:
             self.pin = pin

@@ -15,9 +15,8 @@ from shared.nats.connection import Answer, translated
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from nats.aio.msg import Msg
-
     from shared.nats.connection import Connection
+    from shared.nats.wire import Incoming
 
 # Of one batch: it must arrive within a request's time, and the server throws out a client that is
 # slower to take than it is to give.
@@ -156,8 +155,8 @@ async def _batch(
     got: list[StoredMessage] = []
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def take(msg: Msg) -> None:
-        headers = msg.headers or {}
+    def take(msg: Incoming) -> None:
+        headers = msg.headers
         if "Nats-Sequence" in headers:
             got.append(
                 StoredMessage(
