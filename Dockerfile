@@ -66,6 +66,7 @@ COPY --from=build-chat /app/lib /app/lib
 COPY --from=code /app/shared /app/shared
 COPY --from=code /app/services/__init__.py /app/services/__init__.py
 COPY --from=code /app/services/chat /app/services/chat
+COPY docs/asyncapi.json docs/asyncapi.html /app/docs/
 ENTRYPOINT ["python3", "-m", "services.chat"]
 
 FROM run AS tts
@@ -74,6 +75,7 @@ COPY --from=build-tts /app/lib /app/lib
 COPY --from=code /app/shared /app/shared
 COPY --from=code /app/services/__init__.py /app/services/__init__.py
 COPY --from=code /app/services/tts /app/services/tts
+COPY docs/asyncapi.json docs/asyncapi.html /app/docs/
 ENTRYPOINT ["python3", "-m", "services.tts"]
 
 FROM run AS access
@@ -82,6 +84,7 @@ COPY --from=build-access /app/lib /app/lib
 COPY --from=code /app/shared /app/shared
 COPY --from=code /app/services/__init__.py /app/services/__init__.py
 COPY --from=code /app/services/access /app/services/access
+COPY docs/asyncapi.json docs/asyncapi.html /app/docs/
 ENTRYPOINT ["python3", "-m", "services.access"]
 
 FROM run AS emulator

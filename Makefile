@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 GROUPS := chat tts access local release dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test clients faults hostile check format bench minio lock web page images images-offline \
+.PHONY: help setup demo test clients faults hostile check format bench minio lock web asyncapi page images images-offline \
 	compose-test k8s-test manifests live release version clean
 
 help:  ## this list
@@ -67,6 +67,10 @@ format: setup
 web: setup  ## the page: its contract, types, tests and web/dist (needs Node 20)
 	$(BIN)/python web/contract.py
 	cd web && npm ci && npm run check && npm test && npm run build
+
+asyncapi: setup  ## docs/asyncapi.yaml, .json, .html and docs/schemas of the contract; validated (needs Node 20)
+	$(BIN)/python docs/asyncapi/generate.py
+	cd docs/asyncapi && npm ci && npm run validate && npm run render
 
 page: setup  ## the page in a real browser (needs Chromium)
 	$(BIN)/python -m pytest -m page tests/e2e $(ARGS)

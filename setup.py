@@ -27,4 +27,6 @@ def requirements(group: str) -> list[str]:
 setup(
     install_requires=requirements("shared"),
     extras_require={service: requirements(service) for service in SERVICES},
+    # What the services answer at /asyncapi and /asyncapi.html.
+    data_files=[("share/parley", ["docs/asyncapi.json", "docs/asyncapi.html"])],
 )

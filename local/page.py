@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PAGE = ROOT / "web" / "dist"
+CONTRACT = ROOT / "docs" / "asyncapi.html"
 PAGE_PORT = 8000
 # Whoever knows the id of a conversation may take part in it, so that it must be hard to guess.
 _UNGUESSABLE: Final = re.compile(r"[A-Za-z0-9_-]{22,64}")
@@ -48,6 +49,7 @@ class Page:
         app = web.Application()
         app.router.add_get("/config.json", self._on_config)
         app.router.add_get("/", self._on_index)
+        app.router.add_get("/asyncapi.html", self._on_contract)
         app.router.add_post("/token", self._on_token)
         app.router.add_static("/", self._folder)
         self._runner = web.AppRunner(app, access_log=None)
@@ -74,6 +76,9 @@ class Page:
 
     async def _on_index(self, _request: web.Request) -> web.FileResponse:
         return web.FileResponse(self._folder / "index.html")
+
+    async def _on_contract(self, _request: web.Request) -> web.FileResponse:
+        return web.FileResponse(CONTRACT)
 
     async def close(self) -> None:
         if self._runner is not None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from services.chat.request import understand
-from shared import asyncapi, contract
+from shared import contract
 from shared.contract import (
     AudioFailed,
     AudioStarted,
@@ -434,76 +434,3 @@ def test_consumers_are_those_of_the_contract() -> None:
         ("CHAT_REQUESTS", "chat-workers", "chat.request.*"),
         ("TTS_REQUESTS", "tts-workers", "tts.request.*"),
     }
-
-
-# ---------------------------------------------------------------- the AsyncAPI document
-
-
-def document() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(asyncapi.document())
-    return found
-
-
-def references(node: object) -> set[str]:
-    """Every `$ref` below a node."""
-    if isinstance(node, dict):
-        own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
-        return own.union(*map(references, node.values()))
-    if isinstance(node, list):
-        return set().union(*map(references, node))
-    return set()
-
-
-def test_the_asyncapi_document_names_every_subject() -> None:
-    addresses = {channel["address"] for channel in document()["channels"].values()}
-
-    assert addresses - {None} == {
-        "chat.request",
-        "chat.request.{conversation_id}",
-        "chat.ask.{conversation_id}",
-        "chat.cancel",
-        "chat.cancel.{conversation_id}",
-        "chat.delta",
-        "chat.delta.{conversation_id}",
-        "tts.request.{conversation_id}",
-        "tts.audio",
-        "tts.audio.{conversation_id}",
-        "chat.history.get",
-        "chat.history.get.{conversation_id}",
-        "chat.history.delete",
-        "chat.history.delete.{conversation_id}",
-        "chat.replay.{conversation_id}",
-        "tts.link.{conversation_id}",
-        "chat.dead",
-        "chat.dead.{conversation_id}",
-        "tts.dead",
-        "tts.dead.{conversation_id}",
-    }
-
-
-def test_the_asyncapi_document_describes_every_message() -> None:
-    messages = document()["components"]["messages"]
-
-    assert {kind.__name__ for kind in KINDS.values()} | {"Chunk"} <= set(messages)
-
-
-def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
-    whole = document()
-    for reference in references(whole):
-        node = whole
-        for step in reference.removeprefix("#/").split("/"):
-            node = node[step]
-        assert node
-
-
-def test_the_asyncapi_document_knows_the_fields_of_a_message() -> None:
-    schemas = document()["components"]["schemas"]
-
-    assert set(json.loads(golden("delta_done"))) == set(schemas["Done"]["properties"])
-    assert schemas["Text"]["properties"]["type"] == {"enum": ["text"]}
-    assert "content" in schemas["ChatRequest"]["properties"]
-
-
-def test_the_asyncapi_document_uses_no_pattern_that_only_python_knows() -> None:
-    assert b"\\\\Z" not in asyncapi.document()
-    assert b"{1,64}$" in asyncapi.document()

@@ -1,16 +1,17 @@
-"""What a service answers over HTTP: probes, metrics, and the AsyncAPI document."""
+"""What a service answers over HTTP: probes, metrics, and the contract as AsyncAPI."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import uvicorn
 from prometheus_client import make_asgi_app
 
-from shared import asyncapi
 from shared.process.settings import BadSetting
 
 if TYPE_CHECKING:
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
 ASGIApp: TypeAlias = "Callable[[Any, Any, Any], Awaitable[None]]"
 
 STOP_SECONDS: Final = 5.0  # for answers under way
+# Of the repository and the images; of a wheel that was installed (setup.py).
+_DOCS: Final = (
+    Path(__file__).resolve().parents[2] / "docs",
+    Path(sys.prefix) / "share" / "parley",
+)
 
 
 class Probes:
-    """`/livez`, `/readyz`, `/metrics`, `/asyncapi`.
+    """`/livez`, `/readyz`, `/metrics`, `/asyncapi`, `/asyncapi.html`.
 
     Ready while `ready` says so and none of `checks` waits for anything: each gives what is waited
     for, and why, by name.
@@ -50,15 +56,28 @@ class Probes:
             why = await self._why_not()
             return 503 if why else 200, (why or "ok").encode() + b"\n"
 
-        async def document() -> tuple[int, bytes]:
-            return 200, asyncapi.document()
-
         return [
             ("/livez", _get(livez)),
             ("/readyz", _get(readyz)),
-            ("/asyncapi", _get(document, "application/json")),
+            ("/asyncapi", _get(_document("asyncapi.json"), "application/json")),
+            ("/asyncapi.html", _get(_document("asyncapi.html"), "text/html; charset=utf-8")),
             ("/metrics", make_asgi_app()),
         ]
+
+
+def _document(name: str) -> Callable[[], Awaitable[tuple[int, bytes]]]:
+    """Read when it is asked for: hardly anybody does, and a page that is kept takes memory."""
+
+    def read() -> tuple[int, bytes]:
+        for folder in _DOCS:
+            with contextlib.suppress(OSError):
+                return 200, (folder / name).read_bytes()
+        return 404, b"not installed here\n"
+
+    async def answer() -> tuple[int, bytes]:
+        return await asyncio.to_thread(read)
+
+    return answer
 
 
 def _get(

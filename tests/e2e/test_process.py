@@ -109,6 +109,7 @@ async def test_probes_metrics_and_the_document_are_there(system: System) -> None
         assert b"parley_turns" in fetch(service.url("/metrics"))
         document = json.loads(fetch(service.url("/asyncapi")))
         assert "chat.request" in {c["address"] for c in document["channels"].values()}
+        assert b"chat.request" in fetch(service.url("/asyncapi.html"))
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ async def test_metrics_and_the_contract_are_told(server: HttpServer) -> None:
     assert "parley_speech_sockets 3.0" in metrics
     _, document = await get(server, "/asyncapi")
     assert json.loads(document)["asyncapi"].startswith("3.")
+    status, page = await get(server, "/asyncapi.html")
+    assert (status, page[:15]) == (200, "<!doctype html>")
 
 
 async def test_nobody_answers_after_the_stop(probes: Probes) -> None:

@@ -1,0 +1,99 @@
+"""docs/asyncapi.json, held against messages as they stand on the wire."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from jsonschema import Draft7Validator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+ROOT: Final = Path(__file__).parent.parent
+JSON: Final = "application/json"
+
+
+def _strict(schema: Any) -> Any:
+    """With no field that the schema does not name."""
+    if isinstance(schema, list):
+        return [_strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _strict(value) for key, value in schema.items()}
+    if isinstance(found.get("properties"), dict) and found.get("type") == "object":
+        found.setdefault("additionalProperties", False)
+    return found
+
+
+@dataclass(frozen=True)
+class Document:
+    whole: dict[str, Any]
+
+    @property
+    def channels(self) -> dict[str, Any]:
+        return dict(self.whole["channels"])
+
+    @property
+    def messages(self) -> dict[str, Any]:
+        return dict(self.whole["components"]["messages"])
+
+    def complaints(self, schema: Mapping[str, Any], value: object, *, strict: bool) -> list[str]:
+        """What is wrong with a value; `strict`: a field that nobody has described, too."""
+        whole = {"allOf": [schema], "components": {"schemas": self.whole["components"]["schemas"]}}
+        validator = Draft7Validator(_strict(whole) if strict else whole)
+        return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+
+    def wrong(self, name: str, headers: Mapping[str, str], data: bytes) -> list[str]:
+        """Why these bytes are no message of that name."""
+        message = self.messages[name]
+        known = "Dead" in name  # the original's own headers stand beside ours
+        found = self.complaints(message.get("headers", {}), dict(headers), strict=not known)
+        try:
+            body = _body(message["contentType"], data)
+        except ValueError as exc:
+            return [*found, str(exc)]
+        return found + self.complaints(message["payload"], body, strict=True)
+
+    def kind_of(self, channel: str, headers: Mapping[str, str], data: bytes) -> str:
+        """The one message of the channel that it is."""
+        names = list(self.channels[channel]["messages"])
+        wrong = {name: self.wrong(name, headers, data) for name in names}
+        fits = [name for name in names if not wrong[name]]
+        assert len(fits) == 1, f"{channel}: {fits or wrong}: {dict(headers)} {data[:200]!r}"
+        return str(fits[0])
+
+    def channel_of(self, subject: str) -> str:
+        for name, channel in self.channels.items():
+            if channel["address"] is not None and _pattern(channel["address"]).fullmatch(subject):
+                return name
+        raise AssertionError(f"no channel has the subject {subject}")
+
+
+def _body(content_type: str, data: bytes) -> Any:
+    if content_type == JSON:
+        return json.loads(data)
+    return data.decode("latin-1")
+
+
+def _pattern(address: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{\w+\\\}", "[A-Za-z0-9_-]+", re.escape(address)))
+
+
+def references(node: object) -> set[str]:
+    """Every `$ref` below a node."""
+    below: Iterable[object] = ()
+    own: set[str] = set()
+    if isinstance(node, dict):
+        own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+        below = node.values()
+    elif isinstance(node, list):
+        below = node
+    return own.union(*map(references, below))
+
+
+def document() -> Document:
+    return Document(json.loads((ROOT / "docs" / "asyncapi.json").read_text(encoding="utf-8")))
