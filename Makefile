@@ -78,7 +78,7 @@ page: setup  ## the page in a real browser (needs Chromium)
 live: setup  ## the adapters against the real provider; needs TOGETHER_API_KEY
 	$(BIN)/python -m pytest tests/live -s $(ARGS)
 
-bench: setup  ## Parley against the floor, in one run; one table
+bench: setup  ## every figure with its goal, in one run (ARGS=--quick for a look)
 	@$(BIN)/python -m bench $(ARGS)
 
 minio: $(MINIO)  ## the real MinIO, built once from its Go module (needs Go; about 2.5 minutes)

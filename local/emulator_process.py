@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import aiohttp
 
@@ -94,6 +95,14 @@ class EmulatorProcess(Process):
     async def add_fault(self, **fault: Any) -> int:
         """One more fault; the answer is its id."""
         return int((await self._ask("POST", "faults", fault))["id"])
+
+    async def record(self, match: str = "") -> dict[str, Any]:
+        """What it was asked; with `match` only the chats and commits in whose texts it occurs."""
+        found: dict[str, Any] = await self._ask("GET", f"record?match={quote(match)}")
+        return found
+
+    async def clear_record(self) -> None:
+        await self._ask("DELETE", "record")
 
     async def totals(self) -> dict[str, Any]:
         found: dict[str, Any] = await self._ask("GET", "record?totals=1")

@@ -181,7 +181,10 @@ class _Stream:
                 break
             await self._paced(due, index)
             due += pause
-            await self._write(self._chunks.token(index, text, field))
+            chunk = self._chunks.token(index, text, field)
+            if self._settings.wire_times:
+                self._call.wire.append((time.monotonic(), len(text)))
+            await self._write(chunk)
             self._count(text if field == "content" else "")
         await self._write(self._chunks.finish())
         self._call.how = "finished"

@@ -9,6 +9,7 @@ from aiohttp import web
 from local.together import script
 from local.together.chat import EmulatedChat
 from local.together.control import routes
+from local.together.distance import Distance
 from local.together.provider import Provider
 from local.together.script import Script
 from local.together.speech import EmulatedSpeech
@@ -50,6 +51,7 @@ class Emulator:
         self._provider = Provider()
         self._chat = EmulatedChat(self._provider)
         self._speech = EmulatedSpeech(self._provider)
+        self._distance = Distance(self._provider)
         self._host, self._port = host, port
         self._runner: web.AppRunner | None = None
         self.reset()
@@ -99,6 +101,7 @@ class Emulator:
             self._chat.rewind()
         self.script = new
         self._provider.chat, self._provider.speech = new.chat, new.speech
+        self._provider.connect_ms = new.connect_ms
         if faults:
             self.faults.load(new.faults, new.seed)
 
@@ -159,7 +162,7 @@ class Emulator:
         await self.close()
 
     def _app(self) -> web.Application:
-        app = web.Application(client_max_size=_LARGEST_BODY)
+        app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[self._distance.late])
         app.add_routes(
             [
                 web.post("/v1/chat/completions", self._chat.handle),

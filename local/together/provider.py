@@ -17,3 +17,4 @@ class Provider:
     speech: Speech = field(default_factory=Speech)
     faults: Faults = field(default_factory=Faults)
     record: Record = field(default_factory=Record)
+    connect_ms: float = 0.0

@@ -32,6 +32,8 @@ class ChatCall:
     text: str = ""  # of the answer, as far as it was sent
     tokens: int = 0
     faults: list[str] = field(default_factory=list)
+    # When each chunk was handed to the socket, and its characters; where the script wants it.
+    wire: list[tuple[float, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,6 +79,8 @@ class Commit:
     # complete, cancelled, stalled, failed, lost (with its socket); empty while it runs
     how: str = ""
     faults: list[str] = field(default_factory=list)
+    # When each delta was handed to the socket, and its bytes; where the script wants it.
+    wire: list[tuple[float, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)

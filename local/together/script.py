@@ -48,6 +48,7 @@ class Chat:
     token_ids: TokenIds = "sometimes"  # noqa: S105 - tokens of text, not of a login
     models: tuple[str, ...] = CHAT_MODELS  # others are model_not_available; empty: any
     keys: tuple[str, ...] = ()  # the keys that are accepted; empty: any
+    wire_times: bool = False  # the record says when each chunk went out
 
 
 Done = Literal["commit", "item", "two_items", "context", "context_once", "none"]
@@ -105,6 +106,7 @@ class Speech:
     any_voice: bool = False  # else a voice that its model does not have is voice_not_available
     refuse_late: bool = False  # a bad key or model is refused by tts.failed after the 101
     keys: tuple[str, ...] = ()  # the keys that are accepted; empty: any
+    wire_times: bool = False  # the record says when each delta went out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,7 @@ class Script:
     speech: Speech = field(default_factory=Speech)
     faults: tuple[Fault, ...] = ()
     seed: int = 0
+    connect_ms: float = 0.0  # that a new connection takes, as TCP and TLS do over a distance
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -129,8 +129,7 @@ class Speaker:
                 if not await self._goes_on(context, job, index, total):
                     return
                 await self._paced(context, job, item, index)
-                padding = _padding(job, index)
-                await self._wire.delta(context, item, item.frames.popleft(), padding)
+                await self._send(context, job, item, index)
                 job.commit.first_audio = job.commit.first_audio or time.monotonic()
                 index += 1
             last = item is job.items[-1]
@@ -138,6 +137,12 @@ class Speaker:
                 return
             await self._item_ended(context, job, item, last=last)
         job.settle("complete")
+
+    async def _send(self, context: SpeechContext, job: Job, item: Item, index: int) -> None:
+        frame = item.frames.popleft()
+        if self._settings.wire_times:
+            job.commit.wire.append((time.monotonic(), len(frame)))
+        await self._wire.delta(context, item, frame, _padding(job, index))
 
     async def _item(self, job: Job, text: str) -> Item:
         """What is to be sent for a text, with a WAV header in front where there is one."""

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -975,3 +976,29 @@ async def test_the_script_is_changed_over_http(
     async with http.post(f"{control}/reset") as answer:
         assert (await answer.json())["speech"]["done"] == "commit"
     assert not emulator.record.chats
+
+
+# ---------------------------------------------------------------- for a bench
+
+
+async def test_the_record_says_when_each_chunk_went_out(http: aiohttp.ClientSession) -> None:
+    script = {"chat": {**FAST["chat"], "wire_times": True, "replies": ["One two."]}}
+    async with Emulator(script) as emulator:
+        began = time.monotonic()
+        async with http.post(f"{emulator.base_url}/chat/completions", json=asked("x")) as answer:
+            await answer.read()
+        wire = emulator.record.chats[0].wire
+    assert [size for _, size in wire] == [3, 4, 1]
+    assert began < wire[0][0] <= wire[-1][0] < time.monotonic()
+
+
+async def test_only_a_new_connection_takes_its_time(http: aiohttp.ClientSession) -> None:
+    async with Emulator({**FAST, "connect_ms": 200.0}) as emulator:
+        took = []
+        for _ in range(2):
+            began = time.monotonic()
+            async with http.get(f"{emulator.base_url}/models") as answer:
+                await answer.read()
+            took.append(time.monotonic() - began)
+    assert took[0] >= 0.2
+    assert took[1] < took[0]
