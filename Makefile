@@ -64,8 +64,9 @@ check: setup  ## format, lint, types, import rules
 format: setup
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-web: setup  ## the page: its contract, types, tests and web/dist (needs Node 20)
-	$(BIN)/python web/contract.py
+web: setup  ## the client of TypeScript and the page: contract, types, tests, web/dist (needs Node 20)
+	$(BIN)/python clients/typescript/contract.py
+	cd clients/typescript && npm ci && npm run check && npm test && npm run build
 	cd web && npm ci && npm run check && npm test && npm run build
 
 asyncapi: setup  ## docs/asyncapi.yaml, .json, .html and docs/schemas of the contract; validated (needs Node 20)

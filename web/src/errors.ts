@@ -1,4 +1,4 @@
-import type { Code, Error as Failure } from "./contract.ts";
+import type { Code, ErrorCode } from "@parley/client";
 
 /** What went wrong, and what to do about it, in the words of someone who asks a question. */
 const WORDS: Record<Code, [what: string, advice: string]> = {
@@ -46,11 +46,11 @@ export interface Explained {
   advice: string;
 }
 
-export function explain(failure: Failure | null): Explained {
+export function explain(failure: { code: ErrorCode } | null): Explained {
   if (failure === null) {
     return { what: "This question was never answered.", advice: "Ask again." };
   }
-  const known = WORDS[failure.code] as [string, string] | undefined;
+  const known = WORDS[failure.code as Code] as [string, string] | undefined;
   const [what, advice] = known ?? WORDS.internal;
   return { what, advice };
 }

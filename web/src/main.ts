@@ -1,16 +1,11 @@
-import { Bus } from "./bus.ts";
-import type { Config } from "./bus.ts";
-import { SAMPLE_RATE } from "./contract.ts";
-import type { Speech } from "./contract.ts";
-import type { Turn } from "./conversation.ts";
+import { DeadlineExceeded, Parley, ParleyError, Player, Recording, SAMPLE_RATE, Voice, WebSound, newId, utf16 } from "@parley/client";
+import type { ConnectionState, Exchange, LiveConversation, Speech, Turn } from "@parley/client";
+
+import { readConfig, tokenOf } from "./config.ts";
+import type { Config } from "./config.ts";
 import { explain } from "./errors.ts";
-import { Player } from "./player.ts";
-import { Recording, WebSound } from "./sound.ts";
-import { Talk } from "./talk.ts";
 import { View } from "./view.ts";
 import type { Settings, TurnView, Voices } from "./view.ts";
-import { utf16, validUntil } from "./voice.ts";
-import type { Voice } from "./voice.ts";
 
 const VOICES: Voices[] = [
   { id: "af_heart", name: "Heart, American" },
@@ -22,7 +17,9 @@ const VOICES: Voices[] = [
   { id: "bm_george", name: "George, British" },
 ];
 const SETTINGS = "parley.settings";
-const PUMP_MS = 100;
+const TICK_MS = 100;
+const CANCEL_MS = 1_000; // a question does not wait longer for the end of what it interrupts
+const NOT_KEPT_MS = 15_000; // a voice of which nothing came for so long is not there
 const SLOW_MS = 8_000; // then it is said that nobody has begun to answer
 
 /** What sounds: a voice by its chunks (`live`: it is still being made for us), or a stored object. */
@@ -32,17 +29,20 @@ interface Sounding {
 }
 
 class App {
-  private bus!: Bus;
   private readonly view: View;
   private readonly sound = new WebSound(() => this.onSound());
   private readonly recording = new Recording(() => this.onSound());
-  private readonly player = new Player(this.sound);
+  private readonly player = new Player(this.sound, { onCaption: () => this.draw() });
+  private parley!: Parley;
+  private talk: LiveConversation;
+  private connection: ConnectionState = "connecting";
   private settings: Settings;
-  private talk: Talk;
   private sounding: Sounding | null = null;
   private notice = "";
   private drawing = false;
   private readonly sentAt = new Map<string, number>();
+  private readonly voices = new Map<string, Voice>(); // what was said where, of recordings that play
+  private readonly voiceless = new Map<string, ParleyError>();
   private readonly missing = new Set<string>(); // turns of which there is no recording
   private readonly announced = new Set<string>();
 
@@ -54,7 +54,7 @@ class App {
         send: (text) => this.send(text),
         stop: () => void this.interrupt(),
         sound: (turnId) => void this.toggle(turnId),
-        again: (turnId) => this.send(this.talk.conversation.get(turnId)?.question ?? ""),
+        again: (turnId) => this.send(this.talk.get(turnId)?.question ?? ""),
         fresh: () => this.fresh(),
         unlock: () => this.sound.unlock(),
         change: (settings) => this.change(settings),
@@ -63,34 +63,41 @@ class App {
     );
     this.talk = this.open();
     addEventListener("hashchange", () => this.reopen());
-    addEventListener("online", () => this.bus.wake());
+    addEventListener("online", () => this.parley.wake());
     document.addEventListener("visibilitychange", () => this.draw());
-    setInterval(() => this.tick(), PUMP_MS);
+    setInterval(() => this.tick(), TICK_MS);
     this.draw();
   }
 
   // ---------------------------------------------------------------- which conversation
 
-  private open(): Talk {
+  private open(): LiveConversation {
     let id = location.hash.slice(1);
     if (!/^[A-Za-z0-9_-]{1,64}$/.test(id)) {
       id = newId();
       history.replaceState(null, "", `#${id}`);
     }
+    const { nats_url, token_url, nats_user, nats_password } = this.config;
     // Each has a connection of its own: a token is for one conversation.
-    this.bus = new Bus(this.config, id, (connection) => {
-      if (connection === "connected") this.talk.connected();
-      this.draw();
+    const parley = Parley.open(nats_url, {
+      name: "parley-web",
+      ...(token_url ? { token: () => tokenOf(token_url, id) } : { user: nats_user, password: nats_password }),
+      onConnection: (state) => {
+        if (parley !== this.parley) return;
+        this.connection = state;
+        this.draw();
+      },
     });
-    void this.bus.run();
-    return new Talk(id, this.bus, () => this.draw(), (turnId, voice) => this.onVoice(turnId, voice));
+    this.parley = parley;
+    this.connection = parley.state;
+    return parley.conversation(id, () => this.draw());
   }
 
   private reopen(): void {
-    if (location.hash.slice(1) === this.talk.conversation.id) return;
+    if (location.hash.slice(1) === this.talk.id) return;
     this.silence();
     this.talk.close();
-    this.bus.close();
+    void this.parley.close();
     this.view.clear();
     this.notice = "";
     this.talk = this.open();
@@ -118,16 +125,11 @@ class App {
     if (!text) return;
     const { speak } = this.settings;
     if (speak) this.sound.unlock();
-    const interrupted = this.interrupt();
-    const id = newId();
-    const turn = this.talk.conversation.ask(id, text, speak);
-    this.sentAt.set(id, Date.now());
+    const after = this.interrupt();
+    const turn = this.talk.ask(text, { onBusy: "interrupt", speech: this.speech(), after });
+    this.sentAt.set(turn.turnId, Date.now());
     this.notice = "";
-    if (speak) {
-      this.player.play(this.talk.hear(id));
-      this.sounding = { turnId: id, how: "live" };
-    }
-    void this.talk.ask(turn, this.speech(), interrupted);
+    if (speak) void this.play(turn, { turnId: turn.turnId, how: "live" });
     this.draw();
   }
 
@@ -140,26 +142,25 @@ class App {
   /** Ends what is under way: the sound here at once, the turn wherever it runs. */
   private async interrupt(): Promise<void> {
     const { sounding, talk } = this;
-    const heardMs = this.heardMs();
-    this.silence();
-    const open = talk.conversation.open.find((turn) => turn.state !== "sending");
-    const own = sounding?.how === "live" ? talk.conversation.get(sounding.turnId) : undefined;
-    if (own?.own && own.state !== "sending" && own.state !== "failed") await talk.cancel(own.id, heardMs);
-    else if (open) await talk.cancel(open.id, null);
+    const heardMs = this.silence();
+    const own = sounding?.how === "live" ? talk.get(sounding.turnId) : undefined;
+    const open = talk.open.find((turn) => turn.state !== "sending");
+    const stopped = own?.own && own.state !== "sending" && own.state !== "failed" ? own : open;
+    if (!stopped) return;
+    const cancelled = talk.cancel(stopped.id, stopped === own ? { heardMs } : {});
+    const late = new Promise((resolve) => setTimeout(resolve, CANCEL_MS));
+    await Promise.race([late, cancelled.catch((error: unknown) => console.info("main.cancel", String(error)))]);
   }
 
-  /** How much of a live voice was heard; null where that says nothing about what was understood. */
-  private heardMs(): number | null {
-    const voice = this.sounding && this.talk.voice(this.sounding.turnId);
-    if (!voice || voice.error || this.sound.blocked) return null;
-    return Math.round((this.player.heard() * 1000) / SAMPLE_RATE);
-  }
-
-  private silence(): void {
-    this.player.stop();
-    this.recording.stop();
+  /** How much of a live voice was heard; undefined where that says nothing about what was understood. */
+  private silence(): number | undefined {
+    const { sounding } = this;
+    const told = sounding !== null && !this.voiceless.has(sounding.turnId) && !this.sound.blocked;
     this.sounding = null;
+    const { heardMs } = this.player.stop();
+    this.recording.stop();
     this.draw();
+    return told ? heardMs : undefined;
   }
 
   // ---------------------------------------------------------------- hearing
@@ -167,64 +168,69 @@ class App {
   /** The button of a turn: listen to its voice, again or while it is being made. */
   private async toggle(turnId: string): Promise<void> {
     this.sound.unlock();
+    const { talk } = this;
+    const exchange = talk.get(turnId);
     const stops = this.sounding?.turnId === turnId;
-    const { talk } = this;
-    if (stops && this.sounding?.how === "live" && talk.conversation.get(turnId)?.own) return this.interrupt();
+    if (stops && this.sounding?.how === "live" && exchange?.own) return this.interrupt();
     this.silence();
-    if (stops) return;
-    let voice = talk.voice(turnId);
-    if (!voice?.ended) voice = await talk.recall(turnId);
-    if (talk !== this.talk || this.sounding !== null) return;
-    const played = !this.isUnderWay(turnId, voice) && (await this.playObject(turnId, voice));
-    if (!played && talk === this.talk && this.sounding === null) this.playChunks(turnId, voice);
-    this.draw();
-  }
-
-  /** More of this voice may come: there is no object yet. */
-  private isUnderWay(turnId: string, voice: Voice): boolean {
-    if (voice.ended) return false;
-    return voice.samples > 0 || !this.talk.conversation.get(turnId)?.ended;
-  }
-
-  /** The stored voice, which is kept for longer than its events and than the link in them. */
-  private async playObject(turnId: string, voice: Voice): Promise<boolean> {
-    if (voice.error || voice.stored?.key === null) return false;
-    const known = voice.stored?.url ?? null;
-    const fresh = known !== null && (validUntil(known) ?? Infinity) > Date.now();
-    const { talk } = this;
-    const url = fresh ? known : await talk.link(turnId);
-    if (url === null || talk !== this.talk || this.sounding !== null) return false;
-    const claimed: Sounding = { turnId, how: "object" };
+    if (stops || !exchange) return;
+    const claimed: Sounding = { turnId, how: exchange.ended ? "chunks" : "live" };
     this.sounding = claimed;
+    const idle = exchange.ended ? { idleMs: NOT_KEPT_MS } : {};
+    const turn = this.parley.follow(talk.id, turnId, idle);
+    // The stored voice is kept for longer than its events; of one that is being made there is none.
+    if (exchange.ended && (await this.playObject(turn, claimed))) return;
+    if (this.sounding === claimed) await this.play(turn, claimed);
+  }
+
+  /** False where there is no object, or it cannot be played. */
+  private async playObject(turn: Turn, claimed: Sounding): Promise<boolean> {
     try {
+      const { url } = await turn.link();
+      if (this.sounding !== claimed) return true; // stopped, or something else plays by now
+      claimed.how = "object";
+      void this.recall(turn);
       await this.recording.play(url);
       return true;
     } catch (error) {
-      if (this.sounding !== claimed) return true; // stopped, or something else plays by now
       console.info("main.object_not_played", String(error));
-      this.sounding = null;
+      if (this.sounding !== claimed) return true;
+      claimed.how = "chunks";
       return false;
     }
   }
 
-  private playChunks(turnId: string, voice: Voice): void {
-    if (voice.ended && voice.samples === 0) {
-      this.missing.add(turnId);
-      this.notice = "There is no recording of this answer.";
-      return;
+  /** What was said where, for the marks. */
+  private async recall(turn: Turn): Promise<void> {
+    if (this.voices.has(turn.turnId)) return;
+    const voice = new Voice();
+    this.voices.set(turn.turnId, voice);
+    try {
+      await turn.collect(voice);
+    } catch (error) {
+      console.info("main.voice_not_read", String(error));
     }
-    if (voice.samples === 0 && this.talk.conversation.get(turnId)?.ended) {
-      this.missing.add(turnId);
-      this.notice = "The recording of this answer is not kept any more.";
-      return;
-    }
-    this.player.play(voice);
-    this.sounding = { turnId, how: voice.ended ? "chunks" : "live" };
+    voice.release();
   }
 
-  /** A voice was read anew: what was missed is in it. */
-  private onVoice(turnId: string, voice: Voice): void {
-    if (this.sounding?.turnId === turnId && this.sounding.how !== "object") this.player.replace(voice);
+  /** From its events, while it is being made or after that. */
+  private async play(turn: Turn, claimed: Sounding): Promise<void> {
+    this.sounding = claimed;
+    try {
+      const { heardMs, complete } = await turn.play(this.player);
+      if (complete && heardMs === 0 && claimed.how === "chunks") this.lacks(turn.turnId, "There is no recording of this answer.");
+    } catch (error) {
+      console.info("main.not_played", String(error));
+      if (claimed.how === "chunks" && error instanceof DeadlineExceeded) {
+        this.lacks(turn.turnId, "The recording of this answer is not kept any more.");
+      } else if (error instanceof ParleyError) this.voiceless.set(turn.turnId, error);
+    }
+    if (this.sounding === claimed) this.silence();
+  }
+
+  private lacks(turnId: string, notice: string): void {
+    this.missing.add(turnId);
+    this.notice = notice;
   }
 
   private onSound(): void {
@@ -234,17 +240,11 @@ class App {
 
   private tick(): void {
     const { sounding, talk } = this;
-    this.player.pump();
     if (sounding?.how === "object" && !this.recording.playing && this.recording.over) this.silence();
-    if (sounding && sounding.how !== "object" && this.player.finished) {
-      talk.voice(sounding.turnId)?.release();
-      this.silence();
-    }
-    const turn = sounding?.how === "live" ? talk.conversation.get(sounding.turnId) : undefined;
-    // Nothing will come, or somebody else stopped it.
-    if (turn?.voiced === false || turn?.state === "interrupted") this.silence();
+    // Somebody else stopped it.
+    if (sounding?.how === "live" && talk.get(sounding.turnId)?.state === "interrupted") this.silence();
     this.state = this.currentState();
-    if (this.sounding || talk.conversation.open.length) this.draw();
+    if (this.sounding || talk.open.length) this.draw();
   }
 
   // ---------------------------------------------------------------- showing
@@ -254,32 +254,30 @@ class App {
     this.drawing = true;
     const now = (): void => {
       this.drawing = false;
-      this.player.pump();
       this.show();
     };
     // In a hidden page frames do not come, and nobody looks.
     if (document.visibilityState === "visible") requestAnimationFrame(now);
-    else setTimeout(now, PUMP_MS);
+    else setTimeout(now, TICK_MS);
   }
 
   private show(): void {
-    const { talk, bus, sounding } = this;
-    const { conversation } = talk;
-    const turns = conversation.turns.map((turn) => this.turnView(turn));
+    const { talk, sounding } = this;
+    const turns = talk.turns.map((turn) => this.turnView(turn));
     this.view.show({
-      connection: bus.connection,
-      loading: talk.loading && !conversation.turns.length,
+      connection: this.connection,
+      loading: talk.loading && !turns.length,
       turns,
       settings: this.settings,
-      canStop: sounding !== null || conversation.open.some((turn) => turn.state !== "sending"),
+      canStop: sounding !== null || talk.open.some((turn) => turn.state !== "sending"),
       blocked: sounding !== null && sounding.how !== "object" && this.sound.blocked,
       notice: this.notice,
     });
-    this.announce(conversation.turns);
+    this.announce(talk.turns);
     this.state = this.currentState();
   }
 
-  private announce(turns: Turn[]): void {
+  private announce(turns: readonly Exchange[]): void {
     for (const turn of turns) {
       if (!turn.ended || this.announced.has(turn.id)) continue;
       this.announced.add(turn.id);
@@ -288,7 +286,7 @@ class App {
     }
   }
 
-  private turnView(turn: Turn): TurnView {
+  private turnView(turn: Exchange): TurnView {
     const { id, question, text, state } = turn;
     const sounding = this.sounding?.turnId === id && this.isAudible();
     return {
@@ -306,18 +304,18 @@ class App {
 
   private isAudible(): boolean {
     if (this.sounding?.how === "object") return this.recording.playing;
-    return this.player.hearing() !== null && !this.sound.blocked;
+    return this.player.caption !== null && !this.sound.blocked;
   }
 
-  private heardRange(turn: Turn): [number, number] | null {
+  private heardRange(turn: Exchange): [number, number] | null {
     if (this.sounding?.turnId !== turn.id) return null;
     const object = this.sounding.how === "object";
-    const voice = this.talk.voice(turn.id);
-    const piece = object ? voice?.pieceAt(this.recording.samples) : this.player.hearing();
+    const voice = this.voices.get(turn.id);
+    const piece = object ? voice?.pieceAt(this.recording.samples) : this.player.caption?.piece;
     return piece ? [utf16(turn.text, piece.start), utf16(turn.text, piece.end)] : null;
   }
 
-  private soundOf(turn: Turn): TurnView["sound"] {
+  private soundOf(turn: Exchange): TurnView["sound"] {
     // What one's own question brought is stopped where one writes: that stops the turn as well.
     if (this.sounding?.turnId === turn.id) return turn.own && this.sounding.how === "live" ? "none" : "stop";
     const silent = turn.voiced === false || this.missing.has(turn.id) || !turn.text;
@@ -325,8 +323,8 @@ class App {
     return turn.ended ? "play" : "listen";
   }
 
-  private note(turn: Turn, sounding: boolean): string {
-    const connected = this.bus.connection === "connected";
+  private note(turn: Exchange, sounding: boolean): string {
+    const connected = this.connection === "connected";
     const slow = Date.now() - (this.sentAt.get(turn.id) ?? Date.now()) > SLOW_MS;
     switch (turn.state) {
       case "sending":
@@ -344,7 +342,7 @@ class App {
         break;
     }
     if (sounding) return "Speaking";
-    const error = this.talk.voice(turn.id)?.error;
+    const error = this.voiceless.get(turn.id);
     if (error) return `No voice: ${explain(error).what}`;
     return turn.cutShort ? "Cut off at the longest length that is allowed." : "";
   }
@@ -356,13 +354,12 @@ class App {
   private currentState(): unknown {
     const { player, sounding, talk } = this;
     return {
-      connection: this.bus.connection,
-      conversation: talk.conversation.id,
+      connection: this.connection,
+      conversation: talk.id,
       sounding: sounding && { ...sounding },
-      scheduled: player.scheduled,
-      heard: player.playing ? player.heard() : 0,
-      gaps: player.gaps,
-      turns: talk.conversation.turns.map(({ id, state, text, kept }) => ({ id, state, text, kept })),
+      ...player.counts,
+      heard: player.playing ? Math.round((player.heardMs * SAMPLE_RATE) / 1_000) : 0,
+      turns: talk.turns.map(({ id, state, text, kept }) => ({ id, state, text, kept })),
     };
   }
 }
@@ -378,27 +375,6 @@ function readSettings(voices: Voices[]): Settings {
     // Nothing kept, or not by us.
   }
   return settings;
-}
-
-/** Nobody guesses it. Works without a secure context, unlike crypto.randomUUID. */
-function newId(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/** Beside the page stands where NATS is; without it, behind the same address at /nats. */
-async function readConfig(): Promise<Config> {
-  let config: Config = { nats_url: "/nats" };
-  try {
-    const answer = await fetch("config.json", { cache: "no-store" });
-    if (answer.ok) config = (await answer.json()) as Config;
-  } catch (error) {
-    console.info("main.no_config", String(error));
-  }
-  const url = new URL(config.nats_url, location.href);
-  if (url.protocol === "http:") url.protocol = "ws:";
-  if (url.protocol === "https:") url.protocol = "wss:";
-  return { ...config, nats_url: url.href };
 }
 
 declare global {

@@ -1,5 +1,5 @@
-import type { Connection } from "./bus.ts";
-import type { State } from "./conversation.ts";
+import type { ConnectionState, ExchangeState } from "@parley/client";
+
 import type { Explained } from "./errors.ts";
 import { el, icon, setAttribute, setText } from "./dom.ts";
 import { Prose } from "./prose.ts";
@@ -16,7 +16,7 @@ export interface TurnView {
   question: string | null;
   text: string;
   marks: Marks;
-  state: State;
+  state: ExchangeState;
   note: string; // what there is to say about it, in a few words
   error: (Explained & { code: string }) | null;
   sounding: boolean;
@@ -25,7 +25,7 @@ export interface TurnView {
 }
 
 export interface Page {
-  connection: Connection;
+  connection: ConnectionState;
   loading: boolean;
   turns: TurnView[];
   settings: Settings;
@@ -59,11 +59,12 @@ const IDEAS = [
 ];
 const SEND = icon("M12 19V5", "M5.500 11.500 12 5l6.500 6.500");
 const STOP = icon("M7.500 7.500h9v9h-9z");
-const CONNECTION: Record<Connection, string> = {
+const CONNECTION: Record<ConnectionState, string> = {
   connecting: "Connecting …",
   connected: "Connected",
   lost: "Connection lost, trying again …",
   refused: "The server cannot be reached, trying again …",
+  closed: "Not connected",
 };
 
 /** Everything that is seen. */

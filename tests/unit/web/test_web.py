@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-WEB = Path(__file__).resolve().parents[3] / "web"
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+WEB, CLIENT = ROOT / "web", ROOT / "clients" / "typescript"
 DIST = WEB / "dist"
 
 
 def test_the_contract_in_typescript_is_that_of_the_services() -> None:
     made = subprocess.run(
-        [sys.executable, str(WEB / "contract.py"), "--check"], capture_output=True, check=False
+        [sys.executable, str(CLIENT / "contract.py"), "--check"], capture_output=True, check=False
     )
     assert made.returncode == 0, made.stderr.decode()
 
 
 def sources() -> str:
     """As vite.config.ts counts them."""
-    names = ["index.html", "package-lock.json", "vite.config.ts"]
-    names += [f"src/{path.name}" for path in (WEB / "src").iterdir()]
+    client = "../clients/typescript"
+    names = ["index.html", "package-lock.json", "vite.config.ts", f"{client}/package-lock.json"]
+    names += [f"{of}/{f.name}" for of in ("src", f"{client}/src") for f in (WEB / of).iterdir()]
     found = hashlib.sha256()
     for name in sorted(names):
         found.update(f"{name}\n".encode())
@@ -58,5 +63,15 @@ def test_the_page_may_run_only_its_own_script_and_write_no_markup() -> None:
         assert not re.search(r"\.(inner|outer)HTML|insertAdjacentHTML", path.read_text()), path
 
 
-def test_the_lock_file_names_no_registry() -> None:
-    assert '"resolved"' not in (WEB / "package-lock.json").read_text()
+@pytest.mark.parametrize("folder", [WEB, CLIENT], ids=["web", "client"])
+def test_the_lock_file_names_no_registry(folder: Path) -> None:
+    lock = json.loads((folder / "package-lock.json").read_text())
+    resolved = {package.get("resolved") for package in lock["packages"].values()}
+    assert resolved <= {None, "../clients/typescript"}
+
+
+def test_the_page_knows_nats_by_the_client_alone() -> None:
+    package = json.loads((WEB / "package.json").read_text())
+    assert package["dependencies"] == {"@parley/client": "file:../clients/typescript"}
+    for path in (WEB / "src").glob("*.ts"):
+        assert set(re.findall(r'from "([^."][^"]*)"', path.read_text())) <= {"@parley/client"}, path

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Player } from "../src/player.ts";
-import type { Sink } from "../src/player.ts";
+import type { VoiceEvent } from "../src/events.ts";
+import { Playback } from "../src/playback.ts";
+import type { Sink } from "../src/playback.ts";
 import { Voice } from "../src/voice.ts";
-import type { VoiceEvent } from "../src/voice.ts";
 
 const TIMING = { lead: 10, ahead: 100, part: 20 };
 
@@ -36,27 +36,24 @@ class Tape implements Sink {
 }
 
 const ids = { conversation_id: "c", turn_id: "t" };
-const begun = (attempt: number): VoiceEvent => ({ kind: "started", attempt });
+const begun = (attempt: number): VoiceEvent => ({ type: "audio_started", ...ids, attempt, model: "m", voice: "v" });
 const piece = (attempt: number, index: number, text = `piece ${index}`): VoiceEvent => ({
-  kind: "piece", attempt, body: { ...ids, attempt, index, text, chars: [index * 10, index * 10 + 9] },
+  type: "piece", ...ids, attempt, index, text, chars: [index * 10, index * 10 + 9],
 });
 const chunk = (attempt: number, seq: number, of: number, pcm: number[]): VoiceEvent => ({
-  kind: "chunk", attempt, seq, piece: of, pcm: Int16Array.from(pcm),
+  type: "chunk", turn_id: "t", attempt, seq, piece: of, pcm: Int16Array.from(pcm),
 });
 const pieceDone = (attempt: number, index: number, samples: number): VoiceEvent => ({
-  kind: "piece_done", attempt, body: { ...ids, attempt, index, samples },
+  type: "piece_done", ...ids, attempt, index, samples,
 });
 const stored = (attempt: number, pieces: number): VoiceEvent => ({
-  kind: "stored", attempt,
-  body: {
-    ...ids, attempt, bucket: "b", key: "k", url: "http://127.0.0.1/k", content_type: "audio/wav", bytes: 1,
-    sha256: "", duration_ms: 1, captions_key: null, pieces, characters: 1, finish: "complete",
-  },
+  type: "stored", ...ids, attempt, bucket: "b", key: "k", url: "http://127.0.0.1/k", content_type: "audio/wav",
+  bytes: 1, sha256: "", duration_ms: 1, captions_key: null, pieces, characters: 1, finish: "complete",
 });
 const count = (from: number, length: number) => Array.from({ length }, (_, at) => from + at);
 const fed = (voice: Voice, ...events: VoiceEvent[]) => (events.forEach((event) => voice.add(event)), voice);
 
-function run(player: Player, tape: Tape, until: number): void {
+function run(player: Playback, tape: Tape, until: number): void {
   while (tape.clock < until) {
     player.pump();
     tape.clock += 5;
@@ -65,7 +62,7 @@ function run(player: Player, tape: Tape, until: number): void {
 
 test("chunks of any size are put back to back", () => {
   const tape = new Tape();
-  const player = new Player(tape, TIMING);
+  const player = new Playback(tape, TIMING);
   const voice = new Voice();
   player.play(voice);
   fed(voice, begun(1), piece(1, 0), chunk(1, 0, 0, count(0, 3)), chunk(1, 1, 0, count(3, 57)));
@@ -83,14 +80,14 @@ test("chunks of any size are put back to back", () => {
 
 test("no more is scheduled than a while ahead", () => {
   const tape = new Tape();
-  const player = new Player(tape, TIMING);
+  const player = new Playback(tape, TIMING);
   player.play(fed(new Voice(), piece(1, 0), chunk(1, 0, 0, count(0, 5000))));
   assert.ok(player.scheduled < TIMING.ahead + TIMING.part);
 });
 
 test("when the sound runs dry it goes on where it was", () => {
   const tape = new Tape();
-  const player = new Player(tape, TIMING);
+  const player = new Playback(tape, TIMING);
   const voice = fed(new Voice(), piece(1, 0), chunk(1, 0, 0, count(0, 30)));
   player.play(voice);
   run(player, tape, 100);
@@ -103,7 +100,7 @@ test("when the sound runs dry it goes on where it was", () => {
 
 test("a piece that is said again goes on behind what was heard of it", () => {
   const tape = new Tape();
-  const player = new Player(tape, TIMING);
+  const player = new Playback(tape, TIMING);
   const voice = fed(new Voice(), begun(1), piece(1, 0), chunk(1, 0, 0, count(0, 40)), pieceDone(1, 0, 40));
   fed(voice, piece(1, 1), chunk(1, 1, 1, count(40, 60)));
   player.play(voice);
@@ -117,7 +114,7 @@ test("a piece that is said again goes on behind what was heard of it", () => {
 
 test("what is scheduled of an unfinished piece is taken back when the next attempt starts", () => {
   const tape = new Tape();
-  const player = new Player(tape, TIMING);
+  const player = new Playback(tape, TIMING);
   const voice = fed(new Voice(), begun(1), piece(1, 0), chunk(1, 0, 0, count(0, 100)));
   player.play(voice);
   run(player, tape, 15);
@@ -129,7 +126,7 @@ test("what is scheduled of an unfinished piece is taken back when the next attem
 
 test("a text answered anew is heard, what it has in common with the old one only once", () => {
   const tape = new Tape();
-  const player = new Player(tape, TIMING);
+  const player = new Playback(tape, TIMING);
   const voice = fed(new Voice(), piece(1, 0), chunk(1, 0, 0, count(0, 10)), pieceDone(1, 0, 10));
   fed(voice, piece(1, 1, "old"), chunk(1, 1, 1, count(500, 10)), pieceDone(1, 1, 10));
   player.play(voice);
@@ -139,22 +136,9 @@ test("a text answered anew is heard, what it has in common with the old one only
   assert.deepEqual(tape.samples, [...count(0, 10), ...count(500, 10), ...count(10, 10)]);
 });
 
-test("a voice read anew from the stream is heard from where the old one was", () => {
-  const tape = new Tape();
-  const player = new Player(tape, TIMING);
-  const events = [piece(1, 0), chunk(1, 0, 0, count(0, 50)), chunk(1, 1, 0, count(50, 50)), chunk(1, 2, 0, count(100, 50))];
-  const lossy = fed(new Voice(), events[0] as VoiceEvent, events[1] as VoiceEvent, events[3] as VoiceEvent);
-  assert.ok(lossy.doubt);
-  player.play(lossy);
-  run(player, tape, 40);
-  player.replace(fed(new Voice(), ...events, pieceDone(1, 0, 150), stored(1, 1)));
-  run(player, tape, 300);
-  assert.deepEqual(tape.samples, count(0, 150));
-});
-
 test("what was heard is counted by the ear, and the piece being heard is known", () => {
   const tape = new Tape();
-  const player = new Player(tape, TIMING);
+  const player = new Playback(tape, TIMING);
   const voice = fed(new Voice(), piece(1, 0), chunk(1, 0, 0, count(0, 40)), pieceDone(1, 0, 40), piece(1, 1));
   player.play(fed(voice, chunk(1, 1, 1, count(40, 40))));
   assert.equal(player.heard(), 0);

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import enum
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-WEB = Path(__file__).resolve().parent
-sys.path.insert(0, str(WEB.parent))
+CLIENT = Path(__file__).resolve().parent
+sys.path.insert(0, str(CLIENT.parents[1]))
 
 from msgspec import Struct, inspect  # noqa: E402
 
@@ -18,10 +19,11 @@ from shared import contract  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TARGET = WEB / "src" / "contract.ts"
+TARGET = CLIENT / "src" / "contract.ts"
 HEAD = """\
-// Generated from shared/contract.py by web/contract.py (`make web`): do not edit.
+// Generated from shared/contract.py by clients/typescript/contract.py (`make web`): do not edit.
 """
+_END = r"\Z"  # of a pattern; "$" in JavaScript
 _PLAIN = {
     inspect.StrType: "string",
     inspect.IntType: "number",
@@ -38,7 +40,9 @@ def constants() -> Iterable[str]:
 
 
 def literal(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, str) and value.endswith(_END):
+        value = value.removesuffix(_END) + "$"
+    return json.dumps(value)
 
 
 def members(module: object, base: type) -> list[type]:
@@ -58,7 +62,9 @@ def enums() -> Iterable[str]:
 
 
 def structs() -> Iterable[str]:
-    for info in inspect.multi_type_info(members(contract, Struct)):
+    found = members(contract, Struct)
+    bases = {base for kind in found for base in kind.__mro__[1:]}
+    for info in inspect.multi_type_info([kind for kind in found if kind not in bases]):
         assert isinstance(info, inspect.StructType)
         lines = [f"export interface {info.cls.__name__} {{"]
         if info.tag is not None:
@@ -106,7 +112,9 @@ def main(arguments: list[str]) -> int:
     if "--check" in arguments:
         if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == generated():
             return 0
-        sys.stderr.write("web/src/contract.ts is stale: run `python web/contract.py`\n")
+        sys.stderr.write(
+            "clients/typescript/src/contract.ts is stale: run contract.py there, or `make web`\n"
+        )
         return 1
     TARGET.write_text(generated(), encoding="utf-8")
     return 0

@@ -38,7 +38,7 @@ export const TIMING: Timing = { lead: RATE * 0.06, ahead: RATE * 8, part: RATE *
  * Chunks are put back to back. When a piece is said again (a higher attempt), what was not played
  * of it is dropped, and it goes on behind what was: nothing is heard twice.
  */
-export class Player {
+export class Playback {
   /** Samples handed to the sink and not taken back. */
   scheduled = 0;
   /** How often the sound ran dry before the end of the voice. */
@@ -54,6 +54,10 @@ export class Player {
     private readonly timing: Timing = TIMING,
   ) {}
 
+  plays(voice: Voice): boolean {
+    return this.voice === voice;
+  }
+
   get playing(): boolean {
     return this.voice !== null;
   }
@@ -64,13 +68,6 @@ export class Player {
     this.taken.clear();
     this.scheduled = this.gaps = 0;
     this.begun = false;
-    this.voice = voice;
-    this.pump();
-  }
-
-  /** The same voice, read anew from the stream: goes on where the old one was. */
-  replace(voice: Voice): void {
-    if (this.voice === null) return;
     this.voice = voice;
     this.pump();
   }
@@ -100,7 +97,7 @@ export class Player {
       this.cursor += length;
       this.scheduled += length;
     }
-    this.forget();
+    this.forget(voice);
   }
 
   /** True when everything there is has been heard and nothing more will come. */
@@ -122,11 +119,7 @@ export class Player {
   heard(): number {
     const part = this.current();
     if (part === null || this.voice === null) return 0;
-    let before = 0;
-    for (const piece of this.voice.pieces.values()) {
-      if (piece.index < part.index) before += piece.samples;
-    }
-    return before + part.offset + Math.min(this.sink.heard() - part.at, part.length);
+    return this.voice.before(part.index) + part.offset + Math.min(this.sink.heard() - part.at, part.length);
   }
 
   /** The piece that is being heard. */
@@ -173,9 +166,10 @@ export class Player {
     return null;
   }
 
-  /** Keeps the past only as far as the ear is behind. */
-  private forget(): void {
+  /** Keeps the past only as far as the ear is behind, and no samples that were heard. */
+  private forget(voice: Voice): void {
     const heard = this.sink.heard();
+    voice.release(this.current()?.index ?? 0);
     const keep = this.parts.findIndex((part) => part.at + part.length > heard);
     if (keep > 1) this.parts.splice(0, keep - 1);
     else if (keep < 0 && this.parts.length > 1) this.parts.splice(0, this.parts.length - 1);

@@ -1,4 +1,4 @@
-// Generated from shared/contract.py by web/contract.py (`make web`): do not edit.
+// Generated from shared/contract.py by clients/typescript/contract.py (`make web`): do not edit.
 
 export const CHAT_REQUEST = "chat.request";
 export const CHAT_CANCEL = "chat.cancel";
@@ -45,8 +45,8 @@ export const SAMPLE_RATE = 24000;
 export const SAMPLE_WIDTH = 2;
 export const PCM_CONTENT_TYPE = "audio/pcm;rate=24000;channels=1;encoding=s16le";
 export const ID_RULE = "1 to 64 letters (A to Z, a to z), digits, _ and -";
-export const ID_PATTERN = "^[A-Za-z0-9_-]{1,64}\Z";
-export const NO_SLASH = "^[^/]{0,200}\Z";
+export const ID_PATTERN = "^[A-Za-z0-9_-]{1,64}$";
+export const NO_SLASH = "^[^/]{0,200}$";
 export const NO_SLASH_RULE = "text of at most 200 characters without a /";
 export const MAX_WHOLE = 9007199254740991;
 export const MIN_PARTIAL_LENGTH = 20;
@@ -206,14 +206,6 @@ export interface Usage {
   completion_tokens: number | null;
 }
 
-export interface DeltaEvent {
-  type: "DeltaEvent";
-  conversation_id: string;
-  turn_id: string;
-  attempt: number;
-  seq: number;
-}
-
 export interface Started {
   type: "started";
   conversation_id: string;
@@ -267,12 +259,6 @@ export interface Failed {
   attempt: number;
   seq: number;
   error: Error;
-}
-
-export interface AudioEvent {
-  conversation_id: string;
-  turn_id: string;
-  attempt: number;
 }
 
 export interface AudioStarted {

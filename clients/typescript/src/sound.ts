@@ -1,11 +1,11 @@
 import { SAMPLE_RATE } from "./contract.ts";
-import type { Sink, Sounding } from "./player.ts";
+import type { Sink, Sounding } from "./playback.ts";
 
 /** The browser's sound: Web Audio for a voice that is being made, an element for a stored one. */
 export class WebSound implements Sink {
   private context: AudioContext | null = null;
 
-  constructor(private readonly onChange: () => void) {}
+  constructor(private readonly onChange: () => void = () => undefined) {}
 
   /** To be called in a gesture of the user: before one, browsers play nothing. */
   unlock(): void {

@@ -1,15 +1,17 @@
-import type { Delta, Error as Failure, History, Message } from "./contract.ts";
+import type { Error as Failure, History, Message } from "./contract.ts";
+import type { Later, TextEvent } from "./events.ts";
 import { Timeline } from "./timeline.ts";
 
 /** `sending`: not yet acknowledged; `waiting`: nobody has begun to answer. */
-export type State = "sending" | "waiting" | "answering" | "complete" | "interrupted" | "failed";
+export type ExchangeState = "sending" | "waiting" | "answering" | "complete" | "interrupted" | "failed";
 
-export class Turn {
+/** A question and its answer, as far as they are known. */
+export class Exchange {
   question: string | null = null;
   text = "";
   /** Of an interrupted answer: how many UTF-16 units of `text` the history keeps; null: all. */
   kept: number | null = null;
-  state: State = "waiting";
+  state: ExchangeState = "waiting";
   error: Failure | null = null;
   cutShort = false; // the model reached its limit
   /** RFC 3339, by the service's clock; null until it is known. */
@@ -18,7 +20,7 @@ export class Turn {
   voiced: boolean | null = null;
   /** Asked in this window. */
   own = false;
-  readonly timeline = new Timeline<Delta>();
+  readonly timeline = new Timeline<TextEvent | Later>();
 
   constructor(readonly id: string) {}
 
@@ -33,17 +35,17 @@ export class Turn {
  * Both may be told in any order and any number of times.
  */
 export class Conversation {
-  turns: Turn[] = [];
-  private readonly byId = new Map<string, Turn>();
+  turns: Exchange[] = [];
+  private readonly byId = new Map<string, Exchange>();
 
   constructor(readonly id: string) {}
 
-  get(turnId: string): Turn | undefined {
+  get(turnId: string): Exchange | undefined {
     return this.byId.get(turnId);
   }
 
   /** Those of which more is to come. */
-  get open(): Turn[] {
+  get open(): Exchange[] {
     return this.turns.filter((turn) => !turn.ended);
   }
 
@@ -57,7 +59,7 @@ export class Conversation {
     return this.turns.some((turn) => turn.question === null);
   }
 
-  ask(turnId: string, question: string, voiced: boolean): Turn {
+  ask(turnId: string, question: string, voiced: boolean): Exchange {
     const turn = this.turn(turnId);
     Object.assign(turn, { question, voiced, own: true, state: "sending" });
     return turn;
@@ -69,15 +71,15 @@ export class Conversation {
     if (turn?.state === "sending") turn.state = "waiting";
   }
 
-  add(event: Delta): void {
+  add(event: TextEvent | Later): void {
     const turn = this.turn(event.turn_id);
     if (turn.ended) return;
     for (const ready of turn.timeline.add(event.attempt, event.seq, event)) apply(turn, ready);
   }
 
   history(found: History): void {
-    const answered = new Set<Turn>();
-    const order = new Set<Turn>();
+    const answered = new Set<Exchange>();
+    const order = new Set<Exchange>();
     // A request may bring several exchanges at once: only its last question is the turn's own.
     const questions = new Map<string, Message>();
     for (const message of found.messages) {
@@ -110,12 +112,12 @@ export class Conversation {
   }
 
   /** Begun and ended, and what ended it is kept nowhere. */
-  lost(turn: Turn): void {
+  lost(turn: Exchange): void {
     if (!turn.ended) turn.state = "failed";
   }
 
   /** The history's order; what it does not know stays behind what it followed. */
-  private arrange(order: Turn[]): void {
+  private arrange(order: Exchange[]): void {
     const known = new Set(order);
     this.turns.forEach((turn, at) => {
       if (known.has(turn)) return;
@@ -127,10 +129,10 @@ export class Conversation {
     this.turns = order;
   }
 
-  private turn(turnId: string): Turn {
+  private turn(turnId: string): Exchange {
     let turn = this.byId.get(turnId);
     if (!turn) {
-      turn = new Turn(turnId);
+      turn = new Exchange(turnId);
       this.byId.set(turnId, turn);
       this.turns.push(turn);
     }
@@ -139,7 +141,7 @@ export class Conversation {
 }
 
 /** One message of the history, which is older or newer than what came live. */
-function take(turn: Turn, { role, content, created_at, status }: Message): void {
+function take(turn: Exchange, { role, content, created_at, status }: Message): void {
   turn.createdAt ??= created_at;
   if (role === "user") {
     turn.question = content;
@@ -152,7 +154,7 @@ function take(turn: Turn, { role, content, created_at, status }: Message): void 
   turn.state = interrupted ? "interrupted" : "complete";
 }
 
-function apply(turn: Turn, event: Delta): void {
+function apply(turn: Exchange, event: TextEvent | Later): void {
   switch (event.type) {
     case "started":
       turn.text = "";
