@@ -41,27 +41,39 @@ class Document:
     def messages(self) -> dict[str, Any]:
         return dict(self.whole["components"]["messages"])
 
+    @property
+    def taken(self) -> set[str]:
+        """The channels where Parley listens."""
+        return {
+            operation["channel"]["$ref"].rpartition("/")[2]
+            for operation in self.whole["operations"].values()
+            if operation["action"] == "receive"
+        }
+
     def complaints(self, schema: Mapping[str, Any], value: object, *, strict: bool) -> list[str]:
         """What is wrong with a value; `strict`: a field that nobody has described, too."""
         whole = {"allOf": [schema], "components": {"schemas": self.whole["components"]["schemas"]}}
         validator = Draft7Validator(_strict(whole) if strict else whole)
         return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
 
-    def wrong(self, name: str, headers: Mapping[str, str], data: bytes) -> list[str]:
+    def wrong(
+        self, name: str, headers: Mapping[str, str], data: bytes, *, strict: bool = True
+    ) -> list[str]:
         """Why these bytes are no message of that name."""
         message = self.messages[name]
-        known = "Dead" in name  # the original's own headers stand beside ours
-        found = self.complaints(message.get("headers", {}), dict(headers), strict=not known)
+        ours = strict and "Dead" not in name  # where the original's own stand beside ours
+        found = self.complaints(message.get("headers", {}), dict(headers), strict=ours)
         try:
             body = _body(message["contentType"], data)
         except ValueError as exc:
             return [*found, str(exc)]
-        return found + self.complaints(message["payload"], body, strict=True)
+        return found + self.complaints(message["payload"], body, strict=strict)
 
     def kind_of(self, channel: str, headers: Mapping[str, str], data: bytes) -> str:
         """The one message of the channel that it is."""
         names = list(self.channels[channel]["messages"])
-        wrong = {name: self.wrong(name, headers, data) for name in names}
+        strict = channel not in self.taken  # what others send may have fields that nobody knows
+        wrong = {name: self.wrong(name, headers, data, strict=strict) for name in names}
         fits = [name for name in names if not wrong[name]]
         assert len(fits) == 1, f"{channel}: {fits or wrong}: {dict(headers)} {data[:200]!r}"
         return str(fits[0])

@@ -19,7 +19,8 @@ back on `chat.delta` as the model produces them, the voice on `tts.audio` as the
 `-`. What is published with a conversation in the subject is republished on the literal one.
 Where a subject names a conversation and the body another one, the request is refused.
 
-**Bodies** are JSON, decoded strictly; unknown fields are ignored. The exceptions are chunks of
+**Bodies** are JSON, decoded strictly; unknown fields are ignored; an empty body of a
+request that is answered is `{}`. The exceptions are chunks of
 audio, plain text in the place of a request, and dead letters, which are what somebody published.
 
 **Headers.** `Parley-Conversation` and `Parley-Turn` let a subscriber filter without parsing,

@@ -39,6 +39,17 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
     contract.H_NEXT: _text(
         "Ends a replay: the sequence to go on from, 0 where there is no more.", pattern=_COUNT
     ),
+    "Nats-Sequence": _text(
+        "Only where the server republishes it: the event's sequence in its stream.",
+        pattern=_FROM_ONE,
+    ),
+    "Nats-Last-Sequence": _text(
+        "Likewise: the sequence of the event before it on its own subject, 0 for the first one.",
+        pattern=_COUNT,
+    ),
+    "Nats-Stream": _text("Likewise: the stream."),
+    "Nats-Subject": _text("Likewise: its own subject, which names the conversation."),
+    "Nats-Time-Stamp": _text("Likewise: when the stream took it, RFC 3339."),
     contract.H_WARNINGS: _text(
         "Of a request that a service handed on: a JSON list of its unknown fields, as in `started`."
     ),
@@ -62,7 +73,10 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
 REQUEST: Final = (contract.MSG_ID, contract.TRACEPARENT, contract.H_TURN)
 HANDED_ON: Final = (contract.H_CONVERSATION, contract.H_WARNINGS, contract.H_ASKED_AT)
 IDS: Final = (contract.H_CONVERSATION, contract.H_TURN)
-CARRIED: Final = (contract.MSG_ID, contract.TRACEPARENT, contract.H_SEQUENCE)
+CARRIED: Final = (
+    *(contract.MSG_ID, contract.TRACEPARENT, contract.H_SEQUENCE),
+    *("Nats-Sequence", "Nats-Last-Sequence", "Nats-Stream", "Nats-Subject", "Nats-Time-Stamp"),
+)
 OF_CHUNK: Final = (contract.H_SEQ, contract.H_PIECE, CONTENT_TYPE)
 OF_DEAD: Final = (
     *(contract.H_ERROR_CODE, contract.H_ERROR, contract.H_SUBJECT),
