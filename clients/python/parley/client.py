@@ -50,7 +50,7 @@ from parley.turn import Turn
 from parley.wire import Login, Token, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncGenerator, Coroutine
     from os import PathLike
 
     from parley.events import Event
@@ -99,7 +99,8 @@ class Parley:
         """A client, to be opened by `async with`.
 
         `url`: one or several, as a sequence or with commas between.
-        `token`: a conversation token; or what makes one, sync or async, for each connection.
+        `token`: a conversation token, for TLS or a WebSocket (extra `websocket`); or what makes
+        one, sync or async, for each connection.
         `creds`: a file of credentials; `nkey`: a seed; `user` and `password`.
         `ca`: a file with the authority's certificate; `tls`: a context, for who has more to say.
         `inbox_prefix`: where the login may read no other answers than its own.
@@ -275,7 +276,7 @@ class Parley:
 
     async def tail(
         self, conversation: str, *, past: bool = False, idle: float | None = None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Everything that is said in a conversation from now on, turn by turn in order; with `past`
         also what is kept of it. It does not end.
 
@@ -360,7 +361,9 @@ class Parley:
         request = CancelRequest(_id(conversation), turn_id, heard_ms)
         await self._request(CHAT_CANCEL, conversation, request, dict[str, Any])
 
-    async def history(self, conversation: str, *, limit: int = 200) -> AsyncIterator[History]:
+    async def history(
+        self, conversation: str, *, limit: int = 200
+    ) -> AsyncGenerator[History, None]:
         """What was said, page by page: the newest first, and the messages of each oldest first.
 
         A page has `limit` messages at most (1,000 at the very most, and fewer where they are long).
@@ -395,8 +398,7 @@ class Parley:
         >>> await parley.delete("doc-delete")
         """
         request = DeleteRequest(_id(conversation))
-        seconds = max(self.timeout, DELETE_SECONDS)
-        await self._request(HISTORY_DELETE, conversation, request, Deleted, seconds=seconds)
+        await self._request(HISTORY_DELETE, conversation, request, Deleted, patience=DELETE_SECONDS)
 
     async def link(self, conversation: str, turn_id: str) -> Link:
         """Where the stored voice of a turn can be had just now; see `Turn.link`.
@@ -414,10 +416,10 @@ class Parley:
         body: object,
         kind: type[T],
         *,
-        seconds: float | None = None,
+        patience: float | None = None,
     ) -> T:
         named = of_conversation(subject, _id(conversation))
-        answer = await self.wire.ask(named, body, seconds=seconds or self.timeout)
+        answer = await self.wire.ask(named, body, seconds=self.timeout, patience=patience)
         return _read(answer, kind)
 
 

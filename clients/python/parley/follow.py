@@ -33,7 +33,7 @@ from parley.voice import VoiceTimeline
 from parley.wire import NotNow, late
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from nats.aio.msg import Msg
 
@@ -211,7 +211,7 @@ class Follower:
 
     # ------------------------------------------------------------ what is given out
 
-    async def events(self, idle: float) -> AsyncIterator[Event]:
+    async def events(self, idle: float) -> AsyncGenerator[Event, None]:
         """Ends with the end of the turn; of a conversation, never.
 
         Raises:

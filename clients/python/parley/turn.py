@@ -24,7 +24,7 @@ from parley.sound import Heard, Sound, wav
 from parley.speaker import SoundCard
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncGenerator, Generator
     from os import PathLike
 
     from parley.client import Parley
@@ -104,7 +104,7 @@ class Turn:
 
     # ------------------------------------------------------------ its events
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    async def __aiter__(self) -> AsyncGenerator[Event, None]:
         """All events, then what failed of the turn, as an exception."""
         failed: Failed | AudioFailed | None = None
         async for event in self.events():
@@ -114,7 +114,7 @@ class Turn:
         if failed is not None:
             raise from_error(failed.error)
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """The events of text and voice, each once and in order, from the beginning to the end.
 
         A failure of the turn is an event like any other here. `Started` or `AudioStarted` with a

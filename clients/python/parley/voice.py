@@ -23,6 +23,7 @@ class VoiceTimeline:
     """Fed in any order and any number of times, gives each event once, in the voice's order.
 
     `kept`: read back from the stream, in the stream's order, and nothing before it was left out.
+    Only the stream takes it to a higher attempt, for that begins where the one before it ended.
     """
 
     attempt: int = 0
@@ -38,6 +39,7 @@ class VoiceTimeline:
     _chunks: dict[int, Chunk] = field(default_factory=dict[int, Chunk])
     _dones: dict[int, PieceDone] = field(default_factory=dict[int, PieceDone])
     _end: Stored | AudioFailed | None = None
+    _sure: bool = False  # the stream has it
     _dropped: bool = False
 
     @property
@@ -53,6 +55,9 @@ class VoiceTimeline:
         if isinstance(event, Stored | AudioFailed):
             return self._take_end(event, kept=kept)
         if event.attempt > self.attempt:
+            if not kept and event.attempt > 1:
+                self._dropped = True  # what is done in the attempt before has to be known first
+                return []
             self._restart(event.attempt)
         self._dropped &= not kept
         ready: list[VoiceEvent] = []
@@ -124,20 +129,22 @@ class VoiceTimeline:
         return self._pieces.pop(index)
 
     def _take_end(self, end: Stored | AudioFailed, *, kept: bool) -> list[VoiceEvent]:
-        """A failure counts the pieces of nothing: only the stream tells that it is all."""
-        if isinstance(end, Stored) or kept:
-            self._end = end
-        else:
-            self._dropped = True
+        self._end, self._sure = end, self._sure or kept
         ready = self._ready()
-        if not self.ended:
-            ready += [end] if self._next_end() else []
+        last = self._next_end()
+        if last is not None:
+            ready.append(last)
         self.lost = kept and not self.ended
         return ready
 
     def _next_end(self) -> Stored | AudioFailed | None:
+        """A failure does not say how much there was before it, nor may an end that comes live be
+        the first that is heard of an attempt: then only the stream tells that it is all."""
         end = self._end
         if end is None or self.ended:
+            return None
+        began = self._started and end.attempt == self.attempt
+        if not self._sure and (isinstance(end, AudioFailed) or not began):
             return None
         if isinstance(end, Stored) and any(index not in self._done for index in range(end.pieces)):
             return None

@@ -174,9 +174,9 @@ class Wire:
         while True:
             try:
                 await self._dial()
-            except nats.errors.AuthorizationError as exc:
-                raise Unauthorized(f"NATS refuses this login ({exc})") from exc
             except (OSError, TimeoutError, nats.errors.Error) as exc:
+                if _is_refusal(exc):
+                    raise Unauthorized(f"NATS refuses this login ({_words(exc)})") from exc
                 pause = next(pauses)
                 if time.monotonic() + pause > until:
                     raise Unreachable(f"NATS cannot be reached ({_words(exc)})") from exc
@@ -257,12 +257,11 @@ class Wire:
         for pause in _pauses():
             try:
                 await self._dial()
-            except nats.errors.AuthorizationError as exc:
-                refused_since = refused_since or time.monotonic()
-                if time.monotonic() - refused_since > REFUSED_SECONDS:
-                    self._refused = str(exc)
-            except (OSError, TimeoutError, nats.errors.Error, ParleyError):
-                refused_since = None
+            except (OSError, TimeoutError, nats.errors.Error) as exc:
+                now = time.monotonic()
+                refused_since = (refused_since or now) if _is_refusal(exc) else None
+                if refused_since is not None and now - refused_since > REFUSED_SECONDS:
+                    self._refused = _words(exc)
             else:
                 break
             await asyncio.sleep(pause)
@@ -383,10 +382,12 @@ class Wire:
         *,
         headers: Mapping[str, str] | None = None,
         seconds: float,
+        patience: float | None = None,
         again: Callable[[ParleyError], bool] = lambda _: False,
     ) -> bytes:
         """Asks until there is an answer, over reconnects; what is asked must be safe to repeat.
 
+        `patience`: seconds for which one that was heard may take, where it takes longer than most.
         `again` says of a refusal whether it is asked again.
 
         Raises:
@@ -402,8 +403,8 @@ class Wire:
             error: ParleyError
             try:
                 await self.until_up(max(left, 0.001))
-                patience = min(TRY_SECONDS, max(left, 0.001))
-                answer = await self.ask_once(subject, encoded, headers or {}, patience)
+                once = patience or min(TRY_SECONDS, max(left, 0.001))
+                answer = await self.ask_once(subject, encoded, headers or {}, once)
                 refusal = refused(answer.data)
                 if refusal is None:
                     return answer.data
@@ -493,6 +494,13 @@ async def _subscribe(
 
 def _headers(msg: Msg) -> Mapping[str, str]:
     return msg.headers or {}
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """nats-py has a class for it only where the connection was made before."""
+    return isinstance(error, nats.errors.AuthorizationError) or (
+        "authorization violation" in str(error).lower()
+    )
 
 
 def _words(error: BaseException) -> str:
