@@ -118,6 +118,24 @@ def _turns(
     return call
 
 
+def _connecting(method: Callable[P, client.Parley]) -> Callable[P, Parley]:
+    """The method, whose client is one of ours, with a thread of its own."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> Parley:
+        async def make() -> client.Parley:
+            return method(*args, **kwargs)
+
+        loop = _Loop()
+        try:
+            return Parley(loop.run(make()), loop)
+        except BaseException:
+            loop.close()
+            raise
+
+    functools.update_wrapper(call, method)
+    return call
+
+
 class Turn(_Facade[turn.Turn]):
     """As `parley.Turn`; give it to `for`."""
 
@@ -157,19 +175,6 @@ class Turn(_Facade[turn.Turn]):
 class Parley(_Facade[client.Parley]):
     """As `parley.Parley`; for `with`."""
 
-    @classmethod
-    def _of(cls, made: Callable[[], client.Parley]) -> Parley:
-        loop = _Loop()
-
-        async def make() -> client.Parley:
-            return made()
-
-        try:
-            return cls(loop.run(make()), loop)
-        except BaseException:
-            loop.close()
-            raise
-
     def __enter__(self) -> Self:
         try:
             self.thread.run(self.twin.open())
@@ -192,16 +197,7 @@ class Parley(_Facade[client.Parley]):
         finally:
             self.thread.close()
 
-    @staticmethod
-    def _connecting(
-        method: Callable[P, client.Parley],
-    ) -> Callable[P, Parley]:
-        def call(*args: P.args, **kwargs: P.kwargs) -> Parley:
-            return Parley._of(lambda: method(*args, **kwargs))
-
-        functools.update_wrapper(call, method)
-        return call
-
+    connect = staticmethod(_connecting(client.Parley.connect))
     open = __enter__
     ask = _turns(client.Parley.ask)
     follow = _turns(client.Parley.follow)

@@ -187,8 +187,9 @@ class Turn:
 
         Raises: as an iteration does.
 
-        >>> len(await parley.say("Hello!").voice()) > 24_000
-        True
+        >>> pcm = await parley.say("Hello!").voice()
+        >>> len(pcm) / 48_000  # seconds
+        0.3
         """
         sound = Sound()
         async for event in self:
