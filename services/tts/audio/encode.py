@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from services.tts.ports import Label
 
+RAW: Final = frozenset({AudioFormat.WAV, AudioFormat.PCM})  # the samples, as they are
 _BLOCK: Final = 1 << 20  # bytes copied at once
 
 
@@ -36,7 +37,7 @@ def encode(
     """
     if label.format is AudioFormat.WAV:
         target.write(pcm.wav_header(samples * pcm.SAMPLE_WIDTH))
-    if label.format in {AudioFormat.WAV, AudioFormat.PCM}:
+    if label.format in RAW:
         while block := audio.read(_BLOCK):
             target.write(block)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from typing import IO, Final
 
@@ -19,7 +20,9 @@ class Spool:
     """The PCM of one turn, from its start to its end. Close it when the turn is over."""
 
     def __init__(self, max_in_memory: int = MAX_IN_MEMORY) -> None:
-        self._file = spooled_file(max_in_memory)
+        self._max_in_memory = max_in_memory
+        self._memory = bytearray()
+        self._file: IO[bytes] | None = None  # all of it, once it is too much for memory
         self._bytes = 0
 
     @property
@@ -27,28 +30,43 @@ class Spool:
         return pcm.samples(self._bytes)
 
     def append(self, audio: bytes) -> None:
-        self._file.seek(self._bytes)  # somebody may have read
-        self._file.write(audio)
         self._bytes += len(audio)
+        if self._file is not None:
+            self._file.seek(self._bytes - len(audio))  # somebody may have read
+            self._file.write(audio)
+            return
+        self._memory += audio
+        if self._bytes > self._max_in_memory:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the spool
+            self._file.write(self._memory)
+            self._memory = bytearray()
 
     def cut(self, samples: int) -> None:
         """Forgets everything after so many samples."""
         self._bytes = min(self._bytes, samples * pcm.SAMPLE_WIDTH)
-        self._file.seek(self._bytes)
-        self._file.truncate()
+        if self._file is None:
+            del self._memory[self._bytes :]
+        else:
+            self._file.truncate(self._bytes)
 
     def read(self, start: int, samples: int) -> bytes:
         """The PCM of so many samples from `start` on."""
-        self._file.seek(start * pcm.SAMPLE_WIDTH)
-        return self._file.read(samples * pcm.SAMPLE_WIDTH)
+        start, size = start * pcm.SAMPLE_WIDTH, samples * pcm.SAMPLE_WIDTH
+        if self._file is None:
+            return bytes(self._memory[start : start + size])
+        self._file.seek(start)
+        return self._file.read(size)
 
     def open(self) -> IO[bytes]:
-        """The PCM from its start; the file is the spool's own."""
+        """The PCM from its start; use it before anything is appended or cut."""
+        if self._file is None:
+            return io.BytesIO(self._memory)
         self._file.seek(0)
         return self._file
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class ReplaySpool:

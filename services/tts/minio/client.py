@@ -1,30 +1,33 @@
-"""Requests to an S3, in threads since the library is synchronous, repeated with a limit."""
+"""Requests to an S3, repeated with a limit: PUTs in the event loop, all others in threads, since
+minio-py is synchronous."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
+import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import IO, TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import urllib3
 from minio import Minio
-from minio.credentials.credentials import Credentials
-from minio.signer import sign_v4_s3
-from minio.time import to_amz_date
 
 from services.tts.minio.outage import Outage
 from services.tts.minio.reasons import FAILURES, explained, lasts, reason_of, refused
+from services.tts.minio.signature import Signer, now
+from services.tts.minio.uploads import Uploads
 from shared.errors import StorageRefused, StorageUnavailable
 from shared.retry import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from typing import TypeVar
+    from urllib.parse import SplitResult
 
     from services.tts.config import MinioSettings
 
@@ -33,8 +36,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS: Final = 3.0
 READ_SECONDS: Final = 10.0
 MIN_BYTES_PER_SECOND: Final = 1_000_000  # below that a store counts as gone
-# At once, of all turns. A frozen store holds these and no more, and none of the event loop's own
-# threads, by which names are looked up.
+# At once, of all turns: uploads, and threads for the rest. A frozen store holds these and no more,
+# and none of the event loop's own threads, by which names are looked up.
+CONNECTIONS: Final = 16
 THREADS: Final = 8
 _AGAIN: Final = Backoff(first=0.1, longest=2.0)
 
@@ -57,46 +61,47 @@ class Digest:
 
 
 class Client:
-    """One bucket of an S3. `blocking` is minio-py's own client, for use in `patiently` only."""
+    """One bucket of an S3. `blocking` is minio-py's own client, for use in threads only."""
 
     def __init__(
         self, settings: MinioSettings, *, connect_seconds: float, read_seconds: float, threads: int
     ) -> None:
         self.bucket = settings.bucket
-        self._region = settings.region
-        self._credentials = Credentials(settings.access_key, settings.secret_key)
+        self._settings = settings
         self._http = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
             maxsize=threads,
             retries=False,  # patiently() repeats, with a limit and in sight of the turn
             ca_certs=settings.ca,
         )
-        self.blocking = self._connect(settings, settings.endpoint, secure=settings.secure)
-        self._signer = self.blocking
-        if settings.public_endpoint:  # what links name, where users reach the store elsewhere
-            self._signer = self._connect(
-                settings, settings.public_endpoint, secure=settings.public_secure
-            )
-        self._presign = timedelta(seconds=settings.presign)
+        self.blocking = self._connect(settings.endpoint, secure=settings.secure)
+        self._signer = Signer(settings.access_key, settings.secret_key, settings.region)
         self._patience = settings.patience
         self._outage = Outage()
-        self._answer_seconds = connect_seconds + read_seconds
+        self._connect_seconds, self._read_seconds = connect_seconds, read_seconds
         self._threads = ThreadPoolExecutor(threads, "store")
 
-    def _connect(self, settings: MinioSettings, endpoint: str, *, secure: bool) -> Minio:
+    def _connect(self, endpoint: str, *, secure: bool) -> Minio:
         return Minio(
             endpoint,
-            access_key=settings.access_key,
-            secret_key=settings.secret_key,
+            access_key=self._settings.access_key,
+            secret_key=self._settings.secret_key,
             secure=secure,
-            region=settings.region,  # given, so that signing a link asks nobody
+            region=self._settings.region,  # given, so that nobody is asked for it
             http_client=self._http,
         )
 
+    # ------------------------------------------------------------ with patience
+
     async def patiently(
-        self, what: str, work: Callable[[], T], size: int = 0, *, patience: float | None = None
+        self,
+        what: str,
+        work: Callable[[], Awaitable[T]],
+        size: int = 0,
+        *,
+        patience: float | None = None,
     ) -> T:
-        """Does it in a thread until it works or patience ends; `size` is what has to be sent.
+        """Does it until it works or patience ends; `size` is what has to be sent.
 
         While the store is known to be away it is tried once: whoever comes has work to hold up.
 
@@ -108,7 +113,7 @@ class Client:
         until = time.monotonic() + (0.0 if self._outage.standing else patience)
         for pause in _AGAIN.pauses():
             try:
-                done = await self._in_thread(what, work, size)
+                done = await self._in_time(what, work, size)
             except FAILURES as exc:
                 reason = reason_of(exc)
                 self._outage.failed(what, reason)
@@ -126,52 +131,83 @@ class Client:
                 return done
         raise AssertionError("pauses never end")
 
-    async def _in_thread(self, what: str, work: Callable[[], T], size: int) -> T:
-        seconds = self._answer_seconds + size / MIN_BYTES_PER_SECOND
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def patiently_in_thread(
+        self, what: str, work: Callable[[], T], *, patience: float | None = None
+    ) -> T:
+        """The same for what blocks."""
+        return await self.patiently(what, lambda: self.in_thread(work), patience=patience)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _in_time(self, what: str, work: Callable[[], Awaitable[T]], size: int) -> T:
+        seconds = self._connect_seconds + self._read_seconds + size / MIN_BYTES_PER_SECOND
         try:
             async with asyncio.timeout(seconds) as deadline:
-                return await future
+                return await work()
         except TimeoutError as exc:
             if not deadline.expired():
                 raise
-            # All threads are held up, or this one is by a server that trickles. No second try: the
-            # first may still be reading the same file.
+            # All threads are held up, or the server trickles. No second try: a thread may still be
+            # at the first.
             raise StorageUnavailable(f"{what}: not done within {seconds:.0f} s") from exc
 
-    def write(
+    # ------------------------------------------------------------ objects
+
+    async def write(
         self, key: str, body: IO[bytes], content_type: str, facts: dict[str, str], digest: Digest
     ) -> None:
-        """One PUT, whole or not at all, sent as it is read; blocks.
-
-        Minio.put_object() copies the body into memory first (58 MB for 20 minutes) and sends the
-        copy at one stroke, for which the socket gives it no longer than for a connect.
-        """
-        address = self.blocking.get_presigned_url("PUT", self.bucket, key)
-        url = urlsplit(address)._replace(query="")
-        now = datetime.now(UTC)
-        headers = sign_v4_s3(
-            method="PUT",
-            url=url,
-            region=self._region,
-            headers={
-                "Host": url.netloc,
-                "Content-Type": content_type,
-                "Content-Length": str(digest.size),
-                # The store compares: what arrives is what we sent.
-                "x-amz-content-sha256": digest.sha256,
-                "x-amz-date": to_amz_date(now),
-                **facts,
-            },
-            credentials=self._credentials,
-            content_sha256=digest.sha256,
-            date=now,
-        )
-        body.seek(0)
-        response = self._http.urlopen("PUT", url.geturl(), body=body, headers=headers)
-        if response.status != 200:
-            raise refused(response)
+        """One PUT, whole or not at all, sent as it is read."""
+        path = f"{self._place.path}{quote(key)}"
+        headers = {
+            **facts,
+            "content-type": content_type,
+            "content-length": str(digest.size),
+        }
+        # The store compares: what arrives is what we sent.
+        signed = self._signer.put(self._place.netloc, path, headers, digest.sha256, now())
+        answer = await self._uploads.put(path, signed, body)
+        if answer.status != 200:
+            said = io.BytesIO(answer.data)
+            raise refused(urllib3.HTTPResponse(said, answer.headers, answer.status))
 
     def link(self, key: str) -> str:
         """A GET that anybody may do for a while; asks nobody."""
-        return self._signer.presigned_get_object(self.bucket, key, expires=self._presign)
+        place = self._public_place
+        seconds = int(self._settings.presign)
+        return self._signer.link(
+            place.scheme, place.netloc, f"{place.path}{quote(key)}", seconds, now()
+        )
+
+    @cached_property
+    def _uploads(self) -> Uploads:
+        place, settings = self._place, self._settings
+        secure = place.scheme == "https"
+        return Uploads(
+            str(place.hostname),
+            place.port or (443 if secure else 80),
+            ssl.create_default_context(cafile=settings.ca) if secure else None,
+            connect_seconds=self._connect_seconds,
+            read_seconds=self._read_seconds,
+            connections=CONNECTIONS,
+        )
+
+    @cached_property
+    def _place(self) -> SplitResult:
+        """Where objects are: their keys are appended. Raises ValueError for no name of a bucket."""
+        return self._place_of(self.blocking)
+
+    @cached_property
+    def _public_place(self) -> SplitResult:
+        """The same for those who have links, where they reach the store elsewhere."""
+        settings = self._settings
+        if not settings.public_endpoint:
+            return self._place
+        return self._place_of(
+            self._connect(settings.public_endpoint, secure=settings.public_secure)
+        )
+
+    def _place_of(self, minio: Minio) -> SplitResult:
+        # Some have the bucket in their host's name, others in the path: minio-py knows.
+        address = urlsplit(minio.get_presigned_url("PUT", self.bucket, "x"))
+        return address._replace(query="", path=address.path.removesuffix("x"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from typing import TYPE_CHECKING, Final
 from xml.etree.ElementTree import ParseError
 
@@ -52,6 +54,11 @@ def reason_of(exc: Exception) -> str:
         return str(exc.code)
     if isinstance(exc, ServerError):
         return f"HTTP {exc.status_code}"
+    # As urllib3 calls them, whoever it was that met them.
+    if isinstance(exc, ssl.SSLError):
+        return "SSLError"
+    if isinstance(exc, socket.gaierror):
+        return "NameResolutionError"
     return type(exc).__name__
 
 

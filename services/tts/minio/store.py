@@ -13,17 +13,17 @@ from typing import IO, TYPE_CHECKING, Final
 from minio.deleteobjects import DeleteObject
 from minio.error import S3Error
 
-from services.tts.audio.encode import encode
+from services.tts.audio.encode import RAW, encode
 from services.tts.audio.spool import Spool, spooled_file
 from services.tts.minio.client import CONNECT_SECONDS, READ_SECONDS, THREADS, Client, Digest
 from services.tts.minio.label import DURATION, audio_key, captions_key, metadata, turn_prefix
 from services.tts.minio.reasons import explained
 from services.tts.ports import KeptObject, Label, StoredObject
-from shared.contract import CONTENT_TYPES
+from shared.contract import CONTENT_TYPES, SAMPLE_RATE
 from shared.errors import StorageRefused, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from services.tts.config import MinioSettings
     from services.tts.ports import Recording
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 ERASED_AT_ONCE: Final = 1000  # what one request may name
 PREPARE_SECONDS: Final = 2.0  # between two tries to have a bucket
 LOOK_SECONDS: Final = 5.0  # for a store that does not answer to come back, while somebody waits
+ENCODED_AT_ONCE: Final = 30 * SAMPLE_RATE  # samples: a header and a hash, done within a ms
 CAPTIONS_TYPE: Final = "text/vtt; charset=utf-8"
 
 
@@ -81,7 +82,7 @@ class MinioStore:
             if not self._client.blocking.bucket_exists(self.bucket):
                 self._make_bucket()
 
-        await self._client.patiently("making the bucket", make, patience=patience)
+        await self._client.patiently_in_thread("making the bucket", make, patience=patience)
 
     def _make_bucket(self) -> None:
         try:
@@ -99,10 +100,12 @@ class MinioStore:
             text = io.BytesIO(captions.encode(errors="replace"))
             facts = metadata(label, recording.samples)
 
-            def write() -> None:
+            async def write() -> None:
                 write = self._client.write
-                write(captions_key(label), text, CAPTIONS_TYPE, facts, Digest.of(text))
-                write(audio_key(label), body, content_type, facts, digest)
+                await _both(
+                    write(captions_key(label), text, CAPTIONS_TYPE, facts, Digest.of(text)),
+                    write(audio_key(label), body, content_type, facts, digest),
+                )
 
             await self._client.patiently(
                 "storing the voice", lambda: self._in_bucket(write), digest.size
@@ -118,15 +121,15 @@ class MinioStore:
             sha256=digest.sha256,
         )
 
-    def _in_bucket(self, write: Callable[[], None]) -> None:
+    async def _in_bucket(self, write: Callable[[], Awaitable[None]]) -> None:
         """Makes the bucket where it went missing."""
         try:
-            write()
+            await write()
         except S3Error as exc:
             if exc.code != "NoSuchBucket":
                 raise
-            self._make_bucket()
-            write()
+            await self._client.in_thread(self._make_bucket)
+            await write()
 
     async def _encoded(self, recording: Spool, label: Label) -> tuple[IO[bytes], Digest]:
         """The object's body, to be closed by the caller."""
@@ -136,6 +139,8 @@ class MinioStore:
             encode(recording.open(), body, recording.samples, label, coder=_coder)
             return body, Digest.of(body)
 
+        if label.format in RAW and recording.samples <= ENCODED_AT_ONCE:
+            return work()
         return await asyncio.get_running_loop().run_in_executor(self._coders, work)
 
     async def remove(self, label: Label) -> None:
@@ -145,7 +150,7 @@ class MinioStore:
                     self._client.blocking.remove_object(self.bucket, key)
 
         with contextlib.suppress(StorageUnavailable):
-            await self._client.patiently("taking back", remove)
+            await self._client.patiently_in_thread("taking back", remove)
 
     # ------------------------------------------------------------ links
 
@@ -166,7 +171,9 @@ class MinioStore:
                 found += [KeptObject(str(each.object_name), each.size or 0) for each in listed]
             return found
 
-        return await self._client.patiently("looking for a voice", look, patience=LOOK_SECONDS)
+        return await self._client.patiently_in_thread(
+            "looking for a voice", look, patience=LOOK_SECONDS
+        )
 
     async def duration_ms(self, key: str) -> int | None:
         def look() -> int | None:
@@ -174,14 +181,16 @@ class MinioStore:
             told = str((found.metadata or {}).get(DURATION, ""))
             return int(told) if told.isdigit() else None
 
-        return await self._client.patiently("looking at a voice", look, patience=LOOK_SECONDS)
+        return await self._client.patiently_in_thread(
+            "looking at a voice", look, patience=LOOK_SECONDS
+        )
 
     # ------------------------------------------------------------ removed
 
     async def erase(self, conversation_id: str) -> int:
         """Removes every object of a conversation; returns how many. Raises StorageUnavailable."""
         count, folders = 0, {f"{conversation_id}/"}
-        while names := await self._client.patiently(
+        while names := await self._client.patiently_in_thread(
             "erasing", lambda: self._erase_some(conversation_id)
         ):
             count += len(names)
@@ -190,7 +199,7 @@ class MinioStore:
             # Where folders are real (SeaweedFS) they stay, and tell whose conversation there was;
             # elsewhere there is nothing by these names. The innermost first.
             inside_out = sorted(folders, reverse=True)
-            await self._client.patiently("erasing", lambda: self._remove(inside_out))
+            await self._client.patiently_in_thread("erasing", lambda: self._remove(inside_out))
         return count
 
     def _erase_some(self, conversation_id: str) -> Sequence[str]:
@@ -207,6 +216,13 @@ class MinioStore:
         objects = map(DeleteObject, names)
         for error in self._client.blocking.remove_objects(self.bucket, objects):
             raise StorageUnavailable(explained("erasing", str(error.code)))
+
+
+async def _both(*writes: Awaitable[None]) -> None:
+    """At once; each has ended when it returns or raises, for they read files of the caller's."""
+    for outcome in await asyncio.gather(*writes, return_exceptions=True):
+        if outcome is not None:
+            raise outcome
 
 
 def _coder(audio: IO[bytes], target: IO[bytes], label: Label) -> None:

@@ -17,7 +17,6 @@ from tests.authority import Authority
 from tests.integration.tts.minio.s3 import BUCKET, answering, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 AUDIO = bytes(range(256)) * 200
@@ -29,16 +28,13 @@ def client(endpoint: str, *, connect_seconds: float = 1.0, **changes: object) ->
     )
 
 
-def written(to: Client, audio: bytes = AUDIO) -> Callable[[], None]:
-    def write() -> None:
-        body = io.BytesIO(audio)
-        to.write("c1/t1/2.pcm", body, "audio/pcm", {"x-amz-meta-turn": "t1"}, Digest.of(body))
-
-    return write
-
-
 async def put(to: Client, audio: bytes = AUDIO) -> None:
-    await to.patiently("storing", written(to, audio), len(audio))
+    async def write() -> None:
+        body = io.BytesIO(audio)
+        facts = {"x-amz-meta-turn": "t1"}
+        await to.write("c1/t1/2.pcm", body, "audio/pcm", facts, Digest.of(body))
+
+    await to.patiently("storing", write, len(audio))
 
 
 def refusal(code: str) -> bytes:
@@ -109,7 +105,7 @@ async def test_a_stranger_at_the_address_is_a_store_that_is_not_there(body: byte
         with pytest.raises(StorageUnavailable):
             await put(to)
         with pytest.raises(StorageUnavailable):
-            await to.patiently("listing", lambda: list(to.blocking.list_objects(BUCKET)))
+            await to.patiently_in_thread("listing", lambda: list(to.blocking.list_objects(BUCKET)))
 
 
 async def test_an_upload_may_take_longer_than_a_connect() -> None:
@@ -127,7 +123,7 @@ async def test_a_store_that_trickles_is_waited_for_no_longer_than_its_size_allow
     hasty = Client(settings("127.0.0.1:1"), connect_seconds=0.1, read_seconds=0.1, threads=2)
     try:
         with pytest.raises(StorageUnavailable, match="storing: not done within"):
-            await hasty.patiently("storing", trickle, size=100_000)
+            await hasty.patiently("storing", lambda: hasty.in_thread(trickle), size=100_000)
     finally:
         over.set()
     assert tries == [1]  # the first may still be reading the same file
@@ -136,7 +132,7 @@ async def test_a_store_that_trickles_is_waited_for_no_longer_than_its_size_allow
 async def test_an_impossible_bucket_is_no_crash() -> None:
     to = client("127.0.0.1:1", bucket="A")
     with pytest.raises(StorageUnavailable, match="check MINIO_BUCKET"):
-        await to.patiently("looking", lambda: to.blocking.bucket_exists("A"))
+        await to.patiently_in_thread("looking", lambda: to.blocking.bucket_exists("A"))
 
 
 async def test_a_store_that_refuses_is_told_from_one_that_is_away() -> None:
