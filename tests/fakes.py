@@ -277,6 +277,9 @@ class Published:
         self.voices.append(request)
         self.journal.append("voice")
 
+    def text_at_once(self, turn: Turn) -> bool:
+        return False
+
     async def text(self, turn: Turn) -> None:
         if not self._lags:
             self._send(turn)

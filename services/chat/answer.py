@@ -416,7 +416,8 @@ class _Answer:
                 length += len(part.text)
             else:
                 self.turn.think(part.text)
-            await self._publish_text()
+            if not self.needs.publish.text_at_once(self.turn):
+                await self._publish_text()
             failpoint("chat.text")
             if length > self.rules.output_chars:
                 return FinishReason.LENGTH

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
@@ -34,13 +36,11 @@ if TYPE_CHECKING:
 # ---------------------------------------------------------------- the model
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Struct, frozen=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Thought:
+class Thought(Struct, frozen=True):
     text: str
 
 
@@ -195,6 +195,10 @@ class Publish(Protocol):
         ...
 
     async def voice(self, request: SpeechRequest) -> None: ...
+
+    def text_at_once(self, turn: Turn) -> bool:
+        """Publishes what waits in the turn, where nothing stands in the way; False: `text` does."""
+        ...
 
     async def text(self, turn: Turn) -> None:
         """Publishes what waits in the turn: at once, or joined when the server lags behind."""

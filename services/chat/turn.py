@@ -119,6 +119,11 @@ class Turn:
         if other.text:
             self.say(other.text)
 
+    @property
+    def waits(self) -> bool:
+        """True while something was thought or said that was not taken."""
+        return bool(self._thinking or self._waiting)
+
     def take(self) -> Text | Reasoning | None:
         """The next event of what waits, all of it joined; None when nothing does."""
         if self._thinking:

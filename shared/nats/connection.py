@@ -331,8 +331,18 @@ class Connection:
 
     # ------------------------------------------------------------ sending
 
-    def write(self, subject: str, payload: bytes, *, reply: str = "", block: bytes = b"") -> None:
+    def write(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        reply: str = "",
+        block: bytes = b"",
+        joined: bool = False,
+    ) -> None:
         """A core publish at once; `block`: its headers, as shared.nats.wire.block_of makes them.
+
+        `joined`: it may go together with what comes within the next millisecond.
 
         Raises:
             NatsError: offline; nothing is kept for later.
@@ -340,7 +350,7 @@ class Connection:
         """
         if not self.client.is_connected:
             raise NatsError(f"{subject}: not connected to NATS")
-        self._wire.write(subject, reply, block, payload)
+        self._wire.write(subject, reply, block, payload, joined=joined)
 
     async def send(
         self,

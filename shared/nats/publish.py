@@ -185,24 +185,24 @@ class PublishWindow:
 
     async def send(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> None:
         """Raises NatsError for an earlier or this publish, Superseded from the fence."""
-        block = block_of(headers)
-        if not self.offer(subject, payload, block):
-            await self._may_send()
-            self._send(subject, payload, block)
+        await self.ready()
+        self.put(subject, payload, block_of(headers))
 
-    def offer(self, subject: str, payload: bytes, block: bytes) -> bool:
-        """Sends where nothing stands in the way; False where `send` would wait, or raise.
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing stands in the way of a `put`."""
+        return (
+            self._error is None
+            and self._torn is None
+            and (self._fence is None or self._fence.fresh)
+            and self._is_open()
+        )
+
+    def put(self, subject: str, payload: bytes, block: bytes) -> None:
+        """Sends, without another await since the window was found ready.
 
         `block`: its headers, as shared.nats.wire.block_of makes them. Raises Unsendable.
         """
-        if self._error is not None or self._torn is not None or not self._is_ready():
-            return False
-        if self._fence is not None and not self._fence.fresh:
-            return False
-        self._send(subject, payload, block)
-        return True
-
-    def _send(self, subject: str, payload: bytes, block: bytes) -> None:
         connection = self._connection
         if not self._unacked:
             self._epoch, self._takes_again = connection.epoch, False
@@ -211,15 +211,15 @@ class PublishWindow:
             next(self._numbers), subject, payload, block, time.monotonic()
         )
         try:
-            connection.write(subject, payload, reply=reply, block=block)
+            connection.write(subject, payload, reply=reply, block=block, joined=True)
         except Unsendable:
             self._drop(token)
             raise
         except NatsError:
             pass  # it stays un-acked and is sent again
 
-    async def _may_send(self) -> None:
-        """Returns when nothing stands in the way, and without another await since it was found."""
+    async def ready(self) -> None:
+        """Returns when nothing stands in the way of a `put`; raises as `send`."""
         while True:
             if self._error is not None:
                 raise self._error
@@ -227,11 +227,11 @@ class PublishWindow:
                 await self.drained()
             if self._fence is not None and not self._fence.fresh:
                 await self._fence.verify()
-            if self._is_ready():
+            if self._is_open():
                 return
-            await self._wait(self._is_ready)
+            await self._wait(self._is_open)
 
-    def _is_ready(self) -> bool:
+    def _is_open(self) -> bool:
         return self.open and self._connection.up and not self._is_late
 
     def _drop(self, token: str) -> None:

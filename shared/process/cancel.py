@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from shared.errors import Cancelled, Failure, ParleyError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
 T = TypeVar("T")
 
@@ -22,6 +22,7 @@ class CancelToken:
         self.heard_ms: int | None = None
         self._reason: ParleyError = Cancelled()
         self._task: asyncio.Task[object] | None = None
+        self._told: Callable[[ParleyError], None] | None = None
 
     def cancel(self, heard_ms: int | None = None) -> None:
         """The first call counts; `heard_ms` is how much of the voice was heard."""
@@ -39,6 +40,8 @@ class CancelToken:
         self.cancelled = True
         if self._task is not None:
             self._task.cancel()
+        elif self._told is not None:
+            self._told(self._reason)
 
     @contextlib.contextmanager
     def deadline(self, seconds: float, reason: Failure) -> Iterator[None]:
@@ -48,6 +51,18 @@ class CancelToken:
             yield
         finally:
             timer.cancel()
+
+    @contextlib.contextmanager
+    def tells(self, end: Callable[[ParleyError], None]) -> Iterator[None]:
+        """For work of many short waits, each of which would cost a `guard`: `end` is to end the one
+        under way, or the next one, with the reason that it is given."""
+        self._told = end
+        try:
+            if self.cancelled:
+                raise self._reason
+            yield
+        finally:
+            self._told = None
 
     async def guard(self, work: Awaitable[T]) -> T:
         """Awaits `work`; raises Cancelled when the token was or is cancelled meanwhile.

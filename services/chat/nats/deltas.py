@@ -31,6 +31,7 @@ from shared.nats.connection import Connection
 from shared.nats.follow import decode_delta
 from shared.nats.publish import Fence, PublishWindow, publish
 from shared.nats.read import read_back
+from shared.nats.wire import Block
 from shared.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -62,12 +63,12 @@ class NatsDeltas:
         self._subject = chat_delta(conversation_id)
         self._conversation_id, self._turn_id = conversation_id, turn_id
         self._headers = {H_CONVERSATION: conversation_id, H_TURN: turn_id, **trace}
+        self._block = Block(MSG_ID, self._headers)
         self._lock = asyncio.Lock()  # numbers and order belong together
         self._flush: asyncio.Task[None] | None = None
 
-    def _headers_of(self, event: DeltaEvent) -> dict[str, str]:
-        unique = f"{self._conversation_id}.{self._turn_id}.{event.attempt}.{event.seq}"
-        return {MSG_ID: unique, **self._headers}
+    def _unique(self, event: DeltaEvent) -> str:
+        return f"{self._conversation_id}.{self._turn_id}.{event.attempt}.{event.seq}"
 
     async def started(self, event: Started) -> int:
         self.close()
@@ -75,12 +76,25 @@ class NatsDeltas:
         self._voices = PublishWindow(self._connection, self._fence)
         if not self._fence.fresh:
             await self._fence.verify()
-        ack = await publish(self._connection, self._subject, encode(event), self._headers_of(event))
+        headers = {MSG_ID: self._unique(event), **self._headers}
+        ack = await publish(self._connection, self._subject, encode(event), headers)
         return ack.seq
 
     async def voice(self, request: SpeechRequest) -> None:
         headers = {MSG_ID: f"{self._conversation_id}.{self._turn_id}.voice", **self._headers}
         await self._voices.send(tts_request(self._conversation_id), encode(request), headers)
+
+    def text_at_once(self, turn: Turn) -> bool:
+        window = self._window
+        while window.unacked < KEEPS_UP and not self._lock.locked() and window.is_ready:
+            event = turn.take()
+            if event is None:
+                return True
+            self._put(event)
+        return False
+
+    def _put(self, event: DeltaEvent) -> None:
+        self._window.put(self._subject, encode(event), self._block.of(self._unique(event)))
 
     async def text(self, turn: Turn) -> None:
         await self._window.resend()
@@ -95,8 +109,10 @@ class NatsDeltas:
 
     async def _send_waiting(self, turn: Turn) -> None:
         async with self._lock:
-            while (event := turn.take()) is not None:
-                await self._window.send(self._subject, encode(event), self._headers_of(event))
+            while turn.waits:
+                await self._window.ready()
+                if (event := turn.take()) is not None:
+                    self._put(event)
 
     async def drained(self, turn: Turn) -> None:
         self._window.when_idle(None)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
 import httpx
@@ -19,7 +20,7 @@ import together
 from services.chat.ports import Finished, Said, Thought
 from services.chat.together.endpoint import Endpoint, UsageAsked
 from services.chat.together.refusal import knows_no_stream_options, refused
-from services.chat.together.sse import ChatStream
+from services.chat.together.sse import ChatStream, joined
 from shared.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from services.chat.prompt import Prompt
     from shared.contract import Usage
-    from shared.errors import ProviderError
+    from shared.errors import ParleyError, ProviderError
     from shared.process.cancel import CancelToken
     from shared.process.gate import Gate
 
@@ -44,7 +45,11 @@ CONNECTIONS: Final = 256
 PATH: Final = "/chat/completions"
 URL_HEADER: Final = "Parley-Url"  # never leaves the process
 # The second one is the SDK's own: it hands the response over before its body is read.
-HEADERS: Final = {"Content-Type": "application/json", "X-Stainless-Raw-Response": "stream"}
+HEADERS: Final = {
+    "Content-Type": "application/json",
+    "Accept-Encoding": "identity",
+    "X-Stainless-Raw-Response": "stream",
+}
 NOT_HERE: Final = frozenset({404, 405})
 SERVER_ERROR: Final = 500  # this status and those above: nobody is there who could answer
 
@@ -117,6 +122,70 @@ class TogetherChat:
         )
 
 
+class _Body:
+    """The body of an answer as it comes, all that has come at once.
+
+    The waits have one timer, which is moved on: a context for each wait, and the two layers of HTTP
+    clients above the connection, cost more than all else that is done with a token.
+    """
+
+    def __init__(self, response: httpx.Response, until: float) -> None:
+        self._reader = _reader_of(response)
+        self._until = until
+        self._due = math.inf  # the wait under way is over then; monotonic
+        self._what = "", 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings = math.inf
+
+    async def next(self, seconds: float, what: str) -> bytes:
+        """What has come, after `seconds` at most; empty at the end.
+
+        Raises ProviderBroken, ProviderStalled, DeadlineExceeded, or what `end` was given.
+        """
+        due = time.monotonic() + seconds
+        self._what = what, seconds
+        self._due = min(due, self._until)
+        if self._due < self._rings:
+            self._set(self._due)
+        try:
+            return await self._reader.readany()
+        except aiohttp.ClientError as exc:
+            raise ProviderBroken(f"the stream broke: {_first_cause(exc)}") from exc
+        finally:
+            self._due = math.inf
+
+    def end(self, reason: ParleyError) -> None:
+        """The wait under way raises it, or the next one does."""
+        self._reader.set_exception(reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings = at
+        self._timer = asyncio.get_running_loop().call_later(
+            max(at - time.monotonic(), 0), self._ring
+        )
+
+    def _ring(self) -> None:
+        self._timer, self._rings = None, math.inf
+        if self._due == math.inf:
+            return  # nobody waits
+        if time.monotonic() < self._due:
+            self._set(self._due)
+        elif self._due >= self._until:
+            self.end(DeadlineExceeded("the turn took too long"))
+        else:
+            what, seconds = self._what
+            self.end(ProviderStalled(f"{what} did not come within {seconds:g} s"))
+
+
 class TurnModel:
     """The model of one turn: every wait has a deadline and ends when the turn is stopped."""
 
@@ -136,8 +205,6 @@ class TurnModel:
             if left < seconds:
                 raise DeadlineExceeded("the turn took too long") from None
             raise ProviderStalled(f"{what} did not come within {seconds:g} s") from None
-        except (httpx.HTTPError, aiohttp.ClientError) as exc:
-            raise ProviderBroken(f"the stream broke: {_first_cause(exc)}") from exc
 
     async def answer(
         self, prompt: Prompt, *, until: float, patient_until: float = 0.0
@@ -152,17 +219,15 @@ class TurnModel:
         response = await self._open(prompt, gate, until)
         stream = ChatStream(self._chat.hide)
         try:
-            body = response.aiter_bytes()
-            said = False
-            while not stream.over:
-                seconds = self._chat.token_timeout if said else max(first - time.monotonic(), 0.01)
-                what = "the next token" if said else "the first token"
-                data = await self._within(anext(body, None), seconds, until, what)
-                if data is None:
-                    break
-                for part in stream.feed(data):
-                    said = True
-                    yield part
+            with _Body(response, until) as body, self._stop.tells(body.end):
+                seconds, what = max(first - time.monotonic(), 0.01), "the first token"
+                while not stream.over and (data := await body.next(seconds, what)):
+                    for part in joined(stream.feed(data)):
+                        what = "the next token"
+                        yield part
+                    seconds = self._chat.token_timeout
+                    if what == "the first token":
+                        seconds = max(first - time.monotonic(), 0.01)
             for last in stream.finish():
                 if isinstance(last, Finished):
                     self._chat.usage.finished(last.usage)
@@ -220,6 +285,19 @@ class TurnModel:
             raise
         gate.succeeded()
         return response
+
+
+def _reader_of(response: httpx.Response) -> aiohttp.StreamReader:
+    """The body as aiohttp has it: httpx, and what joins the two, hand it on through three
+    generators, and have no public way around them.
+
+    Raises ProviderBroken for one that is compressed, which nobody asked for.
+    """
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise ProviderBroken("the answer is compressed")
+    stream: Any = response.stream
+    reader: aiohttp.StreamReader = stream._stream._aiohttp_response.content  # noqa: SLF001  see above
+    return reader
 
 
 async def _direct(request: httpx.Request) -> None:

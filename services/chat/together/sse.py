@@ -15,7 +15,7 @@ from shared.contract import UNREADABLE, FinishReason, Usage
 from shared.errors import ProviderBroken, ProviderError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 MAX_LINE: Final = 4 * 1024 * 1024  # a line that never ends is not a stream
 
@@ -83,11 +83,32 @@ NEXT: Final = {  # everything that may happen to an answer
     (State.FINISHED, Step.FINISH): State.FINISHED,
     (State.FINISHED, Step.DONE): State.OVER,
 }
+_OVER: Final = (State.OVER, State.EMPTY)
 _BROKEN: Final = {  # what the end of the body means there
     State.SILENT: "the answer was cut off",
     State.SPEAKING: "the answer was cut off",
     State.EMPTY: "the answer is empty and has no end",
 }
+
+
+def joined(parts: Iterable[Said | Thought | Usage]) -> Iterator[Said | Thought | Usage]:
+    """Words that follow each other are one part; also those in front of an error."""
+    said = ""
+    try:
+        for part in parts:
+            if isinstance(part, Said):
+                said += part.text
+                continue
+            if said:
+                yield Said(said)
+                said = ""
+            yield part
+    except ProviderError:
+        if said:
+            yield Said(said)
+        raise
+    if said:
+        yield Said(said)
 
 
 class ChatStream:
@@ -107,7 +128,7 @@ class ChatStream:
     @property
     def over(self) -> bool:
         """Nothing more is to be read."""
-        return self._state in {State.OVER, State.EMPTY}
+        return self._state in _OVER
 
     def _step(self, step: Step) -> None:
         self._state = NEXT[self._state, step]
@@ -119,49 +140,56 @@ class ChatStream:
         else:
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
-                yield from self._line(line)
+                if line:
+                    yield from self._line(line)
         if len(self._rest) > MAX_LINE:
             raise ProviderBroken("a line of the stream is too long")
 
-    def _line(self, line: bytes) -> Iterator[Said | Thought | Usage]:
-        if self.over:
-            return
+    def _line(self, line: bytes) -> Sequence[Said | Thought | Usage]:
+        if self._state in _OVER:
+            return ()
         if not line.startswith(b"data:"):
             if line.startswith(b"{"):  # an error as the whole body, without any framing
-                yield from self._chunk(line)
-            return  # a comment, another field, or no event of ours
+                return self._chunk(line)
+            return ()  # a comment, another field, or no event of ours
         body = line[5:].strip()
+        if body.startswith(b"{"):
+            return self._chunk(body)
         if body == b"[DONE]":
             self._step(Step.DONE)
-        elif body.startswith(b"{"):  # anything else is no chunk: no words are lost with it
-            yield from self._chunk(body)
+        return ()  # anything else is no chunk: no words are lost with it
 
-    def _chunk(self, body: bytes) -> Iterator[Said | Thought | Usage]:
+    def _chunk(self, body: bytes) -> Sequence[Said | Thought | Usage]:
         try:
             chunk = _decode(body)
         except UNREADABLE as exc:
             raise ProviderBroken("a chunk of the answer cannot be read") from exc
         if chunk.error:
             raise _error_in_stream(chunk.error, self._hide)
+        parts: list[Said | Thought | Usage] = []
         choice = chunk.choices[0] if chunk.choices else None
         if choice is not None:
             if choice.delta is not None:
-                yield from self._delta(choice.delta)
+                parts += self._delta(choice.delta)
             if choice.finish_reason:
                 self._step(Step.FINISH)
                 self._reason = _REASONS.get(choice.finish_reason, FinishReason.STOP)
         if chunk.usage is not None:
-            yield from self._told(chunk.usage)
+            parts += self._told(chunk.usage)
+        return parts
 
-    def _delta(self, delta: _Delta) -> Iterator[Said | Thought]:
+    def _delta(self, delta: _Delta) -> list[Said | Thought]:
+        parts: list[Said | Thought] = []
         thought = delta.reasoning or delta.reasoning_content
         if thought:
-            yield Thought(thought)
+            parts.append(Thought(thought))
         if delta.content:
-            self._step(Step.WORD)
-            yield from self._thinking.feed(delta.content)
+            if self._state is not State.SPEAKING:  # a look into the table for each token costs
+                self._step(Step.WORD)
+            parts += self._thinking.feed(delta.content)
+        return parts
 
-    def _told(self, usage: _Usage) -> Iterator[Usage]:
+    def _told(self, usage: _Usage) -> Sequence[Usage]:
         """What is told later counts for all that was told before; null takes nothing back."""
         before = self._usage
         given, made = usage.prompt_tokens, usage.completion_tokens
@@ -169,8 +197,7 @@ class ChatStream:
             before.prompt_tokens if given is None else given,
             before.completion_tokens if made is None else made,
         )
-        if self._usage != before:
-            yield self._usage
+        return () if self._usage == before else (self._usage,)
 
     def finish(self) -> Iterator[Said | Thought | Usage | Finished]:
         """To be called at the end of the body: what its last line still says, then the end.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.chat.ports import Finished, Said, Thought
-from services.chat.together.sse import MAX_LINE, ChatStream
+from services.chat.together.sse import MAX_LINE, ChatStream, joined
 from shared.contract import FinishReason, Usage
 from shared.errors import (
     ProviderAuth,
@@ -105,6 +105,25 @@ def test_comments_and_fields_of_other_kinds_are_passed_over() -> None:
 
     assert got == [Said("a"), Said("b")]
     assert stream.over
+
+
+def test_words_that_come_together_are_one_part() -> None:
+    body = event("a") + event("b") + event("<think>", reasoning=None) + event("c")
+    thought = b'data: {"choices":[{"delta":{"reasoning":"hm"}}]}\n\n'
+
+    assert list(joined(ChatStream().feed(body + thought + event("d") + event("e")))) == [
+        Said("ab<think>c"),
+        Thought("hm"),
+        Said("de"),
+    ]
+
+
+def test_words_in_front_of_an_error_are_given_out() -> None:
+    parts = joined(ChatStream().feed(event("a") + event("b") + b"data: {\n"))
+
+    assert next(parts) == Said("ab")
+    with pytest.raises(ProviderBroken):
+        next(parts)
 
 
 # ---------------------------------------------------------------- the end
