@@ -92,7 +92,7 @@ def test_the_wheel_holds_the_services_and_what_they_share(release: Release) -> N
         for folder in ("services", "shared")
         for file in (ROOT / folder).rglob("*.py")
     }
-    data = f"parley-{VERSION}.data/data/share/parley"
+    data = f"{release.wheel.name.partition('-')[0]}-{VERSION}.data/data/share/parley"
     assert held == wanted | {f"{data}/asyncapi.json", f"{data}/asyncapi.html"}
     required = re.findall(r"(?m)^Requires-Dist: (.*)$", facts)
     assert any(r.startswith("faststream[nats]") and "extra" not in r for r in required)

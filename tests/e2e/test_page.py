@@ -166,6 +166,11 @@ class Browser:
 
     async def tab(self, url: str) -> Tab:
         """A tab of its own that has loaded this page."""
+        tab = await self.empty_tab()
+        await tab.open(url)
+        return tab
+
+    async def empty_tab(self) -> Tab:
         target = (await self.send("Target.createTarget", url="about:blank"))["targetId"]
         attached = await self.send("Target.attachToTarget", targetId=target, flatten=True)
         tab = Tab(self, target, attached["sessionId"])
@@ -174,7 +179,6 @@ class Browser:
             await tab.send(f"{domain}.enable")
         await tab.send("Page.addScriptToEvaluateOnNewDocument", source=RECORDER)
         await tab.send("Emulation.setFocusEmulationEnabled", enabled=True)
-        await tab.open(url)
         return tab
 
 

@@ -26,6 +26,8 @@ async def test_the_page_is_served_with_the_address_of_nats(tmp_path: Path) -> No
             assert await answer.json() == {"nats_url": "ws://127.0.0.1:1"}
         async with http.get(f"{page.url}main.js") as answer:
             assert await answer.text() == "1;"
+        async with http.get(f"{page.url}asyncapi.html") as answer:
+            assert "AsyncAPI" in await answer.text()
     await page.close()
     empty = Page(tmp_path / "nothing", "")
     await empty.start()
