@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from jsonschema import Draft7Validator
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from jsonschema import Draft7Validator
 
 ROOT: Final = Path(__file__).parent.parent
 JSON: Final = "application/json"
@@ -27,6 +27,13 @@ def _strict(schema: Any) -> Any:
     if isinstance(found.get("properties"), dict) and found.get("type") == "object":
         found.setdefault("additionalProperties", False)
     return found
+
+
+def validator(schema: Mapping[str, Any], **options: Any) -> Draft7Validator:
+    # Loaded here: it builds parsers for three seconds, and every worker of a run loads every test.
+    from jsonschema import Draft7Validator  # noqa: PLC0415
+
+    return Draft7Validator(schema, **options)
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,8 @@ class Document:
     def complaints(self, schema: Mapping[str, Any], value: object, *, strict: bool) -> list[str]:
         """What is wrong with a value; `strict`: a field that nobody has described, too."""
         whole = {"allOf": [schema], "components": {"schemas": self.whole["components"]["schemas"]}}
-        validator = Draft7Validator(_strict(whole) if strict else whole)
-        return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+        errors = validator(_strict(whole) if strict else whole).iter_errors(value)
+        return [f"{error.json_path}: {error.message}" for error in errors]
 
     def wrong(
         self, name: str, headers: Mapping[str, str], data: bytes, *, strict: bool = True

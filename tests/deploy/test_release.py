@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.deploy.conftest import ROOT
 
@@ -115,10 +113,20 @@ def locked(*files: str) -> set[tuple[str, str]]:
     return {pin for file in files for pin in PINNED.findall((ROOT / file).read_text())}
 
 
+def valid(text: str) -> dict[str, Any]:
+    """The document, which must be CycloneDX 1.6 without anything of its own."""
+    # Loaded here, see tests/asyncapi.py.
+    from cyclonedx.schema import SchemaVersion  # noqa: PLC0415
+    from cyclonedx.validation.json import JsonStrictValidator  # noqa: PLC0415
+
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
 def test_the_wheels_sbom_lists_what_is_locked(release: Release) -> None:
     text = release.wheel.with_name(f"{release.wheel.name}.cdx.json").read_text()
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
-    found = json.loads(text)
+    found = valid(text)
     listed = {(c["name"], c["version"]) for c in found["components"]}
     assert listed == locked(*(f"requirements/{s}.txt" for s in ("chat", "tts", "access")))
     assert all(c["externalReferences"][0]["hashes"] for c in found["components"])
@@ -138,8 +146,7 @@ def test_an_images_sbom_lists_its_debian_too(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(told.stdout) is None
-    found = json.loads(told.stdout)
+    found = valid(told.stdout)
     purls = {c["purl"] for c in found["components"]}
     assert "pkg:deb/debian/libstdc%2B%2B6@14.2.0-19?arch=amd64" in purls
     assert len(purls) == len(locked("requirements/tts.txt")) + 2

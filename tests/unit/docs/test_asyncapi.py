@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft7Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
@@ -19,7 +18,7 @@ from docs.asyncapi.messages import MESSAGES
 from services.access.permissions import permissions_of
 from services.access.token import May, Token
 from shared import contract
-from tests.asyncapi import ROOT, document, references
+from tests.asyncapi import ROOT, document, references, validator
 from tests.test_contract import GOLDEN, KINDS, WRONG_IN_CHAT_REQUEST, changed, golden
 from tests.unit.access.keys import claims
 
@@ -213,11 +212,10 @@ def test_a_golden_message_is_what_its_schema_file_says(name: str) -> None:
     known = ((n, Resource.from_contents(each, DRAFT7)) for n, each in files.items())
     registry: Any = Registry().with_resources(known)
     schema = files[f"{KINDS[name].__name__}.json"]
-    Draft7Validator.check_schema(schema)
+    validated = validator(schema, registry=registry)
+    validated.check_schema(schema)
 
-    assert not list(
-        Draft7Validator(schema, registry=registry).iter_errors(json.loads(golden(name)))
-    )
+    assert not list(validated.iter_errors(json.loads(golden(name))))
 
 
 # ---------------------------------------------------------------- who may do what
