@@ -67,6 +67,7 @@ format: setup
 web: setup  ## the client of TypeScript and the page: contract, types, tests, web/dist (needs Node 20)
 	$(BIN)/python clients/typescript/contract.py
 	cd clients/typescript && npm ci && npm run check && npm test && npm run build
+	$(BIN)/python -m pytest -m node tests/e2e/test_typescript.py
 	cd web && npm ci && npm run check && npm test && npm run build
 
 asyncapi: setup  ## docs/asyncapi.yaml, .json, .html and docs/schemas of the contract; validated (needs Node 20)

@@ -159,8 +159,9 @@ def test_one_version_stands_everywhere() -> None:
     local = yaml.safe_load((ROOT / "k8s/overlays/local/kustomization.yaml").read_text())
     stated = set(re.findall(r"localhost/parley-[a-z]+:([^}\s]+)", compose))
     stated |= {i["newTag"] for i in local["images"] if i["name"].startswith("parley-")}
-    for name in ("package.json", "package-lock.json"):
-        stated.add(json.loads((ROOT / "web" / name).read_text())["version"])
+    for folder in ("web", "clients/typescript"):
+        for name in ("package.json", "package-lock.json"):
+            stated.add(json.loads((ROOT / folder / name).read_text())["version"])
     assert stated == {VERSION}
 
 

@@ -6,6 +6,7 @@ import type { Refusal, ReplayRequest } from "./contract.ts";
 import { ParleyError, deadlineExceeded, fromError, unauthorized, unreachable } from "./errors.ts";
 import type { Unauthorized } from "./errors.ts";
 import type { Incoming } from "./events.ts";
+import type { Starts } from "./reader.ts";
 
 /** `lost`: it was there, and is being made again; `refused`: the server is not there, or lets nobody in. */
 export type ConnectionState = "connecting" | "connected" | "lost" | "refused" | "closed";
@@ -36,7 +37,9 @@ interface Listener {
 }
 
 const TIMEOUT_MS = 5_000;
-const RETRY_MS = 3_000;
+const MOST_KNOWN = 10_000; // conversations
+const RETRY_MS = 3_000; // after a try that failed
+const AGAIN_MS = 500; // after an end, of a token for instance
 const INBOX_CHARACTERS = 22; // of a token's signature: they are nobody else's
 
 /** NATS, for ever: it connects again whenever it has to, and its subscriptions stay. */
@@ -52,6 +55,8 @@ export class Connection {
   private readonly onConnects = new Set<() => void>();
   private readonly onStates = new Set<(state: ConnectionState) => void>();
   private readonly onDenied = new Set<(subject: string, why: Unauthorized) => void>();
+  /** How far streams were read: a turn that is asked later lies behind that. */
+  readonly known = new Known();
   private wakeUp: () => void = () => undefined;
 
   constructor(
@@ -77,25 +82,45 @@ export class Connection {
   /** Until it is closed. */
   private async run(): Promise<void> {
     while (!this.closed) {
-      try {
-        const client = await this.dial(await this.dialled());
-        if (this.closed) return await client.close();
-        this.client = client;
-        for (const subject of this.wanted.keys()) this.begin(subject);
-        this.become("connected");
-        void this.watch(client);
-        this.why = await client.closed();
-      } catch (error) {
-        this.why = error;
-      }
+      const began = await this.once();
       this.client = null;
       if (this.closed) return;
-      this.become("refused");
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, RETRY_MS);
-        this.wakeUp = () => (clearTimeout(timer), resolve());
-      });
+      this.become(began ? "lost" : "refused");
+      await this.pause(began ? AGAIN_MS : RETRY_MS);
     }
+  }
+
+  /** One client from its connect to its end; false where it never connected. */
+  private async once(): Promise<boolean> {
+    let client: NatsConnection;
+    try {
+      client = await this.dial(await this.dialled());
+    } catch (error) {
+      this.why = error;
+      return false;
+    }
+    if (this.closed) {
+      await client.close();
+      return true;
+    }
+    this.client = client;
+    this.known.forget();
+    for (const subject of this.wanted.keys()) this.begin(subject);
+    this.become("connected");
+    void this.watch(client);
+    this.why = await client.closed();
+    return true;
+  }
+
+  /** Until it is over, or somebody wakes it. */
+  private async pause(ms: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.wakeUp = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   private async dialled(): Promise<ConnectionOptions> {
@@ -268,7 +293,11 @@ export class Connection {
    */
   async replay(conversation: string, wanted: ReplayRequest, take: (message: Incoming) => boolean): Promise<boolean> {
     let left = false;
-    const taking = (message: Incoming): boolean => !(left = !take(message));
+    const taking = (message: Incoming): boolean => {
+      this.known.note(conversation, wanted.what, Number(message.headers?.get(H_SEQUENCE)));
+      left = !take(message);
+      return !left;
+    };
     for (let from = wanted.from ?? 1; from > 0 && !left; ) {
       from = await this.replayOnce(conversation, { ...wanted, from }, taking);
     }
@@ -315,6 +344,27 @@ export class Connection {
   }
 }
 
+class Known {
+  private readonly starts = new Map<string, Starts>();
+
+  /** Where a turn of the conversation that is asked now begins at the earliest. */
+  behind(conversation: string): Starts {
+    return { ...(this.starts.get(conversation) ?? { delta: 1, audio: 1 }) };
+  }
+
+  /** They are read from the beginning again. */
+  forget(): void {
+    this.starts.clear();
+  }
+
+  note(conversation: string, what: keyof Starts, sequence: number): void {
+    const starts = this.behind(conversation);
+    starts[what] = Math.max(starts[what], sequence + 1);
+    if (this.starts.size > MOST_KNOWN) this.forget();
+    this.starts.set(conversation, starts);
+  }
+}
+
 function refusal(msg: Msg): ParleyError {
   if (msg.headers?.code === 503) return unreachable("nobody replays: no chat service is there");
   return refused(msg.json<Refusal>().error);
@@ -333,8 +383,8 @@ function refused(error: (Refusal | StreamRefusal)["error"]): ParleyError {
 
 function translated(error: unknown, subject: string): ParleyError {
   if (error instanceof errors.TimeoutError) return deadlineExceeded(`nobody answered ${subject} in time`, error);
-  if (error instanceof errors.PermissionViolationError) return unauthorized(error);
   const cause = error instanceof errors.RequestError ? (error.cause ?? error) : error;
+  if (cause instanceof errors.PermissionViolationError) return unauthorized(cause);
   if (error instanceof errors.RequestError && error.isNoResponders()) {
     return unreachable(`nobody answers ${subject}: no service is there`, cause);
   }

@@ -7,6 +7,7 @@ import { connect } from "@nats-io/transport-node";
 
 import { Connection } from "./connection.ts";
 import type { ConnectOptions } from "./connection.ts";
+import { invalidRequest } from "./errors.ts";
 import { Parley as Base } from "./parley.ts";
 import type { Platform } from "./turn.ts";
 
@@ -43,6 +44,8 @@ async function credentials(given: string | undefined): Promise<string | undefine
   return given === undefined || given.includes("-----BEGIN ") ? given : await readFile(given, "utf8");
 }
 
-function dial(options: ConnectionOptions): Promise<NatsConnection> {
-  return hasWsProtocol(options) ? wsconnect(options) : connect(options);
+async function dial(options: ConnectionOptions): Promise<NatsConnection> {
+  if (!hasWsProtocol(options)) return await connect(options);
+  if (!("WebSocket" in globalThis)) throw invalidRequest("this Node has no WebSocket: Node 22 has, and nats:// needs none");
+  return await wsconnect(options);
 }

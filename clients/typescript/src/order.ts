@@ -10,8 +10,8 @@ export interface Order<E, Given> {
   readonly ended: boolean;
   /** From here on it is told in the order of the stream. */
   reread(): void;
-  /** The stream has no more than it told: an end in it is the end, whatever is missing before. */
-  settle(): Given[];
+  /** The stream told the end, and not all before it: where it has no more, that is not kept any more. */
+  readonly lost: boolean;
 }
 
 export class TextOrder implements Order<TextEvent | Later, TextEvent> {
@@ -35,10 +35,8 @@ export class TextOrder implements Order<TextEvent | Later, TextEvent> {
     // By its numbers a text is put in order wherever it comes from.
   }
 
-  settle(): TextEvent[] {
-    if (!this.gap || this.end?.attempt !== this.timeline.attempt) return [];
-    this.ended = true;
-    return [this.end];
+  get lost(): boolean {
+    return this.gap && this.end?.attempt === this.timeline.attempt;
   }
 }
 
@@ -77,12 +75,8 @@ export class VoiceOrder implements Order<VoiceEvent, VoiceEvent> {
     this.end = null;
   }
 
-  settle(): VoiceEvent[] {
-    const end = this.gap ? this.end : null;
-    if (end === null) return [];
-    this.gap = false;
-    this.ended = true;
-    return [end];
+  get lost(): boolean {
+    return this.gap && this.end !== null;
   }
 
   private miss(): VoiceEvent[] {

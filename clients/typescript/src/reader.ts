@@ -1,6 +1,6 @@
 import { CHAT_DELTA, H_SEQUENCE, TTS_AUDIO } from "./contract.ts";
 import type { ReplayRequest } from "./contract.ts";
-import { ParleyError, Unauthorized, deadlineExceeded } from "./errors.ts";
+import { ParleyError, Unauthorized, deadlineExceeded, notFound, unreachable } from "./errors.ts";
 import { textEvent, turnOf, voiceEvent } from "./events.ts";
 import type { Incoming, TurnEvent } from "./events.ts";
 import { TextOrder, VoiceOrder } from "./order.ts";
@@ -40,11 +40,18 @@ export const LIMITS: Limits = {
   quietMs: 3_000,
   gapMs: 60,
   afterMs: 5_000,
-  events: 2_000,
+  events: 1_024,
   bytes: 4 * 1024 * 1024,
 };
 const MOST_QUIET = 8; // times quietMs
-const SETTLES_AFTER = 3; // readings of all there is that leave the same gap
+const LOST_AFTER = 3; // readings of all there is that left the same gap
+const MOST_DOUBLED = 6; // times that a pause is doubled
+
+/** Stream sequences. */
+export interface Starts {
+  delta: number;
+  audio: number;
+}
 
 export interface Wanted {
   conversation: string;
@@ -55,6 +62,8 @@ export interface Wanted {
   voice: boolean | null;
   /** Nothing of the turn is in the streams yet. */
   fresh: boolean;
+  /** Where in the streams it begins at the earliest. */
+  from: Starts;
 }
 
 /** The live messages of a subject and its past in the stream, as one. */
@@ -67,7 +76,8 @@ interface Track {
   reading: boolean;
   held: Incoming[]; // what comes live meanwhile
   lost: boolean; // it had more than what may be held
-  stuck: number;
+  stuck: number; // readings of all there is that left the same gap
+  failures: number; // readings in a row that came to nothing
   quiet: number; // times quietMs
   idle: number; // ms without anything new, or since it was last looked for
   timer: ReturnType<typeof setTimeout> | null;
@@ -134,6 +144,12 @@ export class Reader implements AsyncIterableIterator<TurnEvent> {
     for (const track of this.tracks) this.due(track, 0);
   }
 
+  /** The turn is older than was thought. */
+  fromStart(): void {
+    for (const track of this.tracks) track.from = 1;
+    this.again();
+  }
+
   /** Ends the reading; whoever waits is told `why`. */
   close(why: Error | null = null): void {
     if (this.over) return;
@@ -163,7 +179,7 @@ export class Reader implements AsyncIterableIterator<TurnEvent> {
   }
 
   private track(what: Track["what"], decode: Track["decode"], order: TextOrder | VoiceOrder): Track {
-    const state = { from: 1, due: false, reading: false, held: [], lost: false, stuck: 0, quiet: 1 };
+    const state = { from: this.wanted.from[what], due: false, reading: false, held: [], lost: false, stuck: 0, failures: 0, quiet: 1 };
     return { what, decode, order, ...state, idle: 0, timer: null };
   }
 
@@ -246,7 +262,7 @@ export class Reader implements AsyncIterableIterator<TurnEvent> {
     }
     const { idleMs, quietMs } = this.limits;
     this.idle += period;
-    if (this.idle > idleMs) return this.close(deadlineExceeded(`the turn said nothing for ${idleMs / 1_000} s`));
+    if (this.idle > idleMs) return this.close(this.late(idleMs / 1_000));
     for (const track of this.tracks) {
       track.idle += period;
       if (track.idle < quietMs * track.quiet || track.reading) continue;
@@ -256,6 +272,12 @@ export class Reader implements AsyncIterableIterator<TurnEvent> {
     }
   }
 
+  private late(seconds: number): ParleyError {
+    return this.source.connected
+      ? deadlineExceeded(`the turn said nothing for ${seconds} s`)
+      : unreachable(`there was no connection for ${seconds} s`);
+  }
+
   private async read(track: Track): Promise<void> {
     if (track.reading || this.full || !this.source.connected) return; // it stays due
     track.reading = true;
@@ -263,18 +285,24 @@ export class Reader implements AsyncIterableIterator<TurnEvent> {
     let all = false;
     try {
       all = await this.replay(track);
+      track.failures = 0;
     } catch (error) {
       if (!(error instanceof ParleyError) || error instanceof Unauthorized) return this.close(error as Error);
       track.lost = true; // it is read again
+      track.failures += 1;
     }
     track.reading = false;
     if (this.over || track.order.ended) return;
-    if (all && track.order.gap && (track.stuck += 1) >= SETTLES_AFTER) this.give(track, track.order.settle());
+    if (all && track.order.gap) track.stuck += 1;
+    if (track.order.lost && track.stuck >= LOST_AFTER) {
+      return this.close(notFound("a part of this turn is no longer kept; the history has its text"));
+    }
     for (const message of track.held.splice(0)) {
       if (this.full) track.lost = true;
       else this.take(track, message, false);
     }
-    if (track.lost || track.due || track.order.gap) this.due(track, this.limits.gapMs * 2 ** Math.min(track.stuck, 6));
+    if (!track.lost && !track.due && !track.order.gap) return;
+    this.due(track, this.limits.gapMs * 2 ** Math.min(track.stuck + track.failures, MOST_DOUBLED));
   }
 
   private async replay(track: Track): Promise<boolean> {

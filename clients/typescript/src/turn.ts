@@ -8,7 +8,7 @@ import type { Heard, Player } from "./player.ts";
 import { START, covers, following } from "./position.ts";
 import type { Position } from "./position.ts";
 import { LIMITS, Reader } from "./reader.ts";
-import type { Limits } from "./reader.ts";
+import type { Limits, Starts } from "./reader.ts";
 import { Voice } from "./voice.ts";
 import { littleEndian, wav } from "./wav.ts";
 
@@ -50,6 +50,7 @@ export class Turn implements AsyncIterable<TurnEvent> {
   private readonly asking: Promise<Asked | null>;
   private readonly readers = new Set<Reader>();
   private sent = false;
+  private readonly from: Starts;
   private reached: Position | null = null;
   private playing: { player: Player; voice: Voice } | null = null;
   private played: number | null = null;
@@ -63,6 +64,7 @@ export class Turn implements AsyncIterable<TurnEvent> {
     this.conversationId = facts.conversation;
     this.turnId = facts.turn;
     this.sent = ask === null;
+    this.from = ask === null ? { delta: 1, audio: 1 } : connection.known.behind(facts.conversation);
     this.asking = ask === null ? Promise.resolve(null) : this.ask(ask);
     this.asking.catch(() => undefined); // who reads the turn is told
   }
@@ -72,7 +74,10 @@ export class Turn implements AsyncIterable<TurnEvent> {
     this.sent = true;
     const asked = await ask();
     // Known before: what it has said by now nobody tells again.
-    if (asked.state !== "queued") for (const reader of this.readers) reader.again();
+    if (asked.state !== "queued") {
+      Object.assign(this.from, { delta: 1, audio: 1 });
+      for (const reader of this.readers) reader.fromStart();
+    }
     return asked;
   }
 
@@ -127,7 +132,7 @@ export class Turn implements AsyncIterable<TurnEvent> {
 
   private read(voice: boolean | null): Reader {
     const { conversation, turn, text, limits } = this.facts;
-    const wanted = { conversation, turn, text, voice, fresh: !this.sent };
+    const wanted = { conversation, turn, text, voice, fresh: !this.sent, from: this.from };
     const reader = new Reader(this.connection, wanted, { ...LIMITS, ...limits });
     this.readers.add(reader);
     const forget = this.connection.onClosed(() => reader.close(unreachable("the connection was closed")));
@@ -194,8 +199,8 @@ export class Turn implements AsyncIterable<TurnEvent> {
     const wanted = CONTENT_TYPES[suffix];
     if (wanted === undefined) throw invalidRequest(`${suffix} is none of ${Object.keys(CONTENT_TYPES).join(", ")}`);
     if (!voice.stored?.key) throw notFound("nothing was spoken");
-    if (voice.whole && suffix === ".wav") return wav([voice.joined()]);
-    if (voice.whole && suffix === ".pcm") return littleEndian(voice.joined());
+    if (suffix === ".wav") return wav([voice.joined()]);
+    if (suffix === ".pcm") return littleEndian(voice.joined());
     const { content_type } = voice.stored;
     if (content_type !== wanted) throw invalidRequest(`the voice is ${content_type}, not ${wanted}: speech.format`);
     const { url } = await this.link();

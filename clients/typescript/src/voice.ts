@@ -28,11 +28,6 @@ export class Voice {
     return this.closed || this.stored !== null || this.failed !== null;
   }
 
-  /** It ended well, and every piece of it is here. */
-  get whole(): boolean {
-    return this.stored !== null && this.finished().length === this.stored.pieces;
-  }
-
   get samples(): number {
     let sum = 0;
     for (const piece of this.pieces.values()) sum += piece.samples;
@@ -49,7 +44,7 @@ export class Voice {
     return this.inOrder().filter((piece) => piece.done);
   }
 
-  /** The samples of the finished pieces: those of the stored object, where it is whole. */
+  /** The samples of the finished pieces: those of the stored object. */
   joined(): Int16Array {
     const chunks = this.finished().flatMap((piece) => piece.chunks);
     const joined = new Int16Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));

@@ -12,14 +12,8 @@ test("a higher attempt keeps the pieces that are done", () => {
   assert.deepEqual([...voice.pieces.keys()], [0]);
   for (const event of [announced(2, 1), sound(2, 0, 1, 3), done(2, 1, 3), stored(2, 2)]) voice.add(event);
   assert.equal(voice.samples, 8);
-  assert.ok(voice.whole);
-});
-
-test("what lost its beginning is not whole", () => {
-  const voice = new Voice();
-  voice.add(stored(1, 2));
   assert.ok(voice.ended);
-  assert.ok(!voice.whole);
+  assert.equal(voice.joined().length, 8);
 });
 
 test("samples are little-endian, wherever they begin", () => {
