@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 import uuid
@@ -14,10 +15,12 @@ import msgspec
 from parley.contract import (
     CHAT_ASK,
     CHAT_CANCEL,
+    CHAT_DELTA,
     HISTORY_DELETE,
     HISTORY_GET,
     ID_RULE,
     MSG_ID,
+    TTS_AUDIO,
     TTS_LINK,
     Asked,
     AskState,
@@ -44,7 +47,9 @@ from parley.errors import (
     InvalidRequest,
     ParleyError,
     StorageUnavailable,
+    Unauthorized,
 )
+from parley.events import Later, text_event, voice_event
 from parley.follow import Channel, Channels, Follower, Position
 from parley.turn import Turn
 from parley.wire import Login, Token, Wire
@@ -193,7 +198,7 @@ class Parley:
         """
         request = _understood(
             {
-                "conversation_id": conversation,
+                "conversation_id": None if conversation is None else _id(conversation),
                 "turn_id": turn_id,
                 "content": content,
                 "messages": None if messages is None else [_plain(each) for each in messages],
@@ -298,6 +303,42 @@ class Parley:
         async for event in reader.events(float("inf") if idle is None else idle):
             yield event
 
+    async def listen(self) -> AsyncIterator[Event]:
+        """Every event of every conversation, as it comes, without end; for logins that are trusted.
+
+        What comes while NATS is away, or faster than it is read (1,024 events), is not heard:
+        `tail` is for what must be whole.
+
+        Raises:
+            Unauthorized: the login may not hear everything.
+        """
+        heard: asyncio.Queue[Event] = asyncio.Queue(1024)
+
+        def take(event: Event | Later | None) -> None:
+            if event is not None and not isinstance(event, Later):
+                with contextlib.suppress(asyncio.QueueFull):
+                    heard.put_nowait(event)
+
+        ears = [
+            await self.wire.listen(CHAT_DELTA, lambda msg: take(text_event(msg.data))),
+            await self.wire.listen(
+                TTS_AUDIO, lambda msg: take(voice_event(msg.headers or {}, msg.data))
+            ),
+        ]
+        try:
+            while True:
+                event: Event | None = None
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        event = await heard.get()
+                if event is not None:
+                    yield event
+                elif any(each.denied for each in ears):
+                    raise Unauthorized("this login may not hear every conversation: name one")
+        finally:
+            for each in ears:
+                await self.wire.forget(each)
+
     # ------------------------------------------------------------ speaking
 
     def say(
@@ -319,7 +360,7 @@ class Parley:
         """
         request = _understood(
             {
-                "conversation_id": conversation,
+                "conversation_id": None if conversation is None else _id(conversation),
                 "turn_id": turn_id,
                 "speech": _plain(speech) or {},
                 "text": text,

@@ -200,6 +200,14 @@ class Wire:
     def up(self) -> bool:
         return self._up.is_set()
 
+    @property
+    def server(self) -> str:
+        """The version of the server that we are connected to; "" while there is none."""
+        if self._client is None:
+            return ""
+        version = self._client.connected_server_version
+        return f"{version.major}.{version.minor}.{version.patch}"
+
     def away(self) -> ParleyError | None:
         """Why there is no connection; None where there is one."""
         if self.up:
