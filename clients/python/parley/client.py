@@ -303,7 +303,7 @@ class Parley:
         async for event in reader.events(float("inf") if idle is None else idle):
             yield event
 
-    async def listen(self) -> AsyncIterator[Event]:
+    async def listen(self) -> AsyncGenerator[Event]:
         """Every event of every conversation, as it comes, without end; for logins that are trusted.
 
         What comes while NATS is away, or faster than it is read (1,024 events), is not heard:

@@ -193,6 +193,8 @@ def _login_todo(cli: Cli) -> str:
             return "That is no conversation token: `parley token` makes one."
         if claims.exp < time.time():
             return "The token has ended: have a new one made."
+        if cli.settings.url.startswith("nats:") and cli.settings.given.ca is None:
+            return "A token is taken over a WebSocket or TLS only: --url wss://… or tls://…"
         return "Is services.access running, and is the key of the token in its ACCESS_KEYS_FILE?"
     return "Look at --user and --password (NATS_USER, NATS_PASSWORD), --creds, --nkey, --ca."
 

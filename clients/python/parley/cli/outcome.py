@@ -51,6 +51,10 @@ MEANINGS: Final = {
     Exit.INTERRUPTED: "Ctrl-C",
     Exit.PIPE: "whoever read the output has gone",
 }
+_LOGIN: Final = (
+    "Look at the login (NATS_USER, NATS_PASSWORD …) or the token (PARLEY_TOKEN): a token opens its"
+    " own conversations until it ends, over a WebSocket or TLS; `parley doctor` says more."
+)
 _BY_KIND: Final[tuple[tuple[type[ParleyError], Exit, str], ...]] = (
     (NoSpeaker, Exit.USAGE, "Save the voice with --save FILE, or install parley[play]."),
     (InvalidRequest, Exit.USAGE, ""),
@@ -62,10 +66,7 @@ _BY_KIND: Final[tuple[tuple[type[ParleyError], Exit, str], ...]] = (
     (
         Unauthorized,
         Exit.UNAUTHORIZED,
-        (
-            "Look at the login (--user and --password, NATS_USER and NATS_PASSWORD) or at the token"
-            " (--token, PARLEY_TOKEN), which opens only the conversations that it names, until it ends."
-        ),
+        _LOGIN,
     ),
     (NotFound, Exit.NOT_FOUND, ""),
     (Busy, Exit.BUSY, "Try again in a moment, or stop what runs with --on-busy interrupt."),
