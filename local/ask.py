@@ -1,35 +1,40 @@
-"""One turn as a client has it: asked, heard, and its stored voice fetched.
-
-Uses nats-py and literal subjects only: it is also the example of a client.
-"""
+"""One turn as a user has it: asked, heard, and its stored voice fetched."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import io
-import json
 import time
 import uuid
 import wave
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
-import nats
-import nats.errors
+from parley import (
+    AudioFailed,
+    Chunk,
+    Done,
+    Failed,
+    Parley,
+    ParleyError,
+    Sound,
+    Started,
+    Stored,
+    Text,
+    Unreachable,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from nats.aio.client import Client
-    from nats.aio.msg import Msg
+    from parley import Event
 
 RATE, WIDTH = 24_000, 2
 
-_TURN_SECONDS = 120.0
-_CONNECT_SECONDS = 5.0
-_FETCH_SECONDS = 30.0
+_TURN_SECONDS: Final = 120.0
+_FETCH_SECONDS: Final = 30.0
 
 
 class TurnFailed(Exception):
@@ -38,21 +43,40 @@ class TurnFailed(Exception):
 
 @dataclass(slots=True)
 class Heard:
-    """What came of a question, as a listener has it."""
+    """What came of a question, as a listener has it; times in seconds after the question."""
 
+    say: Callable[[str], None]
     text: str = ""
-    attempt: int = 0
-    pieces: dict[int, bytearray] = field(default_factory=dict)
-    finished: set[int] = field(default_factory=set)
-    stored: dict[str, Any] | None = None
-    first_word: float | None = None  # seconds after the question
+    sound: Sound = field(default_factory=Sound)
+    pieces: int = 0
+    stored: Stored | None = None
+    first_word: float | None = None
     first_sound: float | None = None
     text_done: float | None = None
 
-    @property
-    def pcm(self) -> bytes:
-        """The samples of the finished pieces, in order: those of the stored object."""
-        return b"".join(bytes(self.pieces[index]) for index in sorted(self.finished))
+    def add(self, event: Event, since: float) -> None:
+        """Raises: TurnFailed."""
+        self.sound.add(event)
+        match event:
+            case Started(attempt=attempt) if attempt > 1:
+                self.text = ""
+                self.say("\n(again from the start) ")
+            case Text(text=text):
+                self.first_word = self.first_word or since
+                self.text += text
+                self.say(text)
+            case Chunk():
+                self.first_sound = self.first_sound or since
+            case Done():
+                self.text_done = since
+            case Stored(pieces=pieces):
+                self.stored, self.pieces = event, pieces
+            case Failed(error=error):
+                raise TurnFailed(f"The model failed: {error.message} ({error.code.value})")
+            case AudioFailed(error=error):
+                raise TurnFailed(f"The voice failed: {error.message} ({error.code.value})")
+            case _:
+                return
 
 
 async def ask(
@@ -66,110 +90,30 @@ async def ask(
 
     Raises: TurnFailed, when the turn fails or takes too long.
     """
-    conversation = f"demo-{uuid.uuid4().hex[:8]}"
-    client = await _connected(nats_url)
-    heard = Heard()
-    incoming: asyncio.Queue[Msg] = asyncio.Queue()
+    heard = Heard(say)
     try:
-        # Listen first, and be sure that the server knows, before anything is asked. Twice,
-        # because the first flush may overtake a subscription that is still being sent.
-        await client.subscribe(f"chat.delta.{conversation}", cb=incoming.put)
-        await client.subscribe(f"tts.audio.{conversation}", cb=incoming.put)
-        await client.flush()
-        await client.flush()
-
-        request = {"conversation_id": conversation, "content": question}
-        asked = time.monotonic()
-        await client.jetstream().publish("chat.request", json.dumps(request).encode())
-
-        async with asyncio.timeout(seconds):
-            while heard.stored is None:
-                message = await incoming.get()
-                since = time.monotonic() - asked
-                if message.subject.startswith("chat.delta."):
-                    _on_words(heard, json.loads(message.data), since, say)
-                else:
-                    _on_voice(heard, message.headers or {}, message.data, since)
+        async with Parley.connect(nats_url) as parley, asyncio.timeout(seconds):
+            asked = time.monotonic()
+            turn = parley.ask(question, conversation=f"demo-{uuid.uuid4().hex[:8]}")
+            async for event in turn.events():
+                heard.add(event, time.monotonic() - asked)
     except TimeoutError:
         missing = "its text" if heard.text_done is None else "the end of its voice"
         raise TurnFailed(
             f"The turn did not end within {seconds:g} s: {missing} is missing."
         ) from None
-    except (OSError, nats.errors.Error) as exc:
-        raise TurnFailed(f"NATS at {nats_url}: {exc or type(exc).__name__}") from exc
-    finally:
-        await client.close()
+    except Unreachable as exc:
+        raise TurnFailed(f"NATS at {nats_url} cannot be reached: is it running? ({exc})") from exc
+    except ParleyError as exc:
+        raise TurnFailed(f"The turn failed: {exc} ({exc.code})") from exc
     return heard
 
 
-async def _connected(url: str) -> Client:
-    try:
-        # The deadline is ours: nats-py tries for two minutes to reach a server that is not there.
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            return await nats.connect(url, error_cb=_quiet)
-    except (TimeoutError, OSError, nats.errors.Error) as exc:
-        raise TurnFailed(f"NATS at {url} cannot be reached: is it running?") from exc
-
-
-async def _quiet(_error: Exception) -> None:
-    """What goes wrong with the connection is seen by the call that it fails."""
-
-
-def _on_words(
-    heard: Heard, event: Mapping[str, Any], since: float, say: Callable[[str], None]
-) -> None:
-    """An event of `chat.delta.<conversation>`."""
-    match event["type"]:
-        case "started" if event["attempt"] > 1:
-            heard.text = ""
-            say("\n(again from the start) ")
-        case "text":
-            heard.first_word = heard.first_word or since
-            heard.text += event["text"]
-            say(event["text"])
-        case "done":
-            heard.text_done = since
-            if event["text"] != heard.text:
-                raise TurnFailed("The text of `done` is not what was streamed: words were lost.")
-        case "failed":
-            raise TurnFailed(f"The model failed: {_reason(event)}")
-
-
-def _on_voice(heard: Heard, headers: Mapping[str, str], body: bytes, since: float) -> None:
-    """A message of `tts.audio.<conversation>`: PCM with its facts in headers, or JSON."""
-    kind = headers.get("Parley-Type", "")
-    if kind == "chunk":
-        if int(headers["Parley-Attempt"]) == heard.attempt:
-            heard.first_sound = heard.first_sound or since
-            heard.pieces.setdefault(int(headers["Parley-Piece"]), bytearray()).extend(body)
-        return
-    event = json.loads(body)
-    if event["attempt"] < heard.attempt:
-        return  # a leftover of a worker that was replaced
-    if kind == "started":
-        heard.attempt = event["attempt"]
-        # What was not finished is spoken again.
-        heard.pieces = {i: pcm for i, pcm in heard.pieces.items() if i in heard.finished}
-    elif kind == "piece_done":
-        heard.pieces.setdefault(event["index"], bytearray())
-        heard.finished.add(event["index"])
-    elif kind == "stored":
-        heard.stored = event
-    elif kind == "failed":
-        raise TurnFailed(f"The voice failed: {_reason(event)}")
-
-
-def _reason(event: Mapping[str, Any]) -> str:
-    error = event.get("error") or {}
-    return f"{error.get('message')} ({error.get('code')})"
-
-
-async def fetch(stored: Mapping[str, Any]) -> bytes:
+async def fetch(url: str | None, sha256: str) -> bytes:
     """The stored object, by the URL of its event.
 
     Raises: TurnFailed, when there is none or it is not what the event says.
     """
-    url = stored.get("url")
     if not url:
         raise TurnFailed("Nothing was spoken, so nothing is stored.")
     try:
@@ -180,7 +124,7 @@ async def fetch(stored: Mapping[str, Any]) -> bytes:
                 raise TurnFailed(f"The stored audio cannot be fetched: status {answer.status}.")
     except (aiohttp.ClientError, TimeoutError) as exc:
         raise TurnFailed(f"The stored audio cannot be fetched: {exc!r}") from exc
-    if hashlib.sha256(body).hexdigest() != stored.get("sha256"):
+    if hashlib.sha256(body).hexdigest() != sha256:
         raise TurnFailed("The stored audio is not the one that the event speaks of.")
     return body
 

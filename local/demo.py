@@ -123,18 +123,20 @@ async def example_turn(stack: Stack, question: str, out: Path) -> None:
         heard = await ask(stack.nats.url, question, _words)
     finally:
         print("\n")
-    wav = await fetch(heard.stored or {})
+    stored = heard.stored
+    wav = await fetch(stored.url, stored.sha256) if stored else b""
     pcm = samples(wav)
     path = await asyncio.to_thread(_written, out, wav)
     print(f"  first word after  {_seconds(heard.first_word)}")
     print(f"  first sound after {_seconds(heard.first_sound)}")
     print(f"  text complete after {_seconds(heard.text_done)}")
     print(f"  {path}: {len(pcm) / WIDTH / RATE:.1f} s of speech, stored in S3")
-    if pcm != heard.pcm:
+    live = heard.sound.pcm
+    if pcm != live:
         raise TurnFailed(
-            f"The stored audio ({len(pcm)} bytes) is not what was heard ({len(heard.pcm)} bytes)."
+            f"The stored audio ({len(pcm)} bytes) is not what was heard ({len(live)} bytes)."
         )
-    print(f"  the stored audio is, sample for sample, the {len(heard.finished)} pieces heard live")
+    print(f"  the stored audio is, sample for sample, the {heard.pieces} pieces heard live")
 
 
 def _written(out: Path, wav: bytes) -> Path:
@@ -158,22 +160,13 @@ def instructions(stack: Stack, services: list[Service], page: Page) -> str:
         f"  nats{server} sub tts.audio --headers-only",
         f"  nats{server} pub chat.request 'What is NATS?'",
         "",
-        "Or in Python (nats-py):",
+        "Or in Python (clients/python):",
         "",
-        "  import asyncio, json, nats",
-        "  async def main():",
-        f'      nc = await nats.connect("{url}")',
-        '      words = await nc.subscribe("chat.delta.my-talk")',
-        "      await nc.flush(); await nc.flush()",
-        '      ask = {"conversation_id": "my-talk", "content": "What is NATS?"}',
-        '      await nc.publish("chat.request", json.dumps(ask).encode())',
-        "      async for message in words.messages:",
-        "          event = json.loads(message.data)",
-        '          if event["type"] == "text":',
-        '              print(event["text"], end="", flush=True)',
-        '          elif event["type"] in ("done", "failed"):',
-        "              break",
-        "  asyncio.run(main())",
+        "  from parley.sync import Parley",
+        f'  with Parley.connect("{url}") as parley:',
+        '      turn = parley.ask("What is NATS?", conversation="my-talk")',
+        "      print(turn.text())",
+        '      turn.save("answer.wav")',
         "",
         f"  NATS            {url}  (no login needed on this machine)",
         f"  as an application  user client, password in {stack.accounts.secrets}/nats_client",

@@ -1,6 +1,7 @@
 """The whole system on real parts: nats-server, S3, the provider's emulator, services as processes.
 
-Everything is asked and listened to with raw nats-py and the literal subjects, as a user would.
+What is said is taken down as it crosses the wire, on the literal subjects, with the repeats and
+leftovers that a client drops. Sound is put together, and the past is asked for, by the client.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
 import nats
-import nats.errors
 import nats.js.errors
+from parley import Parley, Sound
+from parley.events import voice_event
+from parley.voice import VoiceTimeline
 
 from local.nats_cluster import NatsCluster
 from local.nats_server import NatsServer
@@ -59,23 +63,13 @@ class Turn:
 
     def voice(self) -> bytes:
         """The chunks of the finished pieces, joined in order."""
-        chunks: dict[tuple[int, int], list[tuple[int, bytes]]] = {}
-        done: dict[int, int] = {}
+        timeline, sound = VoiceTimeline(), Sound()
         for headers, data in self.audio:
-            attempt = int(headers["Parley-Attempt"])
-            if headers["Parley-Type"] == "chunk":
-                key = (int(headers["Parley-Piece"]), attempt)
-                chunks.setdefault(key, []).append((int(headers["Parley-Seq"]), data))
-            elif headers["Parley-Type"] == "piece":
-                for index in [i for i in done if i >= json.loads(data)["index"]]:
-                    del done[index]
-            elif headers["Parley-Type"] == "piece_done":
-                done[json.loads(data)["index"]] = attempt
-        parts = []
-        for index in sorted(done):
-            found = dict(chunks.get((index, done[index]), []))
-            parts += [found[seq] for seq in sorted(found)]
-        return b"".join(parts)
+            event = voice_event(headers, data)
+            assert event is not None, headers
+            for ready in timeline.add(event, kept=True):
+                sound.add(ready)
+        return sound.pcm
 
 
 class Ears:
@@ -179,11 +173,17 @@ class System:
         self._added: list[Service] = []
         self.ears = Ears()
         self._client: Client | None = None
+        self._parley: Parley | None = None
 
     @property
     def client(self) -> Client:
         assert self._client is not None
         return self._client
+
+    @property
+    def parley(self) -> Parley:
+        assert self._parley is not None
+        return self._parley
 
     @property
     def _servers(self) -> NatsServer | NatsCluster:
@@ -206,21 +206,33 @@ class System:
     async def __aenter__(self) -> Self:
         try:
             await asyncio.gather(self._servers.start(), self.s3.start(), self.emulator.start())
-            self._client = await nats.connect(
-                self._servers.url.split(","), max_reconnect_attempts=-1, reconnect_time_wait=0.1
-            )
+            await self.connect()
         except BaseException:
             await self.__aexit__()
             raise
         return self
 
+    async def connect(self, user: str | None = None, password: str | None = None) -> None:
+        """As a user of NATS, and as one of Parley."""
+        servers = self._servers.url.split(",")
+        self._client = await nats.connect(
+            servers,
+            user=user,
+            password=password,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.1,
+        )
+        self._parley = Parley.connect(servers, user=user, password=password)
+        await self._parley.open()
+
     async def __aexit__(self, *_: object) -> None:
         for service in self._added:
             await service.kill()
             await service.close()
-        if self._client is not None:
-            with contextlib.suppress(Exception):
-                await self._client.close()
+        for client in (self._client, self._parley):
+            if client is not None:
+                with contextlib.suppress(Exception):
+                    await client.close()
         await self.emulator.close()
         await self.s3.close()
         await self._servers.close()
@@ -255,13 +267,11 @@ class System:
         return self.ears.turn(turn_id)
 
     async def history(self, conversation_id: str) -> dict[str, Any]:
-        """Asks again when a frozen replica was asked: a queue group picks any member."""
-        body = json.dumps({"conversation_id": conversation_id}).encode()
-        for _ in range(10):
-            with contextlib.suppress(nats.errors.TimeoutError):
-                answer = await self.client.request("chat.history.get", body, timeout=1)
-                return dict(json.loads(answer.data))
-        raise AssertionError("nobody answered chat.history.get")
+        """The newest page."""
+        found: dict[str, Any] = msgspec.to_builtins(
+            await anext(self.parley.history(conversation_id))
+        )
+        return found
 
     async def until_empty(self, *streams: str, seconds: float = 60.0) -> None:
         """Waits until these work queues hold nothing."""

@@ -17,15 +17,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import nats
+from parley import Parley
 
 from deploy.runs import turns
-from services.access.token import Claims, Keys, May, inbox_of, mint
-
-if TYPE_CHECKING:
-    from nats.aio.msg import Msg
+from services.access.token import Claims, Keys, May, mint
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "parley-compose-test"
@@ -33,6 +29,7 @@ SERVICES = ("nats", "store", "emulator", "chat", "tts", "access")
 PROFILES = ("--profile", "offline", "--profile", "tokens")
 READY_SECONDS = 180.0
 UP_SECONDS = 300.0  # to make and start all containers
+BYTES_A_SECOND = 48_000
 COMMAND_SECONDS = 60.0  # any other command of the container tool
 PORTS = {"NATS_PORT": "24222", "NATS_WEBSOCKET_PORT": "29222", "STORE_PORT": "29000"}
 STANDINS = {
@@ -160,25 +157,13 @@ async def by_a_token(url: str) -> str:
         raise SystemExit("deploy/secrets/local/access_keys has no seed")
     claims = Claims("compose-test", int(time.time()) + 60, [conversation], list(May))
     token = mint(claims, signing)
-    ended = asyncio.Event()
-
-    async def on_audio(msg: Msg) -> None:
-        if (msg.headers or {}).get("Parley-Type") == "stored":
-            ended.set()
-
-    client = await nats.connect(
-        url, token=token, inbox_prefix=inbox_of(token), allow_reconnect=False
-    )
-    try:
-        await client.subscribe(f"tts.audio.{conversation}", cb=on_audio)
-        for _ in range(2):  # one does not prove that the server knows the subscription
-            await client.flush()
-        asked = await client.request(f"chat.ask.{conversation}", b'{"content": "Hello!"}', 10)
+    async with Parley.connect(url, token=token) as parley:
+        turn = parley.ask("Hello!", conversation=conversation)
+        asked = await turn.accepted()
         async with asyncio.timeout(60):
-            await ended.wait()
-    finally:
-        await client.close()
-    return f"{json.loads(asked.data)['state']}, spoken and stored"
+            seconds = len(await turn.voice()) / BYTES_A_SECOND
+    assert asked is not None
+    return f"{asked.state}, {seconds:.1f} s spoken and stored"
 
 
 async def rehearse() -> None:

@@ -1,8 +1,4 @@
-"""Turns from outside, as a client of a deployment, and what a user may rely on for each.
-
-What is looked at is read back from the streams: a restart of NATS or of a port-forward loses what
-passed live meanwhile, and nothing of what is kept.
-"""
+"""Turns from outside, as a client of a deployment, and what a user may rely on for each."""
 
 from __future__ import annotations
 
@@ -13,23 +9,16 @@ import json
 import time
 import urllib.error
 import urllib.request
-import uuid
 import wave
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import nats
+from parley import Chunk, Done, Event, Parley, ParleyError, Sound, Stored, Text, Turn, is_text
 
 from local.voices import spoken_texts
-from shared.errors import NatsError
-from shared.nats.connection import Connection
-from shared.nats.publish import publish
-from shared.nats.read import read_back
 from tests.e2e.whole import letters
-from tests.system import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 # Sound that a test can read, and enough of it that something can be restarted meanwhile.
 SCRIPT = json.dumps(
@@ -39,82 +28,42 @@ SCRIPT = json.dumps(
     }
 )
 TURN_SECONDS = 150.0
-CONNECT_SECONDS = 30.0
+ASK_SECONDS = 90.0  # every replica may be on its way
 
 
 class Broken(Exception):
     """A turn is not what a user may rely on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    conversation_id: str
-    turn_id: str
-
-
 class Client:
     """The trusted client of a deployment."""
 
-    def __init__(
-        self, connection: Connection, link: Callable[[str], urllib.request.Request]
-    ) -> None:
-        self.connection, self._link = connection, link
+    def __init__(self, parley: Parley, link: Callable[[str], urllib.request.Request]) -> None:
+        self._parley, self._link = parley, link
 
-    async def ask(self, content: str, conversation_id: str | None = None) -> Asked:
-        asked = Asked(conversation_id or f"c{uuid.uuid4().hex[:10]}", f"t{uuid.uuid4().hex[:10]}")
-        body = {
-            "conversation_id": asked.conversation_id,
-            "turn_id": asked.turn_id,
-            "content": content,
-        }
-        await publish(
-            self.connection,
-            "chat.request",
-            json.dumps(body).encode(),
-            {"Nats-Msg-Id": asked.turn_id},
-        )
-        return asked
+    async def ask(self, content: str, conversation_id: str | None = None) -> Turn:
+        """Returns once the services have it."""
+        return await self._parley.ask(content, conversation=conversation_id)
 
-    async def look(self, asked: Asked) -> Turn:
-        """What the streams hold of the turn."""
-        turn = Turn()
-        c, t = asked.conversation_id, asked.turn_id
-        async for message in read_back(self.connection, "CHAT_DELTAS", f"chat.delta.{c}", 1):
-            event = json.loads(message.data)
-            if event["turn_id"] == t:
-                turn.deltas.append(event)
-        async for message in read_back(self.connection, "TTS_AUDIO", f"tts.audio.{c}", 1):
-            if message.headers.get("Parley-Turn") == t:
-                turn.audio.append((dict(message.headers), message.data))
-        return turn
+    async def speaking(self, turn: Turn) -> None:
+        """Until both services are in the middle of it. Raises Broken when it takes too long."""
+        words, sounds = 0, 0
+        with _in_time(turn, TURN_SECONDS):
+            async with asyncio.timeout(TURN_SECONDS), contextlib.aclosing(turn.events()) as events:
+                async for event in events:
+                    words += is_text(event)
+                    sounds += isinstance(event, Chunk)
+                    if words > 5 and sounds:
+                        return
 
-    async def until(
-        self, asked: Asked, condition: Callable[[Turn], bool], seconds: float = TURN_SECONDS
-    ) -> Turn:
-        """Looks until it is so. Raises Broken when it takes too long."""
-        until = time.monotonic() + seconds
-        turn = Turn()
-        while time.monotonic() < until:
-            with contextlib.suppress(NatsError):
-                turn = await self.look(asked)
-                if condition(turn):
-                    return turn
-            await asyncio.sleep(0.2)
-        kinds = [h["Parley-Type"] for h, _ in turn.audio]
-        raise Broken(f"{asked}: after {seconds:g} s {turn.deltas[-2:]}, voice {kinds[-6:]}")
-
-    async def speaking(self, asked: Asked) -> None:
-        """Until both services are in the middle of it."""
-        await self.until(
-            asked,
-            lambda t: len(t.deltas) > 5 and any(h["Parley-Type"] == "chunk" for h, _ in t.audio),
-        )
-
-    async def whole(self, asked: Asked, seconds: float = TURN_SECONDS) -> str:
+    async def whole(self, turn: Turn, seconds: float = TURN_SECONDS) -> str:
         """Waits for the end and checks everything; returns one line about it."""
-        turn = await self.until(asked, lambda t: bool(t.end and t.voice_end), seconds)
-        body = await asyncio.to_thread(self._fetch, str((turn.voice_end or {}).get("url")))
-        return check(asked, turn, body)
+        with _in_time(turn, seconds):
+            async with asyncio.timeout(seconds):
+                events = [event async for event in turn]
+        stored = next(event for event in events if isinstance(event, Stored))
+        body = await asyncio.to_thread(self._fetch, str(stored.url))
+        return check(turn, events, stored, body)
 
     def _fetch(self, url: str) -> bytes:
         until = time.monotonic() + 30
@@ -130,33 +79,43 @@ class Client:
                 time.sleep(0.5)
 
 
-def check(asked: Asked, turn: Turn, body: bytes) -> str:
+@contextlib.contextmanager
+def _in_time(turn: Turn, seconds: float) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise Broken(f"{turn}: not there after {seconds:g} s: {turn.position}") from None
+    except ParleyError as exc:
+        raise Broken(f"{turn}: {exc} ({exc.code})") from exc
+
+
+def check(turn: Turn, events: Sequence[Event], stored: Stored, body: bytes) -> str:
     """The words without a gap, a voice that says all of them once, an object that holds it."""
 
     def must(condition: object, what: str) -> None:
         if not condition:
-            raise Broken(f"{asked}: {what}")
+            raise Broken(f"{turn}: {what}")
 
-    assert turn.end is not None
-    assert turn.voice_end is not None
-    must(turn.end["type"] == "done", f"ended with {turn.end}")
-    last = max(d["attempt"] for d in turn.deltas)
-    deltas = [d for d in turn.deltas if d["attempt"] == last]
-    must([d["seq"] for d in deltas] == list(range(len(deltas))), "a gap or a repeat in the text")
-    text = "".join(d["text"] for d in deltas if d["type"] == "text")
-    must(text == turn.end["text"], "the text is not what `done` says")
-    must(sum(d["type"] in {"done", "failed"} for d in turn.deltas) == 1, "two ends")
-    must(turn.voice_end["type"] == "stored", f"the voice ended with {turn.voice_end}")
-    voice = turn.voice()
-    said = "".join(spoken_texts(voice))
+    last = max(event.attempt for event in events if is_text(event))
+    texts = [event for event in events if is_text(event) and event.attempt == last]
+    done = texts[-1]
+    must(isinstance(done, Done), f"ended with {done}")
+    assert isinstance(done, Done)
+    must([e.seq for e in texts] == list(range(len(texts))), "a gap or a repeat in the text")
+    text = "".join(e.text for e in texts if isinstance(e, Text))
+    must(text == done.text, "the text is not what `done` says")
+    sound = Sound()
+    for event in events:
+        sound.add(event)
+    said = "".join(spoken_texts(sound.pcm))
     must(letters(said) == letters(text), f"said {said!r}, not {text!r}")
     with wave.open(io.BytesIO(body)) as wav:
-        must(wav.readframes(wav.getnframes()) == voice, "the object is not what was heard")
-    must(len(body) == turn.voice_end["bytes"], "the object has another size")
+        must(wav.readframes(wav.getnframes()) == sound.pcm, "the object is not what was heard")
+    must(len(body) == stored.bytes, "the object has another size")
     return (
-        f"whole: {len(text)} characters in {len(deltas)} events (attempt {last}), "
-        f"{turn.voice_end['pieces']} pieces (attempt {turn.voice_end['attempt']}), "
-        f"{turn.voice_end['duration_ms'] / 1000:.1f} s of voice, {len(body)} bytes stored"
+        f"whole: {len(text)} characters in {len(texts)} events (attempt {last}), "
+        f"{stored.pieces} pieces (attempt {stored.attempt}), "
+        f"{stored.duration_ms / 1000:.1f} s of voice, {len(body)} bytes stored"
     )
 
 
@@ -167,28 +126,7 @@ async def client(
     link: Callable[[str], urllib.request.Request] = urllib.request.Request,
 ) -> AsyncIterator[Client]:
     """Connected as the user `client`; `link` makes of a link the request that reaches it."""
-    connections: list[Connection] = []
-
-    async def on_reconnect() -> None:
-        for connection in connections:
-            await connection.reconnected()
-
-    async def on_error(_exc: Exception) -> None: ...  # it goes away on purpose, and comes back
-
-    async with asyncio.timeout(CONNECT_SECONDS):
-        nc = await nats.connect(
-            url,
-            user="client",
-            password=password,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.25,
-            reconnected_cb=on_reconnect,
-            error_cb=on_error,
-        )
-    connection = Connection(nc)
-    connections.append(connection)
-    await connection.start()
-    try:
-        yield Client(connection, link)
-    finally:
-        await nc.close()
+    async with Parley.connect(
+        url, user="client", password=password, timeout=ASK_SECONDS, idle=TURN_SECONDS
+    ) as parley:
+        yield Client(parley, link)

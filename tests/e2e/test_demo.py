@@ -78,7 +78,8 @@ async def turns(text: str) -> dict[str, bool]:
         message = await jetstream.get_msg("TTS_AUDIO", number)
         headers = message.headers or {}
         if headers["Parley-Type"] == "stored":
-            wav = await fetch(json.loads(message.data or b""))
+            event = json.loads(message.data or b"")
+            wav = await fetch(event["url"], event["sha256"])
             found[headers["Parley-Conversation"]] = len(wav) > 100_000
     await client.close()
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import msgspec
 from msgspec import Struct
@@ -77,7 +77,7 @@ _KINDS: dict[type[object], Kind] = {kind: name for name, kind in AUDIO_EVENTS.it
 _KINDS[Chunk] = Kind.CHUNK
 
 
-def is_text(event: Event) -> bool:
+def is_text(event: Event) -> TypeGuard[TextEvent]:
     """True for events of the words, False for those of the voice."""
     return isinstance(event, _TEXT)
 

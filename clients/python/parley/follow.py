@@ -304,7 +304,7 @@ class Follower:
         if turn is None:
             return []
         if isinstance(event, Later) or is_text(event):
-            ready = turn.add_text(event, kept=kept)  # type: ignore[arg-type]
+            ready = turn.add_text(event, kept=kept)
         else:
             ready = turn.add_voice(event, kept=kept)  # type: ignore[arg-type]
         return [each for each in ready if self._is_new(turn, each)]

@@ -50,8 +50,10 @@ Take: TypeAlias = Callable[["Msg"], None]
 Ended: TypeAlias = "asyncio.Future[None]"
 
 DIAL_SECONDS: Final = 5.0  # of one try
-TRY_SECONDS: Final = 5.0  # of one request; then it is sent again
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between two dials
+TRY_SECONDS: Final = 5.0  # of a replay, without anything more of it
+# Of one request; then it is sent again, for the replica that had it may be frozen.
+FIRST_TRY_SECONDS, LONGEST_TRY_SECONDS = 2.0, 8.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between two dials, or tries
 # A login that is refused for so long is no server that waits for who judges it.
 REFUSED_SECONDS: Final = 10.0
 INBOX_CHARACTERS: Final = 22  # of a token's signature: its holder may read these inboxes
@@ -405,13 +407,13 @@ class Wire:
         """
         until = time.monotonic() + seconds
         encoded = msgspec.json.encode(body)
-        pauses = _pauses()
+        pauses, tries = _pauses(), _doubling(FIRST_TRY_SECONDS, LONGEST_TRY_SECONDS)
         while True:
-            left = until - time.monotonic()
+            left = max(until - time.monotonic(), 0.001)
             error: ParleyError
             try:
-                await self.until_up(max(left, 0.001))
-                once = patience or min(TRY_SECONDS, max(left, 0.001))
+                await self.until_up(left)
+                once = patience or min(next(tries), left)
                 answer = await self.ask_once(subject, encoded, headers or {}, once)
                 refusal = refused(answer.data)
                 if refusal is None:
@@ -517,10 +519,14 @@ def _words(error: BaseException) -> str:
 
 def _pauses() -> Iterator[float]:
     """Seconds, without end, scattered: many clients lose one server at the same time."""
-    pause = FIRST_PAUSE
-    while True:
+    for pause in _doubling(FIRST_PAUSE, LONGEST_PAUSE):
         yield pause * random.uniform(0.5, 1)  # noqa: S311  no secret
-        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _doubling(first: float, longest: float) -> Iterator[float]:
+    while True:
+        yield first
+        first = min(first * 2, longest)
 
 
 def late(what: str, seconds: float) -> DeadlineExceeded:

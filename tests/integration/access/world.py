@@ -139,7 +139,7 @@ class World(System):
     async def __aenter__(self) -> Self:
         try:
             await asyncio.gather(self.nats.start(), self.s3.start(), self.emulator.start())
-            self._client = await nats.connect(self.nats.url, user="client", password="client-local")
+            await self.connect(user="client", password="client-local")
             self.access = guard(self.nats, self.keys)
         except BaseException:
             await self.__aexit__()

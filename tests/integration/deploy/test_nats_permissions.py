@@ -309,9 +309,7 @@ class Guarded(System):
     async def __aenter__(self) -> Self:
         try:
             await asyncio.gather(self.nats.start(), self.s3.start(), self.emulator.start())
-            self._client = await nats.connect(
-                self.nats.url, user="client", password="client-local", max_reconnect_attempts=-1
-            )
+            await self.connect(user="client", password="client-local")
         except BaseException:
             await self.__aexit__()
             raise

@@ -1,121 +1,59 @@
-"""A turn as the demonstration asks it, against services that say what they are told."""
+"""A turn as the demonstration asks it, and what it says when something is missing."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-import wave
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import nats
 import pytest
+import pytest_asyncio
 from aiohttp import web
-from nats.aio.msg import Msg
 
 from local.ask import TurnFailed, ask, fetch, samples
-from local.nats_server import NatsServer
-from local.voices import computable
+from tests.system import System
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from nats.aio.client import Client
+in_loop = pytest.mark.asyncio(loop_scope="module")
 
 
-class FakeServices:
-    """Publishes what the two services would for one turn, as the wire contract has it."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.wav = b""
-
-    async def listen(self) -> None:
-        stream = self.client.jetstream()
-        await stream.add_stream(name="CHAT_REQUESTS", subjects=["chat.request"])
-        await self.client.subscribe("chat.request", cb=self.on_request)
-        await self.client.flush()
-        await self.client.flush()
-
-    async def on_request(self, message: Msg) -> None:
-        request = json.loads(message.data)
-        for event in self.words(request["content"]):
-            body = json.dumps({**event, "attempt": 1}).encode()
-            await self.client.publish(f"chat.delta.{request['conversation_id']}", body)
-        for headers, audio in self.voice():
-            subject = f"tts.audio.{request['conversation_id']}"
-            await self.client.publish(subject, audio, headers=headers)
-
-    def words(self, question: str) -> list[dict[str, Any]]:
-        if "fail" in question:
-            error = {"code": "provider_overloaded", "message": "Full.", "retryable": True}
-            return [{"type": "started"}, {"type": "failed", "error": error}]
-        return [
-            {"type": "started"},
-            {"type": "text", "text": "Good "},
-            {"type": "text", "text": "day."},
-            {"type": "done", "text": "Good day."},
-        ]
-
-    def voice(self) -> list[tuple[dict[str, str], bytes]]:
-        """Two attempts: the second speaks again what the first did not finish."""
-        pcm = [computable("Good "), computable("day.")]
-        out = io.BytesIO()
-        with wave.open(out, "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(24_000)
-            file.writeframes(b"".join(pcm))
-        self.wav = out.getvalue()
-        return [
-            event("started", 1),
-            chunk(1, 0, pcm[0]),
-            event("piece_done", 1, index=0),
-            chunk(1, 1, pcm[1][:100]),
-            event("started", 2),
-            chunk(1, 1, b"too late"),
-            chunk(2, 1, pcm[1]),
-            event("piece_done", 2, index=1),
-            event("stored", 2, url="", sha256=hashlib.sha256(self.wav).hexdigest()),
-        ]
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    script = {"chat": {"first_token_ms": 5, "replies": ["Good day."]}}
+    async with System(tmp_path_factory.mktemp("system"), script=script) as system:
+        await system.up()
+        yield system
 
 
-def event(kind: str, attempt: int, **more: Any) -> tuple[dict[str, str], bytes]:
-    return {"Parley-Type": kind}, json.dumps({"attempt": attempt, **more}).encode()
-
-
-def chunk(attempt: int, piece: int, pcm: bytes) -> tuple[dict[str, str], bytes]:
-    facts = {"Parley-Attempt": str(attempt), "Parley-Piece": str(piece)}
-    return {"Parley-Type": "chunk", **facts}, pcm
-
-
-@pytest.fixture
-async def answered() -> AsyncIterator[tuple[str, FakeServices]]:
-    async with NatsServer(websocket=False) as server:
-        client = await nats.connect(server.url)
-        services = FakeServices(client)
-        await services.listen()
-        yield server.url, services
-        await client.close()
-
-
-async def test_the_demonstration_hears_a_turn(answered: tuple[str, FakeServices]) -> None:
-    url, services = answered
+@in_loop
+async def test_the_demonstration_hears_a_turn(running: System) -> None:
     said: list[str] = []
-    heard = await ask(url, "Hello?", said.append, seconds=10)
+    heard = await ask(running.nats.url, "Hello?", said.append, seconds=30)
+    stored = heard.stored
+    assert stored is not None
+
     assert "".join(said) == heard.text == "Good day."
-    assert heard.pcm == samples(services.wav)
+    assert heard.sound.pcm == samples(await fetch(stored.url, stored.sha256))
+    assert heard.pieces == 1
     assert heard.first_word is not None
     assert heard.first_sound is not None
+    assert heard.text_done is not None
 
 
-async def test_the_demonstration_says_what_failed(answered: tuple[str, FakeServices]) -> None:
-    url, services = answered
-    with pytest.raises(TurnFailed, match=r"The model failed: Full. \(provider_overloaded\)"):
-        await ask(url, "Please fail.", print, seconds=10)
-    services.voice = list  # type: ignore[method-assign]  # a voice that never says anything
+@in_loop
+async def test_the_demonstration_says_what_failed(running: System) -> None:
+    running.emulator.change({"faults": [{"kind": "chat.status", "status": 400, "times": 9}]})
+    with pytest.raises(TurnFailed, match=r"The model failed: .* \(provider_refused\)"):
+        await ask(running.nats.url, "Please fail.", print, seconds=30)
+    running.emulator.change({"faults": [], "speech": {"first_audio_ms": 60_000}})
     with pytest.raises(TurnFailed, match="the end of its voice is missing"):
-        await ask(url, "Hello?", print, seconds=0.3)
+        await ask(running.nats.url, "Hello?", print, seconds=2)
+
+
+async def test_the_demonstration_says_that_nobody_is_there() -> None:
+    with pytest.raises(TurnFailed, match="cannot be reached: is it running"):
+        await ask("nats://127.0.0.1:1", "Hello?", print)
 
 
 async def test_what_is_fetched_is_what_the_event_speaks_of() -> None:
@@ -129,12 +67,12 @@ async def test_what_is_fetched_is_what_the_event_speaks_of() -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/voice.wav"
-    good = {"url": url, "sha256": hashlib.sha256(b"1;").hexdigest()}
-    assert await fetch(good) == b"1;"
+    digest = hashlib.sha256(b"1;").hexdigest()
+    assert await fetch(url, digest) == b"1;"
     with pytest.raises(TurnFailed, match="not the one"):
-        await fetch({**good, "sha256": "0"})
+        await fetch(url, "0")
     with pytest.raises(TurnFailed, match="status 404"):
-        await fetch({**good, "url": f"{url}.gone"})
+        await fetch(f"{url}.gone", digest)
     await runner.cleanup()
 
 
@@ -142,4 +80,4 @@ async def test_what_is_no_wav_is_refused() -> None:
     with pytest.raises(TurnFailed, match="no WAV"):
         samples(b"something else")
     with pytest.raises(TurnFailed, match="Nothing was spoken"):
-        await fetch({"url": None})
+        await fetch(None, "")
