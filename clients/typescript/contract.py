@@ -6,6 +6,7 @@ from __future__ import annotations
 import enum
 import json
 import sys
+from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -58,7 +59,8 @@ def members(module: object, base: type) -> list[type]:
 def enums() -> Iterable[str]:
     for kind in members(contract, enum.StrEnum):
         values = [literal(str(member)) for member in kind]  # type: ignore[attr-defined]
-        yield f"export type {kind.__name__} =\n" + "\n".join(f"  | {v}" for v in values) + ";"
+        lines = [*told(getdoc(kind)), f"export type {kind.__name__} ="]
+        yield "\n".join([*lines, *(f"  | {v}" for v in values)]) + ";"
 
 
 def structs() -> Iterable[str]:
@@ -66,13 +68,28 @@ def structs() -> Iterable[str]:
     bases = {base for kind in found for base in kind.__mro__[1:]}
     for info in inspect.multi_type_info([kind for kind in found if kind not in bases]):
         assert isinstance(info, inspect.StructType)
-        lines = [f"export interface {info.cls.__name__} {{"]
+        lines = [*told(getdoc(info.cls)), f"export interface {info.cls.__name__} {{"]
         if info.tag is not None:
             lines.append(f"  {info.tag_field}: {literal(info.tag)};")
         for field in info.fields:
             mark = "" if field.required else "?"
+            lines += told(described(field.type), indent="  ")
             lines.append(f"  {field.encode_name}{mark}: {typescript(field.type)};")
         yield "\n".join([*lines, "}"])
+
+
+def told(text: str | None, indent: str = "") -> list[str]:
+    """A comment that editors show; none where there is nothing to say."""
+    lines = (text or "").splitlines()
+    if len(lines) < 2:
+        return [f"{indent}/** {line} */" for line in lines]
+    return [f"{indent}/**", *(f"{indent} * {line}".rstrip() for line in lines), f"{indent} */"]
+
+
+def described(kind: Any) -> str:
+    """What the contract says of a field."""
+    more = kind.extra_json_schema if isinstance(kind, inspect.Metadata) else None
+    return str((more or {}).get("description", ""))
 
 
 def typescript(kind: Any) -> str:  # noqa: PLR0911
@@ -85,7 +102,10 @@ def typescript(kind: Any) -> str:  # noqa: PLR0911
         case inspect.EnumType() | inspect.StructType():
             return str(kind.cls.__name__)
         case inspect.UnionType():
-            return " | ".join(typescript(t) for t in kind.types)
+            names = [typescript(t) for t in kind.types]
+            # A bool beside an object stands for its absence: `true` is refused.
+            is_object = any(isinstance(t, inspect.StructType) for t in kind.types)
+            return " | ".join("false" if is_object and n == "boolean" else n for n in names)
         case inspect.LiteralType():
             return " | ".join(literal(v) for v in kind.values)
         case inspect.ListType():

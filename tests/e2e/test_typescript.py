@@ -137,7 +137,8 @@ async def test_a_turn_is_read_whole_whatever_dies_in_its_midst(system: System, n
     async with program(system, "disturbed") as reader:
         await reader.reaches("speaking")
         if name == "nats":
-            await system.nats.restart()
+            await system.nats.kill()
+            await system.nats.start()
         else:
             worker = next(s for s in system.services if s.name == name and s.running)
             await worker.kill()

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 
 import { DeadlineExceeded, NotFound } from "../src/errors.ts";
+import type { Speech } from "../src/contract.ts";
 import type { TurnEvent } from "../src/events.ts";
 import { LIMITS, Reader } from "../src/reader.ts";
 import type { Limits, Wanted } from "../src/reader.ts";
@@ -10,8 +11,8 @@ import { Streams } from "./streams.ts";
 import { announced, done as pieceDone, sound, started as audioStarted, stored } from "./voices.ts";
 
 const ids = { conversation_id: "c", turn_id: "t" };
-const started = (attempt = 1, speech: false | object = {}): TurnEvent => ({
-  type: "started", ...ids, attempt, seq: 0, model: "m", metadata: {}, speech: speech as false, created_at: "",
+const started = (attempt = 1, speech: false | Speech = {}): TurnEvent => ({
+  type: "started", ...ids, attempt, seq: 0, model: "m", metadata: {}, speech, created_at: "",
 });
 const text = (seq: number, words: string, attempt = 1): TurnEvent => ({ type: "text", ...ids, attempt, seq, text: words });
 const done = (seq: number, words: string, attempt = 1): TurnEvent => ({
