@@ -93,8 +93,8 @@ class EmulatedChat:
         if models and body["model"] not in models:
             said = f"The model {body['model']} is not available."
             raise Refused(404, "model_not_available", said, "model")
-        most, length = self._provider.chat.context_tokens, context_length(body, call.messages)
-        if most and length > most:
+        most = self._provider.chat.context_tokens
+        if most and (length := context_length(body, call.messages)) > most:
             words = f"This model's maximum context length is {most} tokens, not {length}."
             raise Refused(400, "context_length_exceeded", words, "messages")
 

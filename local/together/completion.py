@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import time
@@ -77,7 +78,7 @@ def completion(
     if isinstance(limit, int) and len(parts) > limit:
         parts, finish = parts[:limit], "length"
     thought = [] if _no_reasoning(params) else tokens(settings.reasoning)
-    asked = sum(len(tokens(assistant.plain_text(m.get("content")))) for m in messages)
+    asked = prompt_length(messages)
     said = len(parts) + len(thought)
     size = max(1, settings.tokens_per_chunk)
     return Completion(
@@ -98,9 +99,18 @@ def completion(
 
 def context_length(params: Mapping[str, Any], messages: list[Any]) -> int:
     """What the messages and the longest answer that is asked for take, in tokens."""
-    asked = sum(len(tokens(assistant.plain_text(m.get("content")))) for m in messages)
     limit = params.get("max_tokens")
-    return asked + (limit if isinstance(limit, int) else 0)
+    return prompt_length(messages) + (limit if isinstance(limit, int) else 0)
+
+
+def prompt_length(messages: list[Any]) -> int:
+    return sum(_count(assistant.plain_text(m.get("content"))) for m in messages)
+
+
+@functools.lru_cache(maxsize=64)
+def _count(text: str) -> int:
+    """Kept: each turn of a conversation comes with all that was said before."""
+    return len(tokens(text))
 
 
 def _asks_usage(params: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
-MESSAGES = 1_500
+MESSAGES = 1_000
 ID = "[A-Za-z0-9_-]{1,64}"
 # Beside what a service has anyway: the bodies of a storm are large, and their memory is not given
 # back at once. A leak of what was sent would be 50 MiB.

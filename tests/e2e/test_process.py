@@ -1,4 +1,4 @@
-"""The services as processes: start, stop, start again, what they show and what they hide."""
+"""The services as processes: start, stop, start again, and what a start refuses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from local.process import ROOT
 from local.service import Service
 from shared.nats.connection import settle
-from tests.e2e.whole import FAST, collector, fetch
+from tests.e2e.whole import FAST, collector
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,19 +64,6 @@ async def test_what_a_stopping_worker_cannot_finish_is_taken_over_at_once(
     assert turn.end["text"] == reply
 
 
-async def test_the_key_is_in_no_log_and_no_url(system: System) -> None:
-    system.emulator.change(FAST)
-    system.settings["LOG_LEVEL"] = "debug"
-    await system.up()
-    await system.answered(content="Hello!")
-    assert system.emulator.record.totals.keys_in_urls == 0
-    assert system.emulator.record.totals.requests_without_key == 0
-    for service in system.services:
-        assert "key-that-must-not-leak" not in service.log.read_text()
-        assert system.s3.secret_key not in service.log.read_text()
-        assert "key-that-must-not-leak" not in fetch(service.url("/metrics")).decode()
-
-
 async def test_a_trace_goes_through_both_services(system: System) -> None:
     sent: list[bytes] = []
     async with collector(sent) as endpoint:
@@ -99,17 +86,6 @@ async def test_a_trace_goes_through_both_services(system: System) -> None:
     assert spans.count(bytes.fromhex(trace)) == 2
     carried = {h["traceparent"].split("-")[1] for h, _ in system.ears.turn("traced").audio}
     assert carried == {trace}
-
-
-async def test_probes_metrics_and_the_document_are_there(system: System) -> None:
-    await system.up()
-    for service in system.services:
-        assert fetch(service.url("/livez")) == b"ok\n"
-        assert fetch(service.url("/readyz")) == b"ok\n"
-        assert b"parley_turns" in fetch(service.url("/metrics"))
-        document = json.loads(fetch(service.url("/asyncapi")))
-        assert "chat.request" in {c["address"] for c in document["channels"].values()}
-        assert b"chat.request" in fetch(service.url("/asyncapi.html"))
 
 
 @pytest.mark.parametrize(

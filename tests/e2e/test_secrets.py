@@ -30,12 +30,12 @@ no_auth_user: test"""
 SETTINGS = {
     "LOG_LEVEL": "debug",
     "CHAT_TRIES": "1",
-    "CHAT_FIRST_TOKEN_TIMEOUT": "1",
-    "CHAT_TOKEN_TIMEOUT": "1",
+    "CHAT_FIRST_TOKEN_TIMEOUT": "0.5",
+    "CHAT_TOKEN_TIMEOUT": "0.5",
     "CHAT_CONNECT_TIMEOUT": "1",
     "TTS_TRIES": "1",
-    "TTS_FIRST_AUDIO_TIMEOUT": "1",
-    "TTS_AUDIO_TIMEOUT": "1",
+    "TTS_FIRST_AUDIO_TIMEOUT": "0.5",
+    "TTS_AUDIO_TIMEOUT": "0.5",
     "TTS_CONNECT_TIMEOUT": "1",
 }
 WORDS = f"The key {API_KEY} is not good: Bearer {API_KEY}"
@@ -90,7 +90,9 @@ async def test_no_secret_is_anywhere_after_every_error_of_the_provider(tmp_path:
             **{stream: await kept(system, stream) for stream in STREAMS},
         }
         secrets = [API_KEY, PASSWORD, system.s3.secret_key]
+        totals = system.emulator.record.totals
 
+    assert (totals.keys_in_urls, totals.requests_without_key) == (0, 0)
     assert all(found[name] for name in ("logs", "metrics", "traces", "CHAT_DELTAS", "TTS_AUDIO"))
     leaks = [
         (name, secret, excerpt(each, secret))

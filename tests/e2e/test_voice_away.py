@@ -50,12 +50,26 @@ def _usual(system: System) -> None:
 
 @contextlib.asynccontextmanager
 async def speaking(system: System, **settings: str) -> AsyncIterator[Service]:
-    """The one speech worker, as long as it is needed."""
+    """The one speech worker, with these settings as long as it is needed."""
+    await silent(system)
     worker = system.add("tts", **settings)
     try:
         yield worker
     finally:
+        await silent(system)
+
+
+async def silent(system: System) -> None:
+    """No speech worker is there any more."""
+    for worker in [service for service in system.services if service.name == "tts"]:
         await worker.kill()
+        system.services.remove(worker)
+
+
+async def usual_worker(system: System) -> None:
+    """There is a speech worker with the usual settings: the one of the test before, if it is."""
+    if not any(service.name == "tts" for service in system.services):
+        await system.add("tts").ready()
 
 
 async def asked(system: System, text: str = TEXT) -> str:
@@ -88,31 +102,30 @@ def said_again(turn: Turn) -> list[int]:
 @pytest.mark.parametrize("how", ["connections are refused", "503", "overloaded"])
 async def test_ten_seconds_without_a_provider_cost_no_voice(system: System, how: str) -> None:
     system.emulator.change({"speech": {"realtime_factor": 3}})
-    async with speaking(system) as worker:
-        await worker.ready()
-        turns = [await asked(system) for _ in range(10)]
-        first = system.ears.turn(turns[0])
-        await system.ears.until(lambda: first.first_chunk is not None)
-        if how == "503":
-            refused = {"kind": "socket.refuse", "status": 503}
-            system.emulator.change({"faults": [refused, {"kind": "speech.abort", "after": 1}]})
-        elif how == "overloaded":  # the socket lives, and every piece is refused
-            fault = {"kind": "speech.failed", "code": "overloaded"}
-            system.emulator.change({"faults": [fault]})
-        else:
-            await system.emulator.close()
-        turns += [await asked(system) for _ in range(10)]
-        await asyncio.sleep(AWAY_SECONDS)
-        if how == "connections are refused":
-            await system.emulator.start()
-        else:
-            system.emulator.change({"faults": []})
-        for turn_id in turns:
-            end = await ended(system, turn_id)
-            assert end["type"] == "stored", end.get("error")
-            turn = system.ears.turn(turn_id)
-            assert letters("".join(spoken_texts(turn.voice()))) == letters(TEXT)
-            assert said_again(turn) == []
+    await usual_worker(system)
+    turns = [await asked(system) for _ in range(10)]
+    first = system.ears.turn(turns[0])
+    await system.ears.until(lambda: first.first_chunk is not None)
+    if how == "503":
+        refused = {"kind": "socket.refuse", "status": 503}
+        system.emulator.change({"faults": [refused, {"kind": "speech.abort", "after": 1}]})
+    elif how == "overloaded":  # the socket lives, and every piece is refused
+        fault = {"kind": "speech.failed", "code": "overloaded"}
+        system.emulator.change({"faults": [fault]})
+    else:
+        await system.emulator.close()
+    turns += [await asked(system) for _ in range(10)]
+    await asyncio.sleep(AWAY_SECONDS)
+    if how == "connections are refused":
+        await system.emulator.start()
+    else:
+        system.emulator.change({"faults": []})
+    for turn_id in turns:
+        end = await ended(system, turn_id)
+        assert end["type"] == "stored", end.get("error")
+        turn = system.ears.turn(turn_id)
+        assert letters("".join(spoken_texts(turn.voice()))) == letters(TEXT)
+        assert said_again(turn) == []
 
 
 async def test_a_piece_that_the_provider_never_voices_leaves_the_others_whole(
@@ -167,14 +180,13 @@ async def test_a_voice_that_takes_too_long_fails_and_a_text_that_is_too_long_say
 async def test_voice_and_language_fit_the_model_and_the_text(
     system: System, text: str, model: str | None, expected: tuple[str, str]
 ) -> None:
-    async with speaking(system) as worker:
-        await worker.ready()
-        turn_id = uuid.uuid4().hex
-        body = {"turn_id": turn_id, "text": text, "speech": {"model": model} if model else {}}
-        await system.client.jetstream().publish(f"tts.request.{turn_id}", json.dumps(body).encode())
-        assert (await ended(system, turn_id))["type"] == "stored"
-        commits = [commit for commit in system.emulator.record.commits if commit.text in text]
-        assert {(commit.voice, commit.language) for commit in commits} == {expected}
+    await usual_worker(system)
+    turn_id = uuid.uuid4().hex
+    body = {"turn_id": turn_id, "text": text, "speech": {"model": model} if model else {}}
+    await system.client.jetstream().publish(f"tts.request.{turn_id}", json.dumps(body).encode())
+    assert (await ended(system, turn_id))["type"] == "stored"
+    commits = [commit for commit in system.emulator.record.commits if commit.text in text]
+    assert {(commit.voice, commit.language) for commit in commits} == {expected}
 
 
 async def test_a_store_that_refuses_keeps_the_worker_not_ready_and_costs_the_voice_by_name(

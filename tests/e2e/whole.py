@@ -37,6 +37,26 @@ def letters(text: str) -> str:
     return "".join(c for c in text.lower() if c.isalnum())
 
 
+async def api(system: System, subject: str, body: object = None) -> dict[str, Any]:
+    """What the JetStream API answers, as an operator asks it."""
+    data = b"" if body is None else json.dumps(body).encode()
+    answer = json.loads((await system.client.request(f"$JS.API.{subject}", data, timeout=10)).data)
+    assert "error" not in answer, answer
+    return dict(answer)
+
+
+@contextlib.asynccontextmanager
+async def limited(system: System, stream: str, max_bytes: int | None = None) -> AsyncIterator[None]:
+    """The stream has room for so many bytes; for what it holds, and no more, without."""
+    found = await api(system, f"STREAM.INFO.{stream}")
+    room = found["state"]["bytes"] if max_bytes is None else max_bytes
+    await api(system, f"STREAM.UPDATE.{stream}", {**found["config"], "max_bytes": room})
+    try:
+        yield
+    finally:
+        await api(system, f"STREAM.UPDATE.{stream}", found["config"])
+
+
 def fetch(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=10) as answer:
         return bytes(answer.read())
