@@ -112,16 +112,20 @@ class Parley:
         `timeout`: seconds within which a request has an answer, over reconnects.
         `idle`: seconds without any event after which a turn that is followed counts as lost.
 
-        Raises, when it is opened:
+        Raises:
+            InvalidRequest: there is no URL.
+            OSError: the authority's certificate cannot be read.
+        and when it is opened:
             Unreachable: nobody answers there.
-            Unauthorized: NATS refuses the login.
-            OSError: a file cannot be read.
+            Unauthorized: NATS refuses the login, or it cannot be used.
 
         >>> async with Parley.connect(url, timeout=10) as client:
         ...     print(client.timeout)
         10
         """
         servers = url.split(",") if isinstance(url, str) else list(url)
+        if not all(each.strip() for each in servers) or not servers:
+            raise InvalidRequest("an empty URL")
         if tls is None and ca is not None:
             tls = ssl.create_default_context(cafile=os.fspath(ca))
         login = Login(
@@ -311,6 +315,13 @@ class Parley:
 
         Raises:
             Unauthorized: the login may not hear everything.
+
+        >>> turn = parley.ask("Hello!")
+        >>> async for event in parley.listen():
+        ...     if isinstance(event, Stored) and event.turn_id == turn.turn_id:
+        ...         print(event.finish.value)
+        ...         break
+        complete
         """
         heard: asyncio.Queue[Event] = asyncio.Queue(1024)
 

@@ -203,6 +203,7 @@ class Parley(_Facade[client.Parley]):
     follow = _turns(client.Parley.follow)
     say = _turns(client.Parley.say)
     tail = _each(client.Parley.tail)
+    listen = _each(client.Parley.listen)
     history = _each(client.Parley.history)
     cancel = _waits(client.Parley.cancel)
     delete = _waits(client.Parley.delete)

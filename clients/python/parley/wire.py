@@ -13,6 +13,7 @@ import inspect
 import itertools
 import random
 import re
+import secrets
 import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -64,6 +65,14 @@ _DENIED: Final = re.compile(
 
 class NotNow(Exception):
     """It was not done this time; the same again may be."""
+
+
+class _NotDialled(Exception):
+    """There is no connection; its text says why."""
+
+
+class _NotLetIn(_NotDialled):
+    """The server refuses the login, or there is none that could be shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +172,7 @@ class Wire:
         self._up = asyncio.Event()
         self._dialling: asyncio.Task[None] | None = None
         self._closed = False
-        self._refused: str | None = None  # the server's words, while it lets us not in
+        self._refused: str | None = None  # why, while the server lets us not in
         self.listeners: set[Callable[[], None]] = set()  # called after each new connection
         self.reconnects = 0
 
@@ -176,12 +185,13 @@ class Wire:
         while True:
             try:
                 await self._dial()
-            except (OSError, TimeoutError, nats.errors.Error) as exc:
-                if _is_refusal(exc):
-                    raise Unauthorized(f"NATS refuses this login ({_words(exc)})") from exc
+            except _NotLetIn as exc:
+                raise Unauthorized(str(exc)) from exc
+            except _NotDialled as exc:
                 pause = next(pauses)
                 if time.monotonic() + pause > until:
-                    raise Unreachable(f"NATS cannot be reached ({_words(exc)})") from exc
+                    where = ", ".join(map(_address, self._login.servers))
+                    raise Unreachable(f"NATS at {where} cannot be reached ({exc})") from exc
             else:
                 return
             await asyncio.sleep(pause)
@@ -215,7 +225,7 @@ class Wire:
         if self.up:
             return None
         if self._refused is not None:
-            return Unauthorized(f"NATS refuses this login ({self._refused})")
+            return Unauthorized(self._refused)
         return Unreachable("the client is closed" if self._closed else "NATS is away")
 
     async def until_up(self, seconds: float) -> None:
@@ -229,11 +239,13 @@ class Wire:
             raise error
 
     async def _dial(self) -> None:
+        """Raises _NotDialled, _NotLetIn."""
+        reason = ""
         client = Client()
-        options = await self._login.options()
-        prefix = options["inbox_prefix"]
 
         async def on_error(error: Exception) -> None:
+            nonlocal reason
+            reason = _words(error)
             self._on_error(error)
 
         async def on_closed() -> None:
@@ -244,19 +256,31 @@ class Wire:
 
         try:
             async with asyncio.timeout(DIAL_SECONDS):
+                options = await self._login.options()
                 await client.connect(**options, error_cb=on_error, closed_cb=on_closed)
-            self._prefix = f"{prefix}.{random.getrandbits(96):024x}."
-            await _subscribe(client, self._prefix + "*", self._on_answer)
-            self._client = client
-            for heard in tuple(self._heard):
-                await self._listen(client, heard)
+                self._prefix = f"{options['inbox_prefix']}.{secrets.token_hex(12)}."
+                await _subscribe(client, self._prefix + "*", self._on_answer)
+                self._client = client
+                for heard in tuple(self._heard):
+                    await self._listen(client, heard)
+        except (OSError, TimeoutError, nats.errors.Error) as exc:
+            await self._hang_up(client)
+            if _is_refusal(exc):
+                raise _NotLetIn(f"NATS refuses this login ({_words(exc)})") from exc
+            raise _NotDialled(reason or _words(exc)) from exc
+        except Exception as exc:  # of whoever makes a token, or reads a seed
+            await self._hang_up(client)
+            raise _NotLetIn(f"this login cannot be used ({_words(exc)})") from exc
         except BaseException:
-            self._client = None
-            with contextlib.suppress(Exception):
-                await client.close()
+            await self._hang_up(client)
             raise
         self._refused = None
         self._up.set()
+
+    async def _hang_up(self, client: Client) -> None:
+        self._client = None
+        with contextlib.suppress(Exception):
+            await client.close()
 
     def _redial(self) -> None:
         if not self._closed and (self._dialling is None or self._dialling.done()):
@@ -267,11 +291,12 @@ class Wire:
         for pause in _pauses():
             try:
                 await self._dial()
-            except (OSError, TimeoutError, nats.errors.Error) as exc:
-                now = time.monotonic()
-                refused_since = (refused_since or now) if _is_refusal(exc) else None
-                if refused_since is not None and now - refused_since > REFUSED_SECONDS:
-                    self._refused = _words(exc)
+            except _NotLetIn as exc:
+                refused_since = refused_since or time.monotonic()
+                if time.monotonic() - refused_since > REFUSED_SECONDS:
+                    self._refused = str(exc)
+            except _NotDialled:
+                refused_since = None
             else:
                 break
             await asyncio.sleep(pause)
@@ -511,6 +536,12 @@ def _is_refusal(error: BaseException) -> bool:
     return isinstance(error, nats.errors.AuthorizationError) or (
         "authorization violation" in str(error).lower()
     )
+
+
+def _address(url: str) -> str:
+    """Without a login that may stand in it."""
+    scheme, _, rest = url.rpartition("://")
+    return f"{scheme or 'nats'}://{rest.rpartition('@')[2]}"
 
 
 def _words(error: BaseException) -> str:

@@ -36,13 +36,13 @@ SCRIPT = {
     "chat": {"first_token_ms": 5, "tokens_per_second": 400, "replies": ["You said: Hello!"]},
     "speech": {"realtime_factor": 200, "first_audio_ms": 5},
 }
-OURS = ("parley.cli",)  # a program of its own, with tests of its own
+PROGRAM = ("parley.cli", "parley.__main__")  # with tests of its own
 
 
 def modules() -> Iterator[types.ModuleType]:
     yield package
     for found in pkgutil.iter_modules(package.__path__, "parley."):
-        if not found.name.startswith(OURS):
+        if not found.name.startswith(PROGRAM):
             yield importlib.import_module(found.name)
 
 
