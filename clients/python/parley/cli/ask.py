@@ -164,7 +164,8 @@ async def say(
         began = time.monotonic()
         turn = parley.say(said, conversation=conversation, speech=speech)
         wanted = Wanted(save=save, play=playing, voice=True, captions=captions)
-        telling = await tell(turn, cli.screen, wanted, text=said)
+        known = Telling(text=said, complete=True)
+        telling = await tell(turn, cli.screen, wanted, telling=known)
         if playing:
             cli.screen.note(f"{telling.sound.seconds:.1f} s in {time.monotonic() - began:.1f} s")
     return ended(telling)

@@ -7,7 +7,7 @@ from typing import Final
 
 import typer
 
-from parley.cli import ask, bench, dead, doctor, history, tail, token
+from parley.cli import ask, bench, chat, dead, doctor, history, tail, token
 from parley.cli.command import command, group
 from parley.cli.outcome import MEANINGS, Exit, Failure
 from parley.cli.screen import Screen
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 group(app, _HELP)
 command(app, "ask")(ask.ask)
+command(app, "chat")(chat.chat)
 command(app, "say")(ask.say)
 command(app, "history")(history.history)
 command(app, "delete")(history.delete)

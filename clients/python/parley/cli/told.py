@@ -97,14 +97,16 @@ class Wanted:
     reasoning: bool = False
 
 
-async def tell(turn: Turn, screen: Screen, wanted: Wanted, *, text: str | None = None) -> Telling:
+async def tell(
+    turn: Turn, screen: Screen, wanted: Wanted, *, telling: Telling | None = None
+) -> Telling:
     """Returns when it has ended; whoever cancels this, stops the turn.
 
-    `text`: of a turn that only speaks, what it speaks.
+    `telling`: what is known before, such as the text of a turn that only speaks.
 
     Raises: ParleyError, as an iteration of the turn does, but for a failure of the turn itself.
     """
-    telling = Telling(text=text or "", complete=text is not None)
+    telling = Telling() if telling is None else telling
     playing = asyncio.create_task(turn.play()) if wanted.play else None
     try:
         with _Bar(screen, wanted) as bar:
