@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from shared.contract import (
     AudioEvent,
     AudioFailed,
     AudioStarted,
+    Done,
+    Failed,
     Kind,
     PieceDone,
     Stored,
@@ -46,7 +49,7 @@ from shared.nats.documents import Held, amend
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 
-    from services.tts.ports import Recording
+    from services.tts.ports import Offer, Recording
     from services.tts.text.segments import Piece
     from shared.contract import Delta, Word
 
@@ -135,11 +138,15 @@ class ScriptedText:
     scripted: Iterable[Delta | Exception] = ()
     all: str | None = None
 
-    async def events(self) -> AsyncGenerator[Delta, None]:
+    async def events(
+        self, offer: Callable[[Delta], bool] | None = None
+    ) -> AsyncGenerator[Delta, None]:
         for event in self.scripted:
             if isinstance(event, Exception):
                 raise event
-            yield event
+            is_taken = offer is not None and offer(event)
+            if not is_taken or isinstance(event, Done | Failed):
+                yield event
 
     async def whole(self) -> str | None:
         return self.all
@@ -193,6 +200,7 @@ class MemoryAudio:
     stream: AudioStream = field(default_factory=AudioStream)
     shut_after: int | None = None
     torn_at: list[int] = field(default_factory=list)
+    heard: Callable[[int], None] | None = None  # called behind each chunk with its piece
     attempt: int = 0
     seq: int = 0
 
@@ -227,8 +235,20 @@ class MemoryAudio:
         self._keep(Kind.PIECE, encode(event))
 
     async def chunk(self, index: int, audio: bytes) -> None:
+        self._chunk(index, audio)
+
+    def _chunk(self, index: int, audio: bytes) -> None:
         self._keep(Kind.CHUNK, audio, **{H_PIECE: index, H_SEQ: self.seq})
         self.seq += 1
+        if self.heard is not None:
+            self.heard(index)
+
+    def offer(self, index: int, audio: bytes) -> bool:
+        would_raise = len(self.stream.messages) + 1
+        if would_raise in self.torn_at or (self.shut_after or would_raise) < would_raise:
+            return False
+        self._chunk(index, audio)
+        return True
 
     async def piece_done(self, index: int, samples: int, words: Sequence[Word]) -> None:
         event = PieceDone("c", "t", self.attempt, index=index, samples=samples, words=list(words))
@@ -284,19 +304,25 @@ class _ScriptedTurn:
     def __init__(self, voice: ScriptedVoice, params: VoiceParams) -> None:
         self.voice, self.params = voice, params
 
-    async def say(self, text: str) -> AsyncGenerator[bytes | SpokenWord, None]:
+    async def say(
+        self, text: str, offer: Offer | None = None
+    ) -> AsyncGenerator[bytes | SpokenWord, None]:
         self.voice.said.append((self.params.model, text))
         plan = self.voice.plans.pop(0) if self.voice.plans else None
         for part in _halves(audio_of(text)) if plan is None else plan:
             if isinstance(part, Exception):
                 raise part
-            yield part
+            if offer is None or isinstance(part, SpokenWord) or not offer(part):
+                await asyncio.sleep(0)  # who waits may be stopped
+                yield part
 
-    async def finish(self) -> AsyncGenerator[bytes | SpokenWord, None]:
+    async def finish(self, offer: Offer | None = None) -> AsyncGenerator[bytes | SpokenWord, None]:
         for part in self.voice.late.pop(0) if self.voice.late else ():
             if isinstance(part, Exception):
                 raise part
-            yield part
+            if offer is None or isinstance(part, SpokenWord) or not offer(part):
+                await asyncio.sleep(0)  # who waits may be stopped
+                yield part
 
 
 def _halves(audio: bytes) -> list[bytes]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from shared.contract import Done, FinishReason, Text, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from shared.contract import Delta
 
@@ -23,11 +23,21 @@ class GivenText:
     turn_id: str
     text: str
 
-    async def events(self) -> AsyncGenerator[Delta, None]:
+    async def events(
+        self, offer: Callable[[Delta], bool] | None = None
+    ) -> AsyncGenerator[Delta, None]:
         for seq, at in enumerate(range(0, len(self.text), SLICE)):
             part = self.text[at : at + SLICE]
-            yield Text(self.conversation_id, self.turn_id, 1, seq, text=part)
-        yield Done(
+            event = Text(self.conversation_id, self.turn_id, 1, seq, text=part)
+            if offer is None or not offer(event):
+                yield event
+        done = self._done()
+        if offer is not None:
+            offer(done)
+        yield done
+
+    def _done(self) -> Done:
+        return Done(
             self.conversation_id,
             self.turn_id,
             1,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from shared.errors import ProviderBroken
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Sequence
 
     from services.tts.job import Job
     from services.tts.record import SpeechRecord
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 class TurnText(Protocol):
     """The text of one turn."""
 
-    def events(self) -> AsyncGenerator[Delta, None]:
+    def events(self, offer: Callable[[Delta], bool] | None = None) -> AsyncGenerator[Delta, None]:
         """In order, each once, as they come; ends with the text's end.
+
+        Each is offered first, as it comes, also while nobody waits for one: what `offer` takes (it
+        returns True) is not given out, except the end. So a token needs no wake-up.
 
         Raises:
             DeadlineExceeded: nothing came for too long.
@@ -90,18 +94,26 @@ class ConnectionLost(ProviderBroken):
     """The speech model has gone away, in the midst of a piece perhaps."""
 
 
+# Takes PCM as it comes, and returns True; False: it is given out as a part.
+Offer: TypeAlias = Callable[[bytes], bool]
+
+
 class VoiceTurn(Protocol):
     """The voice of one turn: its own context on one socket."""
 
-    def say(self, text: str) -> AsyncGenerator[bytes | SpokenWord, None]:
+    def say(
+        self, text: str, offer: Offer | None = None
+    ) -> AsyncGenerator[bytes | SpokenWord, None]:
         """Speak one piece; PCM in whole samples as it arrives, ends when its audio is complete.
+
+        What comes while nothing waits is offered first, in the turn of the loop that reads it.
 
         Raises:
             ProviderError: the piece may be incomplete; say it again in a new turn of the voice.
         """
         ...
 
-    def finish(self) -> AsyncGenerator[bytes | SpokenWord, None]:
+    def finish(self, offer: Offer | None = None) -> AsyncGenerator[bytes | SpokenWord, None]:
         """After the last piece: what still comes of it, until it has been quiet for a while."""
         ...
 
@@ -226,6 +238,10 @@ class Publish(Protocol):
     async def piece(self, piece: Piece) -> None: ...
 
     async def chunk(self, index: int, audio: bytes) -> None: ...
+
+    def offer(self, index: int, audio: bytes) -> bool:
+        """Publishes a chunk at once; False where `chunk` would wait, cut it, or raise."""
+        ...
 
     async def piece_done(self, index: int, samples: int, words: Sequence[Word]) -> None: ...
 

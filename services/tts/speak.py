@@ -7,6 +7,7 @@ never said again.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from services.tts.job import Job, Rules
     from services.tts.ports import (
+        Offer,
         TurnText,
         Voice,
         VoiceDependencies,
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from services.tts.progress import SaidPiece
     from services.tts.record import SpeechRecord
     from services.tts.resume import Replay
-    from shared.contract import AudioFailed, Stored
+    from shared.contract import AudioFailed, Delta, Stored
     from shared.nats.documents import Held
     from shared.process.cancel import CancelToken
 
@@ -170,6 +172,8 @@ class _Speaking:
         self.language = SpokenLanguage(job.params.language)
         self.context = _Context(deps.voice, deps.token)
         self.asked: SaidPiece | None = None  # the piece that the speech model is asked for
+        self.ready: deque[Piece] = deque()  # pieces of the text that are not said yet
+        self.anew = False  # the text has started over since a piece was said
         self.unvoiced: ProviderError | None = None  # why a piece was done without a sound
 
     @property
@@ -241,17 +245,28 @@ class _Speaking:
     async def _say_all(self) -> int:
         """To the end of the text; returns how many pieces it has."""
         pieces = 0
-        async with aclosing(self.deps.token.items(self.text.events())) as events:
-            async for event in events:
-                if isinstance(event, Started):
-                    pieces = 0
-                    self.language.begin()
-                for piece in self.script.add(event):
+        events = self.text.events(self._read)
+        async with aclosing(self.deps.token.items(events)) as wakes:
+            async for _ in wakes:
+                while self.ready or self.anew:
+                    if self.anew:
+                        self.anew, pieces = False, 0
+                        self.language.begin()
+                        continue
+                    piece = self.ready.popleft()
                     await self._say(piece)
                     pieces = piece.index + 1
                 if self.script.ending is not Ending.OPEN:
                     break
         return pieces
+
+    def _read(self, event: Delta) -> bool:
+        """Draws from the text what can be said; False where there is something to be done."""
+        if isinstance(event, Started):
+            self.ready.clear()
+            self.anew = True
+        self.ready += self.script.add(event)
+        return not (self.ready or self.anew) and self.script.ending is Ending.OPEN
 
     # ------------------------------------------------------------ attempts
 
@@ -355,12 +370,26 @@ class _Speaking:
         failpoint("tts.piece")
         self.progress.count(params.model, len(piece.text))
         try:
-            await self._hear(said, voice.say(piece.text))
+            await self._hear(said, voice.say(piece.text, self._offering(said)))
         except Cancelled:
             if said.samples:  # what was heard of it is kept
                 self.progress.held = said
             raise
         self.asked, self.progress.held = None, said
+
+    def _offering(self, said: SaidPiece) -> Offer:
+        """Audio is published where it comes, as long as nothing stands in the way."""
+        token, publish, recording = self.deps.token, self.deps.publish, self.deps.recording
+
+        def offer(part: bytes) -> bool:
+            if token.cancelled or not publish.offer(said.piece.index, part):
+                return False
+            recording.append(part)
+            said.add(part)
+            failpoint("tts.chunk")
+            return True
+
+        return offer
 
     async def _hear(self, said: SaidPiece, parts: AsyncGenerator[bytes | SpokenWord, None]) -> None:
         async with aclosing(self.deps.token.items(parts)) as heard:
@@ -379,7 +408,7 @@ class _Speaking:
         while (said := self.progress.held) is not None and self.context.turn is not None:
             before = said.samples
             try:
-                await self._hear(said, self.context.turn.finish())
+                await self._hear(said, self.context.turn.finish(self._offering(said)))
             except ProviderError as exc:
                 breaks += 1
                 if said.samples == before or breaks >= self.rules.max_tries:

@@ -27,7 +27,7 @@ from shared.nats.read import read_back
 from shared.timeline import Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from nats.aio.subscription import Subscription
 
@@ -77,16 +77,19 @@ async def follow(
     idle: float = 120.0,
     gap: float = GAP_SECONDS,
     quiet: float = QUIET_SECONDS,
+    offer: Callable[[Delta], bool] | None = None,
 ) -> AsyncIterator[Delta]:
     """The turn's events in order, each once, from stream sequence `start`; ends with its end.
 
-    Of an attempt that is superseded, what was given out before stays given out: a `started` with a
-    higher `attempt` says that it starts over.
+    Each is offered as it comes, also while nobody waits for one: what `offer` takes (it returns
+    True) is not given out, except the end. Of an attempt that is superseded, what was given out
+    before stays given out: a `started` with a higher `attempt` says that it starts over.
 
     Raises:
         DeadlineExceeded: nothing new came for `idle` seconds.
+        Exception: what `offer` has raised.
     """
-    follower = _Follower(connection, conversation_id, turn_id, start)
+    follower = _Follower(connection, conversation_id, turn_id, start, offer)
     try:
         await follower.open()
         async for event in follower.events(idle, gap, quiet):
@@ -99,15 +102,22 @@ async def follow(
 
 class _Follower:
     def __init__(
-        self, connection: Connection, conversation_id: str, turn_id: str, start: int
+        self,
+        connection: Connection,
+        conversation_id: str,
+        turn_id: str,
+        start: int,
+        offer: Callable[[Delta], bool] | None,
     ) -> None:
-        self._connection = connection
+        self._connection, self._offer = connection, offer
         self._turn_id = turn_id
         self._subject = chat_delta(conversation_id)
         self._start = start
         self._timeline: Timeline[Delta | _Later] = Timeline()
         self._ready: asyncio.Queue[Delta | None] = asyncio.Queue(MAX_WAITING)  # None: look
         self._look = True  # read back at the next turn of the loop
+        self._heard = time.monotonic()
+        self._failed: Exception | None = None
         self._sub: Subscription | None = None
         self._end_watch = connection.on_reconnect(self._on_reconnect)
 
@@ -124,6 +134,9 @@ class _Follower:
 
     def _on_reconnect(self) -> None:
         self._look = True
+        self._wake()
+
+    def _wake(self) -> None:
         with contextlib.suppress(asyncio.QueueFull):  # then there is no wait to be cut short
             self._ready.put_nowait(None)
 
@@ -135,10 +148,23 @@ class _Follower:
         event = decode_delta(data) or _later(data)
         if event is None or event.turn_id != self._turn_id:
             return
+        had_gap = self._timeline.gap
         for ready in self._timeline.add(event.attempt, event.seq, event):
-            if isinstance(ready, _Later):
-                continue
-            self._ready.put_nowait(ready)  # QueueFull loses it: the gap, or `idle`, tells
+            if not isinstance(ready, _Later):
+                self._give(ready)
+        if self._timeline.gap and not had_gap:
+            self._wake()  # it waits for less
+
+    def _give(self, event: Delta) -> None:
+        self._heard = time.monotonic()
+        try:
+            taken = self._offer is not None and self._offer(event)
+        except Exception as exc:  # noqa: BLE001  told to who follows; whoever reads can do nothing
+            self._failed = exc
+            self._wake()
+            return
+        if not taken or isinstance(event, Done | Failed):
+            self._ready.put_nowait(event)  # QueueFull loses it: the gap, or `idle`, tells
 
     async def _read_back(self) -> None:
         async for message in read_back(
@@ -147,8 +173,9 @@ class _Follower:
             self._add(message.data)
 
     async def events(self, idle: float, gap: float, quiet: float) -> AsyncIterator[Delta]:
-        heard = time.monotonic()
         while True:
+            if self._failed is not None:
+                raise self._failed
             if self._look:
                 self._look = False
                 try:
@@ -160,11 +187,11 @@ class _Follower:
                 async with asyncio.timeout(min(wait, idle)):
                     event = await self._ready.get()
             except TimeoutError:
-                if time.monotonic() - heard > idle:
+                silent = time.monotonic() - self._heard
+                if silent > idle:
                     raise DeadlineExceeded(f"the text said nothing for {idle:g} s") from None
-                self._look = True
+                self._look = self._look or self._timeline.gap or silent >= quiet
                 continue
             while event is not None:
-                heard = time.monotonic()
                 yield event
                 event = None if self._ready.empty() else self._ready.get_nowait()

@@ -65,6 +65,7 @@ class Spool:
         return self._file
 
     def close(self) -> None:
+        self._memory = bytearray()  # at once, whoever may still know of this spool
         if self._file is not None:
             self._file.close()
 

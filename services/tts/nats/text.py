@@ -12,7 +12,7 @@ from shared.errors import DeadlineExceeded, NatsError
 from shared.nats.follow import follow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from shared.contract import Delta
     from shared.nats.connection import Connection
@@ -31,13 +31,16 @@ class NatsText:
     idle_seconds: float  # without an event; then the text counts as gone
     end_seconds: float = END_SECONDS
 
-    async def events(self) -> AsyncGenerator[Delta, None]:
+    async def events(
+        self, offer: Callable[[Delta], bool] | None = None
+    ) -> AsyncGenerator[Delta, None]:
         async for event in follow(
             self.connection,
             self.conversation_id,
             self.turn_id,
             start=self.start,
             idle=self.idle_seconds,
+            offer=offer,
         ):
             yield event
 

@@ -22,7 +22,7 @@ from shared.errors import ProviderBroken, ProviderError, ProviderStalled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.tts.ports import VoiceParams
+    from services.tts.ports import Offer, VoiceParams
     from services.tts.together.counts import Count
     from services.tts.together.end_of_audio import Patience
     from services.tts.together.profile import Profile
@@ -109,6 +109,8 @@ class Turn:
         self._renew()
         self._parts: deque[Part] = deque()
         self._kept = 0  # bytes in `_parts`
+        self._offer: Offer | None = None
+        self._offer_failed: Exception | None = None
         self._text = ""
         self._taken = 0  # parts of this piece that the consumer has
         self._moves = 0
@@ -117,8 +119,8 @@ class Turn:
 
     # ------------------------------------------------------------ for the consumer
 
-    def begin(self) -> None:
-        """A piece, or the end of the turn, is to be heard.
+    def begin(self, offer: Offer | None = None) -> None:
+        """A piece, or the end of the turn, is to be heard; audio is offered until it was.
 
         Raises:
             ProviderError: the turn is over.
@@ -126,6 +128,7 @@ class Turn:
         if self.state is State.OVER:
             raise self._error or ProviderBroken("this turn of the voice is over")
         self._step(Step.SAY)
+        self._offer = offer
 
     def commit(self, text: str, now: float) -> None:
         """Asks for one piece; a socket that is gone shows in what is heard of it."""
@@ -145,21 +148,29 @@ class Turn:
         self._end_of_audio.finish()
 
     def take(self) -> Part | None:
-        """The next part, when there is one."""
+        """The next part, when there is one: all the audio that waits, or a word."""
         if not self._parts:
             return None
         part = self._parts.popleft()
         self._taken += 1
-        if isinstance(part, bytes):
-            self._kept -= len(part)
-        return part
+        if not isinstance(part, bytes):
+            return part
+        audio = [part]
+        while self._parts and isinstance(self._parts[0], bytes):
+            audio.append(self._parts.popleft())  # type: ignore[arg-type]  # it is bytes
+        whole = b"".join(audio)
+        self._kept -= len(whole)
+        return whole
 
     def next(self, now: float) -> Next:
         """What to do when there is no part.
 
         Raises:
             ProviderError: the piece fails.
+            Exception: what offering audio has raised.
         """
+        if self._offer_failed is not None:
+            raise self._offer_failed
         if self._error is None:
             return Next.COMPLETE if self._complete(now) else Next.WAIT
         if self._complete_without_socket(now):
@@ -177,10 +188,12 @@ class Turn:
 
     def end(self) -> None:
         """The piece was heard to its end."""
+        self._offer = None
         self._step(Step.END)
 
     def leave(self, now: float) -> None:
         """Stops the audio at once; what still comes goes nowhere."""
+        self._offer = None
         self._step(Step.LEAVE)
         self.detach(now)
         self._parts.clear()
@@ -318,7 +331,13 @@ class Turn:
     def _keep(self, item_id: ItemId | None, audio: bytes, now: float) -> None:
         if not audio:
             return  # a header, or half a sample: no item has begun to be heard
+        before = self._end_of_audio.state
         self._end_of_audio.audio(item_id, now)
+        if not self._parts and self._is_taken(audio):
+            self._taken += 1
+            if self._end_of_audio.state is not before:
+                self.wake()  # it waits for something else now
+            return
         self._parts.append(audio)
         self._kept += len(audio)
         if self._kept > self._max_waiting:
@@ -327,3 +346,14 @@ class Turn:
             self.fail(Overflow(f"more than {self._max_waiting} bytes of audio not taken"))
             self.detach(now)
         self.wake()
+
+    def _is_taken(self, audio: bytes) -> bool:
+        """Whether the consumer has taken it where it came, without being woken."""
+        if self._offer is None:
+            return False
+        try:
+            return self._offer(audio)
+        except Exception as exc:  # noqa: BLE001  the consumer's own, and no fault of the socket
+            self._offer, self._offer_failed = None, exc
+            self.wake()
+            return True

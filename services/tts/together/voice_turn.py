@@ -11,7 +11,7 @@ from shared.errors import ProviderBroken, ProviderStalled
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from services.tts.ports import VoiceParams
+    from services.tts.ports import Offer, VoiceParams
     from services.tts.together.counts import Count
     from services.tts.together.end_of_audio import Patience
     from services.tts.together.pool import Pool
@@ -44,8 +44,10 @@ class TogetherTurn:
             max_waiting=max_waiting,
         )
 
-    async def say(self, text: str) -> AsyncGenerator[Part, None]:
+    async def say(self, text: str, offer: Offer | None = None) -> AsyncGenerator[Part, None]:
         """Speak one piece; PCM in whole samples as it arrives, ends when its audio is complete.
+
+        What comes while nothing waits is offered first, in the turn of the loop that reads it.
 
         Raises:
             ProviderError: the piece may be incomplete; say it again in a new turn of the voice.
@@ -53,7 +55,7 @@ class TogetherTurn:
         if not text.strip():
             return  # nobody knows what an empty commit does
         turn, kind = self._turn, self._turn.params.kind
-        turn.begin()
+        turn.begin(offer)
         try:
             if turn.has_slot and self._pool.wanted(kind):
                 turn.finish()
@@ -75,14 +77,14 @@ class TogetherTurn:
             if turn.state is not State.READY:
                 self.leave()
 
-    async def finish(self) -> AsyncGenerator[Part, None]:
+    async def finish(self, offer: Offer | None = None) -> AsyncGenerator[Part, None]:
         """After the last piece: what is still to come, until it is quiet.
 
         Raises:
             ProviderError: something of it is missing.
         """
         turn = self._turn
-        turn.begin()
+        turn.begin(offer)
         turn.finish()
         try:
             while (part := await self._next()) is not None:

@@ -578,12 +578,11 @@ async def test_a_text_that_is_too_long_is_spoken_as_far_as_it_may_and_says_so() 
 async def test_a_voice_that_takes_too_long_fails_and_keeps_what_was_heard_in_its_events() -> None:
     worker = Worker()
 
-    async def late(index: int, audio: bytes) -> None:
-        await MemoryAudio.chunk(worker.audio, index, audio)
+    def late(index: int) -> None:
         if index == 1:
             worker.token.expire(DeadlineExceeded("it took longer than 900 s"))
 
-    worker.audio.chunk = late  # type: ignore[method-assign]  # its time is over in mid-piece
+    worker.audio.heard = late  # its time is over in mid-piece
     end = await worker.speak(answer(TEXT))
     assert isinstance(end, AudioFailed)
     assert end.error.code is Code.DEADLINE_EXCEEDED
@@ -816,12 +815,11 @@ async def test_what_was_said_before_a_noted_cancel_is_kept_counted_and_labelled(
 async def test_a_stop_is_noticed_while_audio_is_awaited() -> None:
     worker = Worker()
 
-    async def stopped(index: int, audio: bytes) -> None:
-        await MemoryAudio.chunk(worker.audio, index, audio)
+    def stopped(index: int) -> None:
         if index == 1:
             worker.token.cancel()
 
-    worker.audio.chunk = stopped  # type: ignore[method-assign]  # the listener hears it and stops
+    worker.audio.heard = stopped  # the listener hears it and stops
     end = await worker.speak(answer(TEXT))
     assert worker.said() == LINES[:2]
     assert worker.store.audio == {"c/t/1.wav": A + B[: len(B) // 4 * 2]}

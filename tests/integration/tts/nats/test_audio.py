@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from services.tts.nats.audio import MAX_CHUNK, NatsAudio
+from services.tts.nats.audio import KEEPS_UP, MAX_CHUNK, NatsAudio
 from services.tts.ports import VoiceParams
 from services.tts.text.segments import Piece
 from shared.contract import PCM_CONTENT_TYPE, AudioFailed, Code, Error, Word
@@ -94,6 +94,51 @@ async def test_much_sound_is_cut_into_small_chunks_of_whole_samples(connection: 
     assert all(len(m.data) <= MAX_CHUNK and len(m.data) % 2 == 0 and m.data for m in chunks)
     assert b"".join(m.data for m in chunks[:-1]) == sound
     assert [m.headers["Parley-Seq"] for m in chunks] == [str(n) for n in range(len(chunks))]
+
+
+async def test_a_chunk_that_is_offered_stands_in_its_place_like_any_other(
+    connection: Connection,
+) -> None:
+    audio = voice_of(connection)
+    await audio.started(1, PARAMS)
+    await audio.piece(piece(0))
+    assert audio.offer(0, pcm(0, 100))
+    await audio.chunk(0, pcm(1, 100))
+    assert audio.offer(0, pcm(2, 100))
+    assert audio.offer(1, pcm(3, 100))
+    await audio.started(2, PARAMS)
+    assert audio.offer(0, pcm(4, 100))
+    await audio.drained()
+    chunks = [m for m in await held(connection, "TTS_AUDIO") if m.headers["Parley-Type"] == "chunk"]
+    assert [m.data for m in chunks] == [pcm(n, 100) for n in range(5)]
+    told = [
+        tuple(m.headers[f"Parley-{name}"] for name in ("Attempt", "Seq", "Piece")) for m in chunks
+    ]
+    assert told == [
+        ("1", "0", "0"),
+        ("1", "1", "0"),
+        ("1", "2", "0"),
+        ("1", "3", "1"),
+        ("2", "0", "0"),
+    ]
+    assert len({m.headers["Nats-Msg-Id"] for m in chunks}) == 5
+    assert {m.headers["Content-Type"] for m in chunks} == {PCM_CONTENT_TYPE}
+
+
+async def test_an_offer_is_declined_where_a_chunk_would_wait_or_be_cut(
+    connection: Connection,
+) -> None:
+    lease = Lease()
+    audio = voice_of(connection, lease=lease)
+    await audio.started(1, PARAMS)
+    assert not audio.offer(0, bytes(MAX_CHUNK + 2))
+    taken = 0
+    while audio.offer(0, pcm(0, 10)):  # nobody reads acks meanwhile
+        taken += 1
+    assert 0 < taken <= KEEPS_UP
+    await audio.drained()
+    lease.fresh = False
+    assert not audio.offer(0, pcm(0, 10))
 
 
 async def test_what_was_published_is_replayed(connection: Connection) -> None:

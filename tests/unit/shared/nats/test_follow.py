@@ -138,6 +138,40 @@ async def test_events_without_headers_are_followed_too(stream: TextStream) -> No
     assert got + [event async for event in events] == [started(), text(1), done(2)]
 
 
+# ---------------------------------------------------------------- offered
+
+
+async def test_what_is_taken_where_it_comes_is_not_given_out(stream: TextStream) -> None:
+    offered: list[Delta] = []
+
+    def offer(event: Delta) -> bool:
+        offered.append(event)
+        return event != text(2)
+
+    stream.store(*WHOLE[:2])
+    events = follow(stream.connection, "c1", "t1", quiet=60.0, gap=0.001, offer=offer)
+    rest = asyncio.create_task(_rest(events))  # type: ignore[arg-type]  # it is a generator
+    async with asyncio.timeout(5):
+        while len(offered) < 2:  # noqa: ASYNC110  nobody sets an event for what a list records
+            await asyncio.sleep(0)
+    await stream.say(text(2))
+    assert offered == WHOLE[:3]
+    await stream.pass_by(done(4))
+    assert offered == WHOLE[:3]
+    await stream.say(text(3))
+    assert offered == WHOLE
+    assert await rest == [text(2), done(4)]
+
+
+async def test_who_offers_is_told_what_that_has_raised(stream: TextStream) -> None:
+    def offer(event: Delta) -> bool:
+        raise ZeroDivisionError(event.seq)
+
+    stream.store(started())
+    with pytest.raises(ZeroDivisionError):
+        await anext(follow(stream.connection, "c1", "t1", offer=offer))
+
+
 # ---------------------------------------------------------------- gaps
 
 
@@ -150,6 +184,18 @@ async def test_a_gap_is_filled_from_the_stream(stream: TextStream) -> None:
 
     assert got + [event async for event in events] == [started(), text(1), text(2), done(3)]
     assert len(stream.looks) == 2
+
+
+async def test_a_gap_is_looked_at_before_a_while_has_passed(stream: TextStream) -> None:
+    stream.store(started())
+    events = following(stream)
+    assert await anext(events) == started()
+    rest = asyncio.create_task(_rest(events))
+    await asyncio.sleep(0)
+    stream.store(text(1))
+    await stream.say(done(2))  # nothing can be given out, and nothing follows
+    async with asyncio.timeout(5):
+        assert await rest == [text(1), done(2)]
 
 
 async def test_what_overtakes_the_store_waits_until_the_store_has_it(stream: TextStream) -> None:

@@ -20,7 +20,7 @@ from shared.errors import ProviderBroken, ProviderOverloaded, ProviderStalled
 from tests.fakes_together import SAMPLES, SESSION, Counts, FakeWire, audio, cancelled, done
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from services.tts.together.socket import Socket
     from services.tts.together.turn import Part
@@ -99,23 +99,91 @@ async def all_of(turn: TogetherTurn, text: str = "One.") -> list[Part]:
     return [part async for part in turn.say(text)]
 
 
-async def test_parts_are_given_out_as_they_come() -> None:
+async def test_audio_is_given_out_as_it_comes_and_together_what_came_together() -> None:
     rig, got = Rig(), []
     turn = rig.turn()
     await turn.acquire()
     async with aclosing(turn.say("One.")) as parts, asyncio.TaskGroup() as tasks:
         first = tasks.create_task(anext(parts))
         context = await rig.committed()
-        for _ in range(3):
-            rig.receive(audio(context))
+        rig.receive(audio(context))
         got.append(await first)
-        got += [await anext(parts), await anext(parts)]
+        rig.receive(audio(context), audio(context))
+        got.append(await anext(parts))
         rest = tasks.create_task(anext(parts, None))
         await asyncio.sleep(0)
         assert not rest.done()
         rig.receive(done(context))
-    assert got == [SAMPLES] * 3
+    assert got == [SAMPLES, SAMPLES * 2]
     assert rest.result() is None
+
+
+async def test_audio_is_offered_where_it_comes_and_given_out_where_it_is_not_taken() -> None:
+    rig, offered = Rig(), list[bytes]()
+
+    def offer(audio: bytes) -> bool:
+        offered.append(audio)
+        return len(offered) != 2
+
+    turn = rig.turn()
+    await turn.acquire()
+    said = asyncio.create_task(_collected(turn.say("One.", offer)))
+    context = await rig.committed()
+    rig.receive(audio(context))
+    assert offered == [SAMPLES]
+    rig.receive(audio(context), audio(context))  # the third waits behind the second
+    await until(lambda: len(offered) == 2)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    rig.receive(audio(context))
+    rig.receive(done(context))
+    assert await said == [SAMPLES * 2]
+    assert len(offered) == 3
+
+
+async def test_what_offering_audio_raises_reaches_the_consumer_and_no_other_turn() -> None:
+    rig = Rig()
+
+    def offer(_audio: bytes) -> bool:
+        raise OSError("no room on the disk")
+
+    first, second = rig.turn(), rig.turn()
+    rig.pool.profiles.of("m").named = True
+    await first.acquire()
+    said = asyncio.create_task(_collected(first.say("One.", offer)))
+    context = await rig.committed()
+    rig.receive(audio(context), audio(context))
+    with pytest.raises(OSError, match="no room"):
+        await said
+    await second.acquire()
+    other = asyncio.create_task(_collected(second.say("Two.")))
+    rig.receive(audio(context := await rig.committed(2)), done(context))
+    assert await other == [SAMPLES]
+
+
+async def test_nothing_is_offered_between_two_pieces() -> None:
+    rig, offered = Rig(), list[bytes]()
+    turn = rig.turn()
+    await turn.acquire()
+
+    def offer(audio: bytes) -> bool:
+        offered.append(audio)
+        return True
+
+    said = asyncio.create_task(_collected(turn.say("One.", offer)))
+    context = await rig.committed()
+    rig.receive(audio(context), done(context))
+    assert await said == []
+    rig.receive(audio(context, item="late"))
+    assert offered == [SAMPLES]
+    again = asyncio.create_task(_collected(turn.say("Two.")))
+    await rig.committed(2)
+    rig.receive(audio(context, item="j"), done(context, item="late"), done(context, item="j"))
+    assert b"".join(part for part in await again if isinstance(part, bytes)) == SAMPLES * 2
+
+
+async def _collected(parts: AsyncGenerator[Part, None]) -> list[Part]:
+    return [part async for part in parts]
 
 
 async def test_nothing_to_say_is_not_said() -> None:
