@@ -12,10 +12,10 @@ HELM   := $(or $(shell command -v helm),$(CACHE)/bin/helm)
 HELM_MODULE := helm.sh/helm/v3/cmd/helm@v3.22.0
 # Compiling takes longer than all else of a start: what is run here is compiled once and kept.
 unexport PYTHONDONTWRITEBYTECODE
-GROUPS := chat tts access local release dev
+GROUPS := chat tts access client local release dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test clients faults hostile check format bench minio lock web asyncapi page images images-offline \
+.PHONY: help setup demo test clients faults hostile check format bench minio lock web asyncapi page images images-offline wheel \
 	compose-test k8s-test manifests live release version clean
 
 help:  ## this list
@@ -113,6 +113,10 @@ images:  ## the images, with docker or podman (CONTAINER=…)
 
 version:  ## the version of pyproject.toml wherever else one stands (needs Node)
 	images/version.sh
+
+wheel: setup  ## dist/parley-….whl: the client for Python and its command line
+	$(BIN)/python -m build --quiet --wheel --no-isolation --outdir dist clients/python
+	@ls -l dist/parley-*.whl
 
 release: setup  ## dist/: wheel, images of PLATFORMS, SBOMs, checksums, signature
 	PYTHON=$(BIN)/python images/release.sh dist

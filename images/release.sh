@@ -1,5 +1,5 @@
 #!/bin/sh
-# release.sh FOLDER: everything of a release, in a folder: the wheel, the images for each of PLATFORMS
+# release.sh FOLDER: everything of a release, in a folder: the wheels, the images for each of PLATFORMS
 # as archives, an SBOM beside each, checksums of all, and signatures where cosign is.
 #
 # What cannot be made here is named at the end, and the exit status is then 1. Nothing is pushed.
@@ -22,8 +22,12 @@ lacks() {
 [ -z "$(git status --porcelain)" ] || { echo "make release needs a clean tree: what is not committed would be in it"; exit 1; }
 mkdir -p "$folder"
 
-echo "== wheel"
-"$PYTHON" -m build --quiet --wheel --no-isolation --outdir "$folder" .
+echo "== wheels"
+for project in . clients/python; do
+  "$PYTHON" -m build --quiet --wheel --no-isolation --outdir "$folder" "$project"
+done
+"$PYTHON" images/sbom.py --project clients/python/pyproject.toml --lock requirements/client.txt \
+  >"$folder/parley-$VERSION-py3-none-any.whl.cdx.json"
 "$PYTHON" images/sbom.py --lock requirements/chat.txt --lock requirements/tts.txt \
   --lock requirements/access.txt >"$folder/parley_services-$VERSION-py3-none-any.whl.cdx.json"
 

@@ -1,8 +1,8 @@
 # ruff: noqa: INP001  a script of its own
-"""sbom.py --lock FILE… [--image NAME --packages FILE]: what is in it, as CycloneDX 1.6, on stdout.
+"""sbom.py --lock FILE… [--project FILE] [--image NAME --packages FILE]: what is in it, on stdout.
 
-Locked Python packages with their hashes, by cyclonedx-bom; for an image also the packages of its
-Debian, as `dpkg-query` listed them: name, version, architecture, with tabs between.
+As CycloneDX 1.6. Locked Python packages with their hashes, by cyclonedx-bom; for an image also the
+packages of its Debian, as `dpkg-query` listed them: name, version, architecture, with tabs between.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 Component = dict[str, Any]
 
 
-def of_lock(lock: Path) -> dict[str, Any]:
+def of_lock(lock: Path, project: Path) -> dict[str, Any]:
     ended = subprocess.run(  # noqa: S603  our own interpreter
         [
             *(sys.executable, "-m", "cyclonedx_py", "requirements", str(lock)),
-            *("--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible"),
+            *("--pyproject", str(project), "--output-reproducible"),
             *("--spec-version", "1.6", "--output-format", "JSON", "--mc-type", "application"),
             "--no-validate",  # what comes of it is another document
         ],
@@ -45,11 +45,12 @@ def of_debian(line: str) -> Component:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("--lock", action="append", required=True, type=Path)
+    parser.add_argument("--project", type=Path, default=ROOT / "pyproject.toml")
     parser.add_argument("--image")
     parser.add_argument("--packages", type=Path)
     given = parser.parse_args()
 
-    whole, *others = [of_lock(lock) for lock in given.lock]
+    whole, *others = [of_lock(lock, given.project) for lock in given.lock]
     components: dict[str, Component] = {}
     for each in (whole, *others):
         for component in each["components"]:

@@ -35,6 +35,10 @@ class Release:
     said: str
 
     @property
+    def client(self) -> Path:
+        return self.folder / f"parley-{VERSION}-py3-none-any.whl"
+
+    @property
     def wheel(self) -> Path:
         return self.folder / f"parley_services-{VERSION}-py3-none-any.whl"
 
@@ -98,6 +102,26 @@ def test_the_wheel_holds_the_services_and_what_they_share(release: Release) -> N
     assert extras == {p.name for p in (ROOT / "services").iterdir() if (p / "app.py").is_file()}
     for extra, package in (("chat", "together"), ("tts", "minio"), ("access", "nkeys")):
         assert any(r.startswith(package) and f'extra == "{extra}"' in r for r in required)
+
+
+def test_the_clients_wheel_holds_the_client_and_its_types(release: Release) -> None:
+    with zipfile.ZipFile(release.client) as wheel:
+        held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        facts = {n.rpartition("/")[2]: wheel.read(n).decode() for n in wheel.namelist()}
+    folder = ROOT / "clients" / "python"
+    wanted = {str(file.relative_to(folder)) for file in (folder / "parley").rglob("*.py")}
+    assert held == wanted | {"parley/py.typed"}
+    assert "parley = parley.__main__:main" in facts["entry_points.txt"]
+    required = re.findall(r"(?m)^Requires-Dist: (\S+?)[><]", facts["METADATA"])
+    assert {"nats-py[nkeys]", "msgspec", "typer", "rich", "sounddevice"} <= set(required)
+    assert release.client.stat().st_size < 200_000
+
+
+def test_the_clients_sbom_lists_what_is_locked(release: Release) -> None:
+    found = valid(release.client.with_name(f"{release.client.name}.cdx.json").read_text())
+    listed = {(c["name"], c["version"]) for c in found["components"]}
+    assert listed == locked("requirements/client.txt")
+    assert found["metadata"]["component"]["name"] == "parley"
 
 
 def test_every_file_has_its_checksum(release: Release) -> None:
