@@ -120,31 +120,49 @@ async def test_what_a_user_calls_has_an_example(kind: type) -> None:
     assert without == []
 
 
-async def test_the_readme_asks_plays_and_interrupts(
+def program_in(file: Path, url: str) -> str:
+    """The first one, on the address where this stack listens."""
+    text = file.read_text(encoding="utf-8")
+    found = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
+    return str(found).replace("nats://127.0.0.1:4222", url)
+
+
+async def done(program: str) -> str:
+    """What it prints."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        await asyncio.to_thread(exec, compile(program, "README.md", "exec"), {"__name__": "readme"})
+    return said.getvalue()
+
+
+class Device:
+    """A speaker that is no sound card."""
+
+    heard_ms = 120
+
+    async def write(self, pcm: bytes) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+async def test_the_clients_readme_asks_plays_and_interrupts(
+    running: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.emulator.change({"chat": {"replies": ["Red, green and violet. " * 9]}})
+    monkeypatch.setattr("parley.turn.SoundCard", Device)
+    program = program_in(ROOT / "clients" / "python" / "README.md", running.nats.url)
+
+    assert (await done(program)).startswith("Red, green and violet")
+    assert len([line for line in program.splitlines() if line]) <= 15
+
+
+async def test_the_readme_asks_and_keeps_the_voice(
     running: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a speaker that is no sound card, on the address where this stack listens."""
-    text = (ROOT / "clients" / "python" / "README.md").read_text(encoding="utf-8")
-    program = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
-    program = program.replace("nats://127.0.0.1:4222", running.nats.url)
-    running.emulator.change({"chat": {"replies": ["Red, green and violet. " * 9]}})
-    heard: list[int] = []
+    running.emulator.change({"chat": {"replies": ["Because of the air."]}})
+    monkeypatch.chdir(tmp_path)
 
-    class Device:
-        heard_ms = 120
-
-        async def write(self, pcm: bytes) -> None:
-            heard.append(len(pcm))
-
-        async def drain(self) -> None: ...
-
-        def stop(self) -> None: ...
-
-    monkeypatch.setattr("parley.turn.SoundCard", Device)
-    said = io.StringIO()
-    code = compile(program, "README.md", "exec")
-    with contextlib.redirect_stdout(said):
-        await asyncio.to_thread(exec, code, {"__name__": "readme"})
-
-    assert said.getvalue().startswith("Red, green and violet")
-    assert len(program.strip().splitlines()) <= 24
+    assert await done(program_in(ROOT / "README.md", running.nats.url)) == "Because of the air."
+    assert (tmp_path / "answer.wav").stat().st_size > 44
