@@ -9,114 +9,117 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import platform
-import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
-from bench import table
-from bench.contenders import Parley, checkout, described, direct
-from bench.measure import Bench, cores
-from bench.workload import chat, speech
-from local.emulator_process import EmulatorProcess
-from local.object_store import object_store, preferred_kind
-from local.process import ROOT, start_all, temporary
+from bench import page, plots, rivals, table
+from bench.contenders import Program, direct
+from bench.measure import Bench
+from bench.revisions import revisions
+from bench.surroundings import Surroundings
+from local.process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SENTENCES = 6
-_BUCKET = "parley-audio"
+SENTENCES: Final = 6
+CORES_FOR_TWO: Final = 6  # two replicas of each service, NATS with the store, emulator with client
 
 
-async def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What was found, as it goes into the file of `--json`."""
-    emulator = EmulatorProcess({"chat": chat(), "speech": speech()})
-    store = object_store(preferred_kind())
-    began = time.monotonic()
-    async with contextlib.AsyncExitStack() as stack:
-        for server in (emulator, store):
-            stack.push_async_callback(server.close)
-        await start_all([emulator, store])
-        environ = {
-            "TOGETHER_API_KEY": "bench",
-            "TOGETHER_BASE_URL": emulator.base_url,
-            "TTS_URL": emulator.tts_url,
-            "MINIO_ENDPOINT": store.endpoint,
-            "MINIO_ACCESS_KEY": store.access_key,
-            "MINIO_SECRET_KEY": store.secret_key,
-            "MINIO_BUCKET": _BUCKET,
-            "MINIO_SECURE": "false",
+class _Run:
+    """What is started for one, and closed behind it."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._began = time.monotonic()
+        self._machine = page.machine()
+        self._stack = contextlib.AsyncExitStack()
+
+    async def run(self) -> dict[str, Any]:
+        """What was found, as it goes into the file of `--json`."""
+        async with self._stack:
+            bench = await self._bench()
+            for number in range(self._arguments.rounds):
+                self._say(f"round {number + 1} of {self._arguments.rounds}")
+                await bench.round()
+        names = [parley.name for parley in self._parleys]
+        figures = {name: table.figures(bench.samples, name) for name in names}
+        return {
+            "revisions": names,
+            "rounds": self._arguments.rounds,
+            "seconds": round(time.monotonic() - self._began),
+            "machine": self._machine,
+            "figures": figures,
+            "goals": {row.key: row.goal for row in table.ROWS},
+            "met": {row.key: row.met(figures[names[0]][row.key]) for row in table.ROWS},
+            "samples": bench.samples,
         }
-        parleys = [Parley(described("HEAD"), ROOT, environ)]
-        if arguments.compare:
-            folder = temporary("bench")
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            root = checkout(arguments.compare, folder)
-            parleys.append(Parley(described(arguments.compare), root, environ))
-        for parley in parleys:
-            await stack.enter_async_context(parley)
-        floor = direct(environ, _SENTENCES)
-        stack.push_async_callback(floor.close)
-        await floor.start()
-        bench = Bench(
-            emulator,
-            parleys,
-            floor,
-            None,
-            quick=arguments.quick,
-            say=lambda text: print(f"{_since(began)} {text}", file=sys.stderr, flush=True),
+
+    async def _bench(self) -> Bench:
+        around = await self._stack.enter_async_context(Surroundings())
+        environ = around.environ()
+        found = revisions(environ, self._arguments.compare)
+        self._parleys = self._stack.enter_context(found)
+        for parley in self._parleys:
+            await self._stack.enter_async_context(parley)
+        return Bench(
+            around.emulator,
+            self._parleys,
+            await self._program(direct(environ, SENTENCES)),
+            await self._program(rivals.pipecat(environ)) if self._arguments.rival else None,
+            quick=self._arguments.quick,
+            two_replicas=page.cores() >= CORES_FOR_TWO,
+            say=self._say,
         )
-        for number in range(arguments.rounds):
-            print(
-                f"{_since(began)} round {number + 1} of {arguments.rounds}",
-                file=sys.stderr,
-                flush=True,
-            )
-            await bench.round()
-    names = [parley.name for parley in parleys]
-    return {
-        "revisions": names,
-        "rounds": arguments.rounds,
-        "seconds": round(time.monotonic() - began),
-        "machine": {"cores": cores(), "python": platform.python_version()},
-        "figures": {name: table.figures(bench.samples, name) for name in names},
-        "goals": {row.key: row.goal for row in table.ROWS},
-        "met": {
-            row.key: row.met(table.figures(bench.samples, names[0])[row.key]) for row in table.ROWS
-        },
-        "samples": bench.samples,
-    }
 
+    async def _program(self, program: Program) -> Program:
+        self._stack.push_async_callback(program.close)
+        await program.start()
+        return program
 
-def _since(began: float) -> str:
-    seconds = int(time.monotonic() - began)
-    return f"{seconds // 60}:{seconds % 60:02}"
+    def _say(self, text: str) -> None:
+        seconds = int(time.monotonic() - self._began)
+        print(f"{seconds // 60}:{seconds % 60:02} {text}", file=sys.stderr, flush=True)
 
 
 def _print(found: Mapping[str, Any]) -> None:
+    samples, today = found["samples"], found["revisions"][0]
     print(table.plain(table.lines(found["figures"])))
     print()
-    print(table.plain(table.beside(found["samples"])))
+    print(table.plain(table.beside(samples)))
+    cost = {who: table.shown(ms) for who, ms in table.measuring(samples, today).items()}
+    print(f"\nthe measuring itself, ms of processor a turn: {cost}")
 
 
-def main() -> None:
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="each takes every case in turn")
-    parser.add_argument("--quick", action="store_true", help="one round of smaller cases: a look")
-    parser.add_argument("--compare", metavar="REV", help="the services of another revision, too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="everything that was found")
+    add = parser.add_argument
+    add("--rounds", type=int, default=5, help="each takes every case in turn")
+    add("--quick", action="store_true", help="one round of smaller cases: a look")
+    add("--compare", metavar="REV", help="the services of another revision, too")
+    add("--rival", action="store_true", help="Pipecat, too, in an environment of its own")
+    add("--json", type=Path, metavar="FILE", help="everything that was found")
+    add("--write", type=Path, metavar="PAGE", help="the tables into it, and bench/results")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds = 1
-    found = uvloop.run(run(arguments))
+    return arguments
+
+
+def main() -> None:
+    arguments = _arguments()
+    found = uvloop.run(_Run(arguments).run())
     _print(found)
     if arguments.json:
         arguments.json.write_text(json.dumps(found), encoding="utf-8")
+    if arguments.write:
+        before = arguments.write.read_text(encoding="utf-8")
+        arguments.write.write_text(page.written(before, found), encoding="utf-8")
+        plots.draw(found, ROOT / "bench" / "results")
 
 
 if __name__ == "__main__":

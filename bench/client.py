@@ -34,7 +34,7 @@ class Wire(asyncio.Protocol):
 
     @classmethod
     async def connect(cls, url: str, take: Take) -> Wire:
-        where = urlsplit(url)
+        where = urlsplit(url.partition(",")[0])  # of a cluster, the first
         loop = asyncio.get_running_loop()
         host, port = where.hostname or "127.0.0.1", where.port or 4222
         _, wire = await loop.create_connection(lambda: cls(take), host, port)

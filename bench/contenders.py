@@ -17,6 +17,7 @@ import nats
 
 from bench.client import Client, whole
 from bench.workload import QUESTION
+from local.nats_cluster import NatsCluster
 from local.nats_server import NatsServer
 from local.process import ROOT, Started
 from local.service import Service
@@ -37,10 +38,10 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def peak_mb(pid: int) -> float:
-    """The most memory that a process ever had."""
+def memory_mb(pid: int, what: str = "VmRSS") -> float:
+    """What a process has, or with `VmHWM` the most that it ever had."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    found = re.search(rf"{what}:\s+(\d+) kB", status)
     assert found is not None
     return int(found.group(1)) / 1024
 
@@ -116,11 +117,17 @@ class _ServiceOf(Service):
 
 
 class Parley(Started):
-    """chat and tts as the files below `root` are, on a nats-server of their own."""
+    """chat and tts as the files below `root` are, on a nats-server, or a cluster, of their own."""
 
-    def __init__(self, name: str, root: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        environ: Mapping[str, str],
+        nats_server: NatsServer | NatsCluster | None = None,
+    ) -> None:
         self.name = name
-        self.nats = NatsServer(websocket=False)
+        self.nats = nats_server or NatsServer(websocket=False)
         self.client = Client()
         self._root, self._environ = root, environ
         self.services: dict[str, Service] = {}
@@ -136,17 +143,25 @@ class Parley(Started):
 
     async def serve(self) -> dict[str, float]:
         """Starts the services one after the other: the seconds until each was ready."""
-        settings = {"NATS_URL": self.nats.url, "HTTP_PORT": "0", "LOG_FORMAT": "json"}
-        environ = {**os.environ, **self._environ, **settings, "LOG_LEVEL": "info"}
         took = {}
         for name in SERVICES:
-            service = self.services[name] = _ServiceOf(name, environ, self._root)
             began = time.monotonic()
-            await service.start()
+            await self._start(name, name)
             took[name] = time.monotonic() - began
         self.client = Client()
         await self.client.connect(self.nats.url)
         return took
+
+    async def another(self) -> None:
+        """A second replica of each."""
+        for name in SERVICES:
+            await self._start(f"{name}-2", name)
+
+    async def _start(self, replica: str, name: str) -> None:
+        settings = {"NATS_URL": self.nats.url, "HTTP_PORT": "0", "LOG_FORMAT": "json"}
+        environ = {**os.environ, **self._environ, **settings, "LOG_LEVEL": "info"}
+        service = self.services[replica] = _ServiceOf(name, environ, self._root)
+        await service.start()
 
     async def kill(self) -> None:
         """Ends the services at once, and forgets what they had in hand."""
@@ -183,35 +198,13 @@ class Parley(Started):
 
     def cpu(self) -> dict[str, float]:
         """Seconds of processor by process."""
-        pids = {name: service.pid for name, service in self.services.items()}
-        return {name: cpu(pid) for name, pid in {**pids, "nats-server": self.nats.pid}.items()}
+        used = {name: cpu(service.pid) for name, service in self.services.items()}
+        servers = self.nats.servers if isinstance(self.nats, NatsCluster) else [self.nats]
+        return {**used, "nats-server": sum(cpu(server.pid) for server in servers)}
 
-    def peak_mb(self) -> float:
-        return sum(peak_mb(service.pid) for service in self.services.values())
-
-
-def checkout(revision: str, folder: Path) -> Path:
-    """The files of a revision, below `folder`.
-
-    Raises: SystemExit, where there is no such revision.
-    """
-    folder.mkdir(parents=True)
-    archive = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", revision, "services", "shared"],  # noqa: S607
-        capture_output=True,
-        check=False,
-    )
-    if archive.returncode:
-        raise SystemExit(f"{revision}: {archive.stderr.decode().strip()}")
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)  # noqa: S607
-    return folder
-
-
-def described(revision: str) -> str:
-    """Its short hash; `-dirty` behind the one that is being worked on."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", revision]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return found or revision
+    def memory_mb(self, what: str = "VmRSS") -> float:
+        """Of both services."""
+        return sum(memory_mb(service.pid, what) for service in self.services.values())
 
 
 def direct(environ: Mapping[str, str], sentences: int) -> Program:

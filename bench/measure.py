@@ -6,22 +6,22 @@ What a case finds is kept as samples by contender and figure, in the units of th
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import resource
+import statistics
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.client import Wire, latencies, whole
-from bench.contenders import cpu
+from bench.contenders import Program, cpu
 from bench.workload import LONG_REPLY, QUESTION, SHORT_REPLY, chat, speech
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bench.client import Turn
-    from bench.contenders import Batch, Parley, Program
+    from bench.contenders import Batch, Parley
     from local.emulator_process import EmulatorProcess
 
     Samples = dict[str, dict[str, list[float]]]
@@ -36,6 +36,7 @@ HISTORIES: Final = (10, 1_000)
 ASKS: Final = 5
 _FLOOD_SECONDS: Final = 60.0
 _NEVER_MS: Final = 600_000.0
+_LOOK_SECONDS: Final = 0.05
 
 
 class Bench:
@@ -49,11 +50,13 @@ class Bench:
         rival: Program | None,
         *,
         quick: bool,
+        two_replicas: bool,
         say: Say,
     ) -> None:
         self._emulator, self._direct, self._rival, self._say = emulator, direct, rival, say
         self._parleys = list(parleys)
         self._quick = quick
+        self._has_cores_for_two = two_replicas
         self.samples: Samples = defaultdict(lambda: defaultdict(list))
 
     def _keep(self, name: str, figure: str, values: Sequence[float]) -> None:
@@ -74,10 +77,12 @@ class Bench:
             self._streams,
             self._history,
             self._far_away,
+            self._replicas,
             self._flood,
         ):
             self._say((case.__doc__ or "").partition("\n")[0])
             await case()
+        self._parleys.append(self._parleys.pop(0))  # nobody is always the first
 
     # ------------------------------------------------------------ the cases
 
@@ -116,14 +121,26 @@ class Bench:
         await self._script(chat=chat(), speech=speech())
         for at_once in AT_ONCE:
             for contender in self._contenders():
-                self._turned(contender.name, at_once, await contender.turns(at_once, at_once))
-            for parley in self._parleys:
-                self._keep(parley.name, f"peak_mb_{at_once}", [parley.peak_mb()])
-        few, many = AT_ONCE[-2:]
+                self._turned(contender.name, at_once, await self._weighed(contender, at_once))
         for parley in self._parleys:
-            peaks = self.samples[parley.name]
-            more = peaks[f"peak_mb_{many}"][-1] - peaks[f"peak_mb_{few}"][-1]
-            self._keep(parley.name, "memory", [more / (many - few)])
+            for figure in ("memory", "peak"):
+                of = self.samples[parley.name]
+                few, many = (of[f"{figure}_mb_{at_once}"][-1] for at_once in AT_ONCE[-2:])
+                more = (many - few) / (AT_ONCE[-1] - AT_ONCE[-2])
+                self._keep(parley.name, figure, [more])
+
+    async def _weighed(self, contender: Program | Parley, at_once: int) -> Batch:
+        """The turns; what memory ours have while they run, half of the time at least."""
+        turning = asyncio.create_task(contender.turns(at_once, at_once))
+        if isinstance(contender, Program):
+            return await turning
+        seen = []
+        while not turning.done():
+            await asyncio.wait({turning}, timeout=_LOOK_SECONDS)
+            seen.append(contender.memory_mb())
+        self._keep(contender.name, f"memory_mb_{at_once}", [statistics.median(seen)])
+        self._keep(contender.name, f"peak_mb_{at_once}", [contender.memory_mb("VmHWM")])
+        return turning.result()
 
     async def _busy(self) -> None:
         """32 conversations at once, 4 s of audio"""
@@ -233,6 +250,24 @@ class Bench:
                 batch = await parley.turns(1)
                 self._keep(parley.name, "first_sound_far", _ms(batch.first_audio))
 
+    async def _replicas(self) -> None:
+        """two replicas of each service against one"""
+        if not self._has_cores_for_two:
+            return
+        await self._script(chat=chat(tokens_per_second=0.0), speech=speech())
+        for parley in self._parleys:
+            alone = await self._turns_a_second(parley)
+            await parley.another()
+            await parley.turns(2 * BUSY, BUSY)  # its connections are made
+            together = await self._turns_a_second(parley)
+            self._keep(parley.name, "replicas", [together / alone])
+
+    async def _turns_a_second(self, parley: Parley) -> float:
+        """More at once than one replica can do."""
+        began = time.monotonic()
+        await asyncio.gather(*(parley.turns(2 * ASKS) for _ in range(4 * BUSY)))
+        return 4 * BUSY * 2 * ASKS / (time.monotonic() - began)
+
     async def _flood(self) -> None:
         """requests accepted on chat.request, in order; the services end with it"""
         await self._script(chat=chat(first_token_ms=_NEVER_MS))
@@ -252,6 +287,7 @@ class Bench:
     def _turned(self, name: str, at_once: int, batch: Batch) -> None:
         self._keep(name, f"first_sound_{at_once}", _ms(batch.first_audio))
         self._keep(name, f"whole_{at_once}", _ms(batch.whole))
+        self._keep(name, f"heard_{at_once}", batch.bytes)
 
 
 async def accepted(parley: Parley, count: int) -> float:
@@ -296,8 +332,3 @@ def _message(number: int) -> dict[str, str]:
 
 def _ms(seconds: Sequence[float]) -> list[float]:
     return [each * 1000 for each in seconds]
-
-
-def cores() -> int:
-    """That this process may run on."""
-    return len(os.sched_getaffinity(0))

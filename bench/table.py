@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     Samples = Mapping[str, Mapping[str, Sequence[float]]]
     Figure = Callable[["Of"], "float | None"]
+
+
+AT_ONCE: Final = (1, 8, 16, 32, 64)
+MEASURING: Final = ("client", "emulator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +90,14 @@ ROWS: Final[tuple[Row, ...]] = (
         "cpu_4",
         "processor a turn, chat + tts, 32 at once (60 tokens, 4 s of audio)",
         "ms",
-        lambda of: _sum(of, "cpu_chat_4", "cpu_tts_4"),
+        lambda of: _processor(of, "4"),
         20,
     ),
     Row(
         "cpu_20",
         "the same with 20 s of audio",
         "ms",
-        lambda of: _sum(of, "cpu_chat_20", "cpu_tts_20"),
+        lambda of: _processor(of, "20"),
         30,
     ),
     Row("cpu_nats", "nats-server a turn", "ms", lambda of: of.median("cpu_nats-server_4"), 10),
@@ -187,6 +191,7 @@ ROWS: Final[tuple[Row, ...]] = (
         lambda of: of.median("memory"),
         0.15,
     ),
+    Row("peak", "the same at the peak, as its voice is stored", "MB", lambda of: of.median("peak")),
     Row(
         "replicas",
         "turns/s, two replicas of each / one",
@@ -244,31 +249,46 @@ def _cell(text: str, width: int, column: int) -> str:
 
 
 def markdown(table: Sequence[Sequence[str]]) -> str:
-    """Units stand behind the figures' names."""
     heading, *rest = table
-    names = heading[2:]
-    out = [f"| {' | '.join(['figure', *names])} |", f"|{'---|' * (len(names) + 1)}"]
+    out = [f"| {' | '.join(heading)} |", f"|{'---|' * len(heading)}"]
+    return "\n".join([*out, *(f"| {' | '.join(line)} |" for line in rest)])
+
+
+def named(table: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """The units behind the figures' names, in the place of a column."""
+    heading, *rest = table
+    found = [(heading[0], *heading[2:])]
     for text, unit, *cells in rest:
-        named = f"{text}, {unit}" if unit else text
-        out.append(f"| {' | '.join([named, *cells])} |")
-    return "\n".join(out)
+        found.append((f"{text}, {unit}" if unit else text, *cells))
+    return found
 
 
 def beside(samples: Samples) -> list[tuple[str, ...]]:
-    """What the programs beside ours come to; the memory is that of the whole process."""
+    """Everybody who took part, ours too, by what all of them can be asked for."""
     table: list[tuple[str, ...]] = [
-        ("program", "first sound 1, 8, 16, 32, 64 at once, ms", "processor a turn, 32 at once, ms")
+        (
+            "32 at once where it does not say else",
+            *(f"first sound, {count}, ms" for count in AT_ONCE),
+            "processor a turn, 4 s, ms",
+            "20 s, ms",
+            "of the audio heard",
+        )
     ]
-    for name, of in samples.items():
-        if "cpu_4" not in of:
-            continue
-        firsts = (percentile(of[f"first_sound_{count}"], 50) for count in (1, 8, 16, 32, 64))
-        used = percentile(of["cpu_4"], 50)
-        table.append((name, ", ".join(shown(value) for value in firsts), shown(used)))
+    floor = percentile(samples["direct"].get("heard_32", ()), 50)
+    for name, mine in samples.items():
+        of = Of(mine, samples["direct"])
+        firsts = (shown(of.median(f"first_sound_{count}")) for count in AT_ONCE)
+        used = (shown(_processor(of, audio)) for audio in ("4", "20"))
+        table.append((name, *firsts, *used, shown(_ratio(of.median("heard_32"), floor))))
     return table
 
 
-def measuring(samples: Samples, name: str) -> dict[str, Any]:
+def _processor(of: Of, audio: str) -> float | None:
+    """Of what answers: a program, or both services."""
+    alone = of.median(f"cpu_{audio}")
+    return _sum(of, f"cpu_chat_{audio}", f"cpu_tts_{audio}") if alone is None else alone
+
+
+def measuring(samples: Samples, name: str) -> dict[str, float | None]:
     """What the measuring itself costs, in ms of processor a turn, 32 at once."""
-    of = samples[name]
-    return {who: percentile(of[f"cpu_{who}_4"], 50) for who in ("client", "emulator")}
+    return {who: percentile(samples[name].get(f"cpu_{who}_4", ()), 50) for who in MEASURING}

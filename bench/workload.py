@@ -6,12 +6,13 @@ from typing import Any, Final
 
 QUESTION: Final = "Tell me about the sea."
 
-# Six sentences, 60 tokens as the emulator cuts them.
+# Six sentences, 60 tokens as the emulator cuts them; the first has 12, of which a listener who need
+# not wait for whole sentences waits for five.
 REPLY: Final = (
-    "The sea is far older than any of the land we know. "
+    "Nobody has ever counted all the fish that live down there. "
     "It is salty because all the rivers carry salt down. "
     "Light stops at about two hundred metres. "
-    "Below that some fish make their own. "
+    "Below that some fish make their own light. "
     "We know the moon better than we know its floor. "
     "Most of it was never seen by us."
 )

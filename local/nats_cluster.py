@@ -25,15 +25,19 @@ class NatsCluster(Started):
     """The servers find each other by routes on ports that are picked beforehand.
 
     `start` returns when each of them listens; a leader is elected within a second or two.
+    `jetstream` are settings for that part of each, as with NatsServer.
     """
 
-    def __init__(self, store_dir: str | Path, *, accounts: str = _ACCOUNTS) -> None:
+    def __init__(
+        self, store_dir: str | Path, *, accounts: str = _ACCOUNTS, jetstream: str = ""
+    ) -> None:
         ports = free_ports(SIZE)
         self.servers = [
             NatsServer(
                 Path(store_dir) / f"n{number}",
                 websocket=False,
                 config=_member(number, ports, accounts),
+                jetstream=jetstream,
             )
             for number in range(SIZE)
         ]

@@ -43,7 +43,7 @@ def test_the_highest_of_few_values_is_their_99th_percentile() -> None:
 
 
 def test_markdown_has_a_column_for_each_revision() -> None:
-    text = table.markdown(table.lines({"a": table.figures(SAMPLES, "today")}))
+    text = table.markdown(table.named(table.lines({"a": table.figures(SAMPLES, "today")})))
     heading, ruler, first, *_ = text.splitlines()
     assert heading == "| figure | a | goal | met |"
     assert ruler == "|---|---|---|---|"
