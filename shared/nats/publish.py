@@ -232,7 +232,9 @@ class PublishWindow:
             await self._wait(self._is_open)
 
     def _is_open(self) -> bool:
-        return self.open and self._connection.up and not self._is_late
+        if not self._connection.up:
+            return False
+        return not self._unacked or (self.open and not self._is_late)
 
     def _drop(self, token: str) -> None:
         self._connection.forget(token)

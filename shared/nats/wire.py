@@ -168,14 +168,13 @@ class Wire:
             head = f"PUB {to} {len(data)}\r\n"
         client._pending.append(b"".join((head.encode(), block, data, _END)))  # noqa: SLF001
         client._pending_data_size += len(data)  # noqa: SLF001  see above
-        if not self._is_soon:
+        if not (self._is_soon or (joined and self._flush is not None)):
             self._plan(joined=joined)
 
     def _plan(self, *, joined: bool) -> None:
         loop = asyncio.get_running_loop()
         if joined and time.monotonic() - self._flushed < JOIN_SECONDS:
-            if self._flush is None:
-                self._flush = loop.call_later(JOIN_SECONDS, self._write_all)
+            self._flush = loop.call_later(JOIN_SECONDS, self._write_all)
             return
         if self._flush is not None:
             self._flush.cancel()

@@ -86,12 +86,12 @@ class NatsDeltas:
 
     def text_at_once(self, turn: Turn) -> bool:
         window = self._window
-        while window.unacked < KEEPS_UP and not self._lock.locked() and window.is_ready:
-            event = turn.take()
-            if event is None:
-                return True
-            self._put(event)
-        return False
+        while turn.waits:
+            if window.unacked >= KEEPS_UP or self._lock.locked() or not window.is_ready:
+                return False
+            if (event := turn.take()) is not None:
+                self._put(event)
+        return True
 
     def _put(self, event: DeltaEvent) -> None:
         self._window.put(self._subject, encode(event), self._block.of(self._unique(event)))
