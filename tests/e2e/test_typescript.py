@@ -19,11 +19,12 @@ import pytest_asyncio
 
 from local.service import Service
 from local.stack import Stack
-from tests.e2e.test_page import LONG, PACE, STORY
-from tests.system import System
+from tests.e2e.test_page import LONG, PACE, STORY, WebSystem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from tests.system import System
 
 pytestmark = [
     pytest.mark.node,
@@ -84,16 +85,21 @@ class Program:
                 await self._over()
 
 
-def program(system: System, name: str, **environ: str | Path) -> Program:
+def program(system: System, name: str, *flags: str, **environ: str | Path) -> Program:
     file = PROGRAMS / f"{name}.js"
     assert file.is_file(), "clients/typescript is not built: make web"
-    texts: dict[str, str | Path] = {"STORY": STORY, "LONG": LONG, "FOLDER": system.folder}
-    return Program("node", file, NATS_URL=system.nats.url, **texts, **environ)
+    known: dict[str, str | Path] = {
+        "NATS_URL": system.nats.url,
+        "STORY": STORY,
+        "LONG": LONG,
+        "FOLDER": system.folder,
+    }
+    return Program("node", *flags, file, **(known | environ))
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    async with System(tmp_path_factory.mktemp("system")) as system:
+    async with WebSystem(tmp_path_factory.mktemp("system")) as system:
         await system.up()
         yield system
 
@@ -112,6 +118,13 @@ def says(system: System, answer: str, **chat: Any) -> None:
 async def test_a_turn_is_asked_read_saved_resumed_and_erased(system: System) -> None:
     says(system, STORY)
     async with program(system, "turn"):
+        pass
+
+
+async def test_it_is_the_same_by_a_websocket(system: System) -> None:
+    says(system, STORY)
+    # Node 22 has one without being asked for it.
+    async with program(system, "turn", "--experimental-websocket", NATS_URL=system.nats.ws_url):
         pass
 
 

@@ -1,4 +1,4 @@
-import { createInbox, credsAuthenticator, errors, headers } from "@nats-io/nats-core";
+import { createInbox, credsAuthenticator, errors, headers, nkeyAuthenticator } from "@nats-io/nats-core";
 import type { ConnectionOptions, Msg, NatsConnection } from "@nats-io/nats-core";
 
 import { CHAT_REPLAY, H_NEXT, H_SEQUENCE, MSG_ID } from "./contract.ts";
@@ -19,6 +19,8 @@ export interface ConnectOptions {
   password?: string | undefined;
   /** The text of a NATS credentials file; in Node its path, too. */
   creds?: string | undefined;
+  /** The seed of an nkey. */
+  nkey?: string | undefined;
   /** How `connect` and each request wait, in milliseconds; 5,000. */
   timeoutMs?: number | undefined;
   /** The connection's name, as an operator sees it; `parley`. */
@@ -143,7 +145,7 @@ export class Connection {
   }
 
   private async login(): Promise<Partial<ConnectionOptions>> {
-    const { token: given, user, password, creds } = this.options;
+    const { token: given, user, password, creds, nkey } = this.options;
     if (given !== undefined) {
       const token = typeof given === "string" ? given : await given();
       const parts = token.split(".");
@@ -151,7 +153,9 @@ export class Connection {
       const own = parts.length === 3 && { inboxPrefix: `_INBOX_${(parts[2] as string).slice(0, INBOX_CHARACTERS)}` };
       return { token, ...own };
     }
-    if (creds !== undefined) return { authenticator: credsAuthenticator(new TextEncoder().encode(creds)) };
+    const bytes = new TextEncoder();
+    if (creds !== undefined) return { authenticator: credsAuthenticator(bytes.encode(creds)) };
+    if (nkey !== undefined) return { authenticator: nkeyAuthenticator(bytes.encode(nkey)) };
     return user === undefined ? {} : { user, pass: password ?? "" };
   }
 
@@ -194,6 +198,7 @@ export class Connection {
   /** Nobody is let in without a login that is known. */
   private absent(): ParleyError {
     const { why } = this;
+    if (why instanceof ParleyError) return why;
     const denied = why instanceof errors.AuthorizationError || why instanceof errors.UserAuthenticationExpiredError;
     if (denied) return unauthorized(why);
     return unreachable(`not connected to NATS${why instanceof Error ? `: ${why.message}` : ""}`, why);
