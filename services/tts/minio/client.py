@@ -10,16 +10,18 @@ import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import urllib3
 from minio import Minio
+from minio.credentials.credentials import Credentials
+from minio.signer import sign_v4_s3
 
 from services.tts.minio.outage import Outage
 from services.tts.minio.reasons import FAILURES, explained, lasts, reason_of, refused
-from services.tts.minio.signature import Signer, now
 from services.tts.minio.uploads import Uploads
 from shared.errors import StorageRefused, StorageUnavailable
 from shared.retry import Backoff
@@ -27,7 +29,6 @@ from shared.retry import Backoff
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import TypeVar
-    from urllib.parse import SplitResult
 
     from services.tts.config import MinioSettings
 
@@ -75,7 +76,8 @@ class Client:
             ca_certs=settings.ca,
         )
         self.blocking = self._connect(settings.endpoint, secure=settings.secure)
-        self._signer = Signer(settings.access_key, settings.secret_key, settings.region)
+        self._credentials = Credentials(settings.access_key, settings.secret_key)
+        self._presign = timedelta(seconds=settings.presign)
         self._patience = settings.patience
         self._outage = Outage()
         self._connect_seconds, self._read_seconds = connect_seconds, read_seconds
@@ -158,26 +160,34 @@ class Client:
         self, key: str, body: IO[bytes], content_type: str, facts: dict[str, str], digest: Digest
     ) -> None:
         """One PUT, whole or not at all, sent as it is read."""
-        path = f"{self._place.path}{quote(key)}"
-        headers = {
-            **facts,
-            "content-type": content_type,
-            "content-length": str(digest.size),
-        }
-        # The store compares: what arrives is what we sent.
-        signed = self._signer.put(self._place.netloc, path, headers, digest.sha256, now())
-        answer = await self._uploads.put(path, signed, body)
+        url = self._place._replace(path=f"{self._place.path}{quote(key)}")
+        at = datetime.now(UTC)
+        signed = sign_v4_s3(
+            method="PUT",
+            url=url,
+            region=self._settings.region,
+            headers={
+                **facts,
+                "Host": url.netloc,
+                "Content-Type": content_type,
+                "Content-Length": str(digest.size),
+                # The store compares: what arrives is what we sent.
+                "x-amz-content-sha256": digest.sha256,
+                "x-amz-date": at.strftime("%Y%m%dT%H%M%SZ"),
+            },
+            credentials=self._credentials,
+            content_sha256=digest.sha256,
+            date=at,
+        )
+        headers = {name: str(value) for name, value in signed.items()}
+        answer = await self._uploads.put(url.path, headers, body)
         if answer.status != 200:
             said = io.BytesIO(answer.data)
             raise refused(urllib3.HTTPResponse(said, answer.headers, answer.status))
 
     def link(self, key: str) -> str:
         """A GET that anybody may do for a while; asks nobody."""
-        place = self._public_place
-        seconds = int(self._settings.presign)
-        return self._signer.link(
-            place.scheme, place.netloc, f"{place.path}{quote(key)}", seconds, now()
-        )
+        return self._public.presigned_get_object(self.bucket, key, expires=self._presign)
 
     @cached_property
     def _uploads(self) -> Uploads:
@@ -195,19 +205,14 @@ class Client:
     @cached_property
     def _place(self) -> SplitResult:
         """Where objects are: their keys are appended. Raises ValueError for no name of a bucket."""
-        return self._place_of(self.blocking)
+        # Some have the bucket in their host's name, others in the path: minio-py knows.
+        address = urlsplit(self.blocking.get_presigned_url("PUT", self.bucket, "x"))
+        return address._replace(query="", path=address.path.removesuffix("x"))
 
     @cached_property
-    def _public_place(self) -> SplitResult:
-        """The same for those who have links, where they reach the store elsewhere."""
+    def _public(self) -> Minio:
+        """The store where those who have links reach it."""
         settings = self._settings
         if not settings.public_endpoint:
-            return self._place
-        return self._place_of(
-            self._connect(settings.public_endpoint, secure=settings.public_secure)
-        )
-
-    def _place_of(self, minio: Minio) -> SplitResult:
-        # Some have the bucket in their host's name, others in the path: minio-py knows.
-        address = urlsplit(minio.get_presigned_url("PUT", self.bucket, "x"))
-        return address._replace(query="", path=address.path.removesuffix("x"))
+            return self.blocking
+        return self._connect(settings.public_endpoint, secure=settings.public_secure)

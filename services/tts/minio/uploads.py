@@ -1,8 +1,8 @@
 """PUTs over connections that stay open, in the event loop.
 
 minio-py and urllib3 take threads, which wait for the interpreter whenever the loop is busy, and 1.5
-ms of the processor's time for the two objects of a turn; this takes 0.2. Everything else that a
-store is asked is rare, and minio-py's.
+ms of the processor's time for the two objects of a turn; this takes a third. HTTP is h11's, the
+signature minio-py's, and so is everything else that a store is asked: it is rare.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import contextlib
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final
 
+import h11
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
 _BLOCK: Final = 256 * 1024  # bytes read and sent at once
 _MAX_SAID: Final = 1024 * 1024  # bytes of an answer; a refusal has a few hundred
-_HEAD_END: Final = b"\r\n\r\n"
 
 
 class NewConnectionError(OSError):
@@ -42,6 +43,12 @@ class Answer:
 class _Connection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    http: h11.Connection
+
+    @property
+    def may_go_on(self) -> bool:
+        """True when what was said and answered has ended, and more may follow."""
+        return self.http.our_state is h11.DONE and self.http.their_state is h11.DONE
 
 
 class Uploads:
@@ -68,7 +75,7 @@ class Uploads:
         Raises:
             OSError: there was no answer.
         """
-        head = _head(path, headers)
+        request = h11.Request(method="PUT", target=path, headers=list(headers.items()))
         async with self._slots:
             while self._idle:
                 connection = self._idle.pop()
@@ -77,8 +84,8 @@ class Uploads:
                     continue
                 # The store may close what nobody used for a while just as it is used again.
                 with contextlib.suppress(ConnectionError):
-                    return await self._put(connection, head, body)
-            return await self._put(await self._connect(), head, body)
+                    return await self._put(connection, request, body)
+            return await self._put(await self._connect(), request, body)
 
     async def _connect(self) -> _Connection:
         try:
@@ -86,85 +93,52 @@ class Uploads:
                 streams = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
         except ConnectionError as exc:
             raise NewConnectionError(str(exc)) from exc
-        return _Connection(*streams)
+        return _Connection(*streams, h11.Connection(h11.CLIENT))
 
-    async def _put(self, connection: _Connection, head: bytes, body: IO[bytes]) -> Answer:
-        is_kept = False
+    async def _put(self, connection: _Connection, request: h11.Request, body: IO[bytes]) -> Answer:
         try:
-            await self._send(connection.writer, head, body)
+            await _send(connection, request, body)
             async with asyncio.timeout(self._read_seconds):
-                answer, is_kept = await _answer(connection.reader)
-        except (asyncio.IncompleteReadError, EOFError) as exc:
-            raise ConnectionResetError("the store ended the connection") from exc
-        except (asyncio.LimitOverrunError, ValueError) as exc:
+                answer = await _answer(connection.reader, connection.http)
+        except h11.RemoteProtocolError as exc:
+            if connection.reader.at_eof():
+                raise ConnectionResetError("the store ended the connection") from exc
             raise GarbledAnswer(str(exc)) from exc
         finally:
-            if is_kept:
+            if connection.may_go_on:
+                connection.http.start_next_cycle()
                 self._idle.append(connection)
             else:
                 connection.writer.transport.abort()
         return answer
 
-    async def _send(self, writer: asyncio.StreamWriter, head: bytes, body: IO[bytes]) -> None:
-        body.seek(0)
-        block = body.read(_BLOCK)
-        writer.write(head + block)
-        while len(block) == _BLOCK:
-            await writer.drain()
-            block = body.read(_BLOCK)
-            writer.write(block)
+
+async def _send(connection: _Connection, request: h11.Request, body: IO[bytes]) -> None:
+    http, writer = connection.http, connection.writer
+    body.seek(0)
+    writer.write(http.send(request) or b"")
+    while block := body.read(_BLOCK):
+        writer.write(http.send(h11.Data(block)) or b"")
         await writer.drain()
+    writer.write(http.send(h11.EndOfMessage()) or b"")
+    await writer.drain()
 
 
-def _head(path: str, headers: Mapping[str, str]) -> bytes:
-    lines = [f"PUT {path} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()]]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
-
-
-async def _answer(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
-    """And whether the connection may be used again.
-
-    Raises ValueError, LimitOverrunError for what is no HTTP; IncompleteReadError.
-    """
-    status = 100
-    while status < 200:  # such as "100 Continue"
-        line, *lines = (await reader.readuntil(_HEAD_END)).decode("latin-1").split("\r\n")
-        version, _, rest = line.partition(" ")
-        if not version.startswith("HTTP/1."):
-            raise ValueError("an answer that is none of HTTP")
-        status = int(rest[:3])
-    pairs = (each.partition(":") for each in lines if each)
-    headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    data, ends = await _body(reader, status, headers)
-    closes = ends or version != "HTTP/1.1" or headers.get("connection", "").lower() == "close"
-    return Answer(status, headers, data), not closes
-
-
-async def _body(
-    reader: asyncio.StreamReader, status: int, headers: Mapping[str, str]
-) -> tuple[bytes, bool]:
-    """And whether it went to the end of the connection."""
-    if status == 204:
-        return b"", False
-    if headers.get("transfer-encoding", "").lower() == "chunked":
-        return await _chunks(reader), False
-    if (length := headers.get("content-length")) is not None:
-        return await reader.readexactly(_bounded(int(length))), False
-    return await reader.read(_MAX_SAID), True
-
-
-async def _chunks(reader: asyncio.StreamReader) -> bytes:
-    said = b""
-    while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
-        _bounded(len(said) + size)
-        said += await reader.readexactly(size)
-        await reader.readexactly(2)
-    while await reader.readuntil(b"\r\n") != b"\r\n":  # trailers
-        pass
-    return said
-
-
-def _bounded(size: int) -> int:
-    if not 0 <= size <= _MAX_SAID:
-        raise ValueError(f"an answer of {size} bytes")
-    return size
+async def _answer(reader: asyncio.StreamReader, http: h11.Connection) -> Answer:
+    """Raises RemoteProtocolError for what is no HTTP, or too long to be an answer."""
+    status, headers, said = 0, {}, b""
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            http.receive_data(await reader.read(_BLOCK))
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+            headers = {
+                name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers
+            }
+        elif isinstance(event, h11.Data):
+            said += event.data
+            if len(said) > _MAX_SAID:
+                raise h11.RemoteProtocolError("too long to be an answer")
+        elif isinstance(event, h11.EndOfMessage):
+            return Answer(status, headers, said)

@@ -120,7 +120,7 @@ async def test_what_is_no_http_is_no_answer(said: bytes) -> None:
 
 
 async def test_an_answer_too_long_to_be_one_is_none() -> None:
-    said = b"HTTP/1.1 200 OK\r\nContent-Length: 2000000000\r\n\r\n"
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n" + bytes(2_000_000)
     async with Server([said]).running() as to:
         with pytest.raises(GarbledAnswer):
             await put(to)
