@@ -1,4 +1,4 @@
-"""`make demo`: everything on this machine, one spoken turn, and how to go on from there."""
+"""`make demo`: everything on this machine, one spoken turn, and a place to talk."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ import argparse
 import asyncio
 import contextlib
 import io
+import os
+import signal
 import sys
 import time
+from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from parley import NotFound, Parley, ParleyError
+from parley.cli.chat import Chat, Command, Manner
+from parley.cli.keyboard import Keyboard
+from parley.cli.screen import Screen
+from parley.cli.told import can_play
 
 from local.ask import RATE, WIDTH, TurnFailed, ask, fetch, samples
 from local.page import PAGE, PAGE_PORT, Page, origins
 from local.ports import preferred
-from local.process import ROOT, NotStarted, start_all
+from local.process import ROOT, NotStarted, Process, start_all
 from local.service import Service
 from local.stack import Ports, Stack, stop_signals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from parley.cli.told import Telling
 
     from local.stack import ServiceName
 
@@ -28,8 +39,11 @@ QUESTION = "Hello! My name is Ada. Why is the sky blue?"
 # So that the commands that are printed are short; a free port where one of them is taken.
 NATS_PORT, NATS_WEBSOCKET_PORT, S3_PORT = 4222, 9222, 9000
 HEALTH_PORTS: dict[ServiceName, int] = {"chat": 8080, "tts": 8081, "access": 8082}
+CONVERSATION: Final = "at-the-prompt"  # the same each time: what was said is there the next time
 
-_LOOK_EVERY_SECONDS = 0.5
+_LOOK_EVERY_SECONDS = 0.2
+# A process that ends so often within so many seconds is not started any more.
+_GIVE_UP_AFTER, _GIVE_UP_SECONDS = 5, 60.0
 
 
 # ---------------------------------------------------------------- what is started
@@ -93,13 +107,38 @@ async def close(services: list[Service]) -> None:
     await asyncio.gather(*(service.close() for service in services))
 
 
-async def one_ended(services: list[Service]) -> str:
-    """Waits until one of them ends; says which, and what it logged last."""
+async def keep_up(processes: Sequence[Process], say: Callable[[str], None]) -> None:
+    """Starts each again that ends, for ever.
+
+    Raises: NotStarted, with what one logged last, where that is of no use.
+    """
+    try:
+        async with asyncio.TaskGroup() as keeping:
+            for process in processes:
+                keeping.create_task(_keep_up(process, say))
+    except* NotStarted as group:
+        raise NotStarted(str(group.exceptions[0])) from group
+
+
+async def _keep_up(process: Process, say: Callable[[str], None]) -> None:
+    ends: deque[float] = deque(maxlen=_GIVE_UP_AFTER)
     while True:
-        for service in services:
-            if not service.running:
-                return service.obituary()
-        await asyncio.sleep(_LOOK_EVERY_SECONDS)
+        if process.running:
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+            continue
+        ends.append(time.monotonic())
+        if len(ends) == _GIVE_UP_AFTER and ends[-1] - ends[0] < _GIVE_UP_SECONDS:
+            raise NotStarted(process.obituary())
+        say(f"[{process.name} has ended ({_ending(process.status)}); it is started again]")
+        with contextlib.suppress(NotStarted):  # it is looked at again
+            await process.start()
+            say(f"[{process.name} is back after {time.monotonic() - ends[-1]:.1f} s]")
+
+
+def _ending(status: int | None) -> str:
+    if status is not None and status < 0:
+        return signal.Signals(-status).name
+    return f"status {status}"
 
 
 # ---------------------------------------------------------------- what is said
@@ -147,27 +186,12 @@ def _written(out: Path, wav: bytes) -> Path:
     return out.resolve()
 
 
-def instructions(stack: Stack, services: list[Service], page: Page) -> str:
-    """What to try from another terminal."""
+def addresses(stack: Stack, services: list[Service], page: Page) -> str:
+    """The page stands first: most people want nothing else."""
     url = stack.nats.url
-    server = "" if url.endswith(":4222") else f" -s {url}"
     provider = f"emulated, {stack.emulator.base_url}" if stack.emulator else "the real one"
     lines = [
-        "",
-        "Everything is up. From another terminal, with the `nats` command:",
-        "",
-        f"  nats{server} sub 'chat.delta.>'",
-        f"  nats{server} sub tts.audio --headers-only",
-        f"  nats{server} pub chat.request 'What is NATS?'",
-        "",
-        "Or in Python (clients/python):",
-        "",
-        "  from parley.sync import Parley",
-        f'  with Parley.connect("{url}") as parley:',
-        '      turn = parley.ask("What is NATS?", conversation="my-talk")',
-        "      print(turn.text())",
-        '      turn.save("answer.wav")',
-        "",
+        f"  web page        {page.url or 'not built (web/dist is missing)'}",
         f"  NATS            {url}  (no login needed on this machine)",
         f"  as an application  user client, password in {stack.accounts.secrets}/nats_client",
         f"  NATS WebSocket  {stack.nats.ws_url}",
@@ -177,11 +201,92 @@ def instructions(stack: Stack, services: list[Service], page: Page) -> str:
         *(f"  {s.name} health".ljust(18) + s.url("/readyz") for s in services),
         f"  data            {stack.data}",
         f"  logs            {stack.logs}",
-        f"  web page        {page.url or 'not built (web/dist is missing)'}",
-        "",
-        "Ctrl-C stops everything.",
     ]
     return "\n".join(lines)
+
+
+def instructions(stack: Stack) -> str:
+    """What to try from another terminal."""
+    url = stack.nats.url
+    standard = url.endswith(":4222")
+    server, option = ("", "") if standard else (f" -s {url}", f" --url {url}")
+    lines = [
+        "From another terminal, with the command line of clients/python:",
+        "",
+        f"  .venv/bin/python -m parley{option} ask 'What is NATS?'",
+        f"  .venv/bin/python -m parley{option} tail",
+        "",
+        "with the `nats` command:",
+        "",
+        f"  nats{server} sub 'chat.delta.>'",
+        f"  nats{server} sub tts.audio --headers-only",
+        f"  nats{server} pub chat.request 'What is NATS?'",
+        "",
+        "or in Python:",
+        "",
+        "  from parley.sync import Parley",
+        f'  with Parley.connect("{url}") as parley:',
+        '      print(parley.ask("What is NATS?").text())',
+    ]
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------- the place to talk
+
+
+class Talk:
+    """`parley chat` on this stack, where a worker can be killed in mid-answer."""
+
+    def __init__(
+        self, stack: Stack, services: list[Service], keyboard: Keyboard, tell: Callable[[], None]
+    ) -> None:
+        """`tell` prints the addresses."""
+        self._processes: dict[str, Process] = {service.name: service for service in services}
+        self._processes |= {"nats": stack.nats, "s3": stack.s3}
+        self._stack, self._keyboard, self._tell = stack, keyboard, tell
+        self._screen = Screen()
+
+    async def run(self) -> None:
+        """Until the one at the keyboard leaves."""
+        manner = Manner(voice="", play=can_play())
+        async with Parley.connect(self._stack.nats.url) as parley:
+            chat = Chat(
+                parley,
+                self._screen,
+                self._keyboard,
+                manner,
+                conversation=CONVERSATION,
+                keys={"ctrl-k": self._kill_worker},
+            )
+            kill = "kill -9 for one of them, in mid-answer; Ctrl-K does it to who is at work"
+            chat.commands["kill"] = Command("|".join(self._processes), kill, self._kill)
+            chat.commands["where"] = Command("", "the addresses, and what else to try", self._where)
+            await chat.show_history()
+            await chat.run()
+
+    def say(self, text: str) -> None:
+        self._keyboard.above(lambda: self._screen.note(text, "yellow"))
+
+    async def _kill_worker(self, telling: Telling | None) -> None:
+        at_work = "tts" if telling is not None and telling.complete else "chat"
+        await self._kill(at_work)
+
+    async def _kill(self, name: str) -> None:
+        """Raises: NotFound."""
+        process = self._processes.get(name)
+        if process is None:
+            raise NotFound(f"/kill {'|'.join(self._processes)}")
+        process.signal(signal.SIGKILL)
+
+    async def _where(self, _: str) -> None:
+        self._keyboard.above(self._tell)
+
+
+HINTS: Final = """\
+Type a question, here or on the page. /help has the commands.
+Try: `Tell me a story`, and in mid-answer press Ctrl-K, which kills the worker: the answer goes on.
+Ctrl-C interrupts an answer; at the empty prompt it stops everything.
+"""
 
 
 # ---------------------------------------------------------------- the command
@@ -214,19 +319,54 @@ async def demonstrate(given: argparse.Namespace, closing: contextlib.AsyncExitSt
     closing.push_async_callback(close, services)
     async with step("the services chat, tts and access"):
         await start(services)
-    await example_turn(stack, given.question, given.out)
     if given.once:
+        await example_turn(stack, given.question, given.out)
         return
     page = Page(PAGE, stack.nats.ws_url, token=stack.accounts.token, port=page_port)
     closing.push_async_callback(page.close)
     await page.start()
-    print(instructions(stack, services, page), flush=True)
-    raise TurnFailed(await one_ended(services))
+    print(f"\nTalk in a browser: {page.url}" if page.url else "", flush=True)
+    await example_turn(stack, given.question, given.out)
+    await stay(stack, services, page)
+
+
+async def stay(stack: Stack, services: list[Service], page: Page) -> None:
+    """Everything is kept up until the one at the keyboard leaves; without a keyboard, for ever.
+
+    Raises: NotStarted, where a process cannot be kept up.
+    """
+    processes = [*services, stack.nats, stack.s3, *([stack.emulator] if stack.emulator else [])]
+
+    def tell() -> None:
+        print(f"\n{addresses(stack, services, page)}\n\n{instructions(stack)}\n", flush=True)
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print("\nEverything is up.", end="")
+        tell()
+        print("Ctrl-C stops everything.", flush=True)
+        await keep_up(processes, print)
+    async with Keyboard() as keyboard:
+        talk = Talk(stack, services, keyboard, tell)
+        print(f"\n{addresses(stack, services, page)}\n\n{HINTS}", flush=True)
+        keeping = asyncio.ensure_future(keep_up(processes, talk.say))
+        talking = asyncio.ensure_future(talk.run())
+        try:
+            await asyncio.wait({keeping, talking}, return_when=asyncio.FIRST_COMPLETED)
+            for each in (keeping, talking):
+                if each.done():
+                    await each
+        except ParleyError as exc:
+            raise TurnFailed(f"{exc.message} ({exc.code})") from exc
+        finally:
+            for each in (keeping, talking):
+                each.cancel()
+            await asyncio.wait({keeping, talking})
 
 
 async def run(given: argparse.Namespace) -> int:
     """0 when all went well, even if it was stopped after that; else 1, with the reason."""
     stop = stop_signals()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up, stop)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # in step with stderr, in a file as well
     print("Parley on this machine\n")
@@ -235,8 +375,11 @@ async def run(given: argparse.Namespace) -> int:
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait({showing, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        if not showing.done():
+        # Once more, and again: a keyboard has had them meanwhile, and closing is not interrupted.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
+        if not (given.once and showing.done()):
             print("\nStopping …", flush=True)
+        if not showing.done():
             await _cancelled(showing)
         if showing.cancelled():
             return 1 if given.once else 0
@@ -246,6 +389,14 @@ async def run(given: argparse.Namespace) -> int:
             print(f"\n{exc}", file=sys.stderr)
             return 1
     return 0
+
+
+def hung_up(stop: asyncio.Event) -> None:
+    """The terminal has gone: whatever is said from now on is said to nobody."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nowhere, number)
+    stop.set()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ class NatsServer(Process):
     """
 
     stop_seconds = 10.0
+    orphan_signal = signal.SIGTERM  # what it was told is on the disk before it ends
 
     def __init__(
         self,

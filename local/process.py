@@ -7,10 +7,12 @@ processes in order.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -28,11 +30,23 @@ ROOT = Path(__file__).resolve().parent.parent
 _LOOK_EVERY_SECONDS = 0.01
 _DIE_SECONDS = 10.0
 _TAIL_LINES = 15
+_PR_SET_PDEATHSIG = 1
 _PORT_IS_TAKEN = ("address already in use", "port is already in use", "is not available on")
 
 
 class NotStarted(Exception):
     """A server did not come up, or did not stop; its text says why and what to do."""
+
+
+def _prctl() -> Callable[..., int] | None:
+    """Found before a fork: nothing may be loaded between that and the execution."""
+    if sys.platform != "linux":
+        return None
+    found: Callable[..., int] = ctypes.CDLL(None).prctl
+    return found
+
+
+_PRCTL = _prctl()
 
 
 def temporary(name: str) -> Path:
@@ -110,6 +124,9 @@ class Process(Started):
 
     start_seconds = 20.0
     stop_seconds = 5.0
+    # What it gets when its parent is killed (on Linux): nobody is left who would ask it to end.
+    orphan_signal = signal.SIGKILL
+    held: tuple[int, ...] = ()  # files of the parent that stay open as long as it lives
 
     def __init__(self, name: str, *, log: str | Path | None = None) -> None:
         self.name = name
@@ -202,10 +219,25 @@ class Process(Started):
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
+                    pass_fds=self.held,
+                    preexec_fn=self._with_its_parent(),  # noqa: PLW1509  it calls prctl, no more
                 )
             except OSError as exc:
                 said = f"{self.name}: cannot execute {command[0]}: {exc.strerror}"
                 raise NotStarted(said) from exc
+
+    def _with_its_parent(self) -> Callable[[], None] | None:
+        """Run in the child before it executes anything: it never outlives its parent."""
+        if _PRCTL is None:
+            return None
+        parent, number, prctl = os.getpid(), int(self.orphan_signal), _PRCTL
+
+        def tie() -> None:
+            prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+            if os.getppid() != parent:  # it died in between
+                os._exit(1)
+
+        return tie
 
     async def ready(self, seconds: float | None = None) -> None:
         """Returns when it is ready.

@@ -16,7 +16,7 @@ from local.accounts import Accounts, websocket
 from local.emulator_process import EmulatorProcess
 from local.nats_server import NatsServer
 from local.object_store import object_store, preferred_kind
-from local.process import NotStarted, Started, start_all, temporary
+from local.process import NotStarted, Started, start_all, temporary, until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ServiceName = Literal["access", "chat", "tts"]
 
+_CLAIM_SECONDS = 3.0
 EMULATOR_KEY = "emulator-key"  # any key will do there
 BUCKET = "parley-audio"
 _PROVIDER = ("TOGETHER_API_KEY", "TOGETHER_BASE_URL", "TTS_URL")
@@ -136,7 +137,7 @@ class Stack(Started):
 
         Raises: NotStarted, for the first that does not.
         """
-        self._claim()
+        await self._claim()
         if self._fresh:
             self._forget()
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -145,20 +146,30 @@ class Stack(Started):
         emulator = [] if self.emulator is None else [self.emulator]
         await start_all([self.nats, self.s3, *emulator])
 
-    def _claim(self) -> None:
-        """Two stacks on one folder would destroy each other's data."""
+    async def _claim(self) -> None:
+        """Two stacks on one folder would destroy each other's data.
+
+        The servers hold the claim, too: of a stack that was killed they end a moment later.
+        """
         if self.data is None:
             return
         self.data.mkdir(parents=True, exist_ok=True)
         self._lock = (self.data / "in-use").open("w", encoding="utf-8")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
+        if not await until(self._is_ours, _CLAIM_SECONDS):
             self._lock.close()
             self._lock = None
             raise NotStarted(
                 f"{self.data} is in use by another stack: stop it, or give another folder"
-            ) from exc
+            )
+        self.nats.held = self.s3.held = (self._lock.fileno(),)
+
+    def _is_ours(self) -> bool:
+        assert self._lock is not None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def _adopt(self) -> None:
         """What an earlier version kept is in the account that a server without accounts has."""

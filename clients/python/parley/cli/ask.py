@@ -14,7 +14,7 @@ from parley.cli.command import Cli
 from parley.cli.outcome import Exit
 from parley.cli.screen import Screen
 from parley.cli.settings import read_file
-from parley.cli.told import Telling, Wanted, can_play, format_of, tell
+from parley.cli.told import Telling, Wanted, can_play, format_of, tell_or_stop
 from parley.contract import Alignment, OnBusy, Speech
 from parley.errors import InvalidRequest
 from parley.speaker import NoSpeaker
@@ -120,7 +120,7 @@ async def ask(
             captions=False,
             reasoning=reasoning,
         )
-        telling = await tell(turn, cli.screen, wanted)
+        telling = await tell_or_stop(turn, cli.screen, wanted)
         if cli.screen.is_terminal and conversation is None:
             cli.screen.note(f"To go on: parley ask -c {turn.conversation_id} …")
     return ended(telling)
@@ -165,7 +165,7 @@ async def say(
         turn = parley.say(said, conversation=conversation, speech=speech)
         wanted = Wanted(save=save, play=playing, voice=True, captions=captions)
         known = Telling(text=said, complete=True)
-        telling = await tell(turn, cli.screen, wanted, telling=known)
+        telling = await tell_or_stop(turn, cli.screen, wanted, telling=known)
         if playing:
             cli.screen.note(f"{telling.sound.seconds:.1f} s in {time.monotonic() - began:.1f} s")
     return ended(telling)

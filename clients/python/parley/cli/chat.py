@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -134,23 +132,22 @@ class Chat:
 
     async def run(self) -> int:
         """Until `/quit`, the end of the input, or Ctrl-C at an empty prompt."""
-        with self._interrupts():
-            typing = asyncio.ensure_future(self.keyboard.next())
-            try:
-                while True:
-                    await self._go_on()
-                    if self._is_over:
-                        break
-                    waiting = {typing, *([self._running.task] if self._running else [])}
-                    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                    if self._running is not None and self._running.task.done():
-                        self._tell_end()
-                    if typing.done():
-                        typed, typing = typing.result(), asyncio.ensure_future(self.keyboard.next())
-                        await self._on_typed(typed)
-            finally:
-                typing.cancel()
-                await self._leave()
+        typing = asyncio.ensure_future(self.keyboard.next())
+        try:
+            while True:
+                await self._go_on()
+                if self._is_over:
+                    break
+                waiting = {typing, *([self._running.task] if self._running else [])}
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if self._running is not None and self._running.task.done():
+                    self._tell_end()
+                if typing.done():
+                    typed, typing = typing.result(), asyncio.ensure_future(self.keyboard.next())
+                    await self._on_typed(typed)
+        finally:
+            typing.cancel()
+            await self._leave()
         return self._left or self._status
 
     @property
@@ -159,15 +156,6 @@ class Chat:
         if self._left is None or self._left is Exit.INTERRUPTED:
             return self._left is not None
         return self._running is None and not self._waiting
-
-    @contextlib.contextmanager
-    def _interrupts(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, lambda: self.keyboard.press(Key("ctrl-c")))
-        try:
-            yield
-        finally:
-            loop.remove_signal_handler(signal.SIGINT)
 
     async def _leave(self) -> None:
         self.keyboard.hide()

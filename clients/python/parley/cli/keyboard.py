@@ -23,7 +23,10 @@ _READ_BYTES: Final = 4_096
 
 
 class Keyboard:
-    """For `async with`; the terminal is as before behind it."""
+    """For `async with`; the terminal is as before behind it.
+
+    Ctrl-C is a key, too, whatever standard input is.
+    """
 
     def __init__(self) -> None:
         self.is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -37,6 +40,7 @@ class Keyboard:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._typed.put_nowait, Key("ctrl-c"))
         if not self.is_terminal:
             threading.Thread(target=self._read_lines, args=(loop,), daemon=True).start()
             return self
@@ -47,9 +51,10 @@ class Keyboard:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_signal_handler(signal.SIGINT)
         if self._before is None:
             return
-        loop = asyncio.get_running_loop()
         loop.remove_reader(0)
         loop.remove_signal_handler(signal.SIGCONT)
         self.hide()
@@ -73,10 +78,6 @@ class Keyboard:
 
     async def next(self) -> Typed:
         return await self._typed.get()
-
-    def press(self, key: Key) -> None:
-        """As if it was typed: a signal is a key, too."""
-        self._typed.put_nowait(key)
 
     def _on_keys(self) -> None:
         try:

@@ -33,6 +33,7 @@ class Screen:
         self.is_json = json
         self.out = Console(highlight=False, soft_wrap=True)
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._in_line = False  # words stand in it, and more are to come
 
     @property
     def is_terminal(self) -> bool:
@@ -49,9 +50,15 @@ class Screen:
         if not self.is_json:
             sys.stdout.write(harmless(text))
             sys.stdout.flush()
+            self._in_line = (text or "\n")[-1] != "\n"
+
+    def _break(self) -> None:
+        if self._in_line and self.is_terminal:
+            self.words("\n")
 
     def line(self, text: str = "", style: str = "") -> None:
         if not self.is_json:
+            self._break()
             self.out.print(Line(harmless(text), style=style))
 
     def show(self, what: RenderableType) -> None:
@@ -60,10 +67,12 @@ class Screen:
 
     def note(self, text: str, style: str = "dim") -> None:
         """For people, beside the answer."""
+        self._break()
         self.err.print(Line(harmless(text), style=style))
 
     def fail(self, failure: Failure) -> None:
         self.value(failure.describe())
+        self._break()
         self.err.print(Line(f"parley: {harmless(failure.message)}", style="red"))
         if failure.hint:
             self.note(failure.hint)

@@ -100,7 +100,7 @@ class Wanted:
 async def tell(
     turn: Turn, screen: Screen, wanted: Wanted, *, telling: Telling | None = None
 ) -> Telling:
-    """Returns when it has ended; whoever cancels this, stops the turn.
+    """Returns when it has ended; a turn goes on when this is cancelled.
 
     `telling`: what is known before, such as the text of a turn that only speaks.
 
@@ -120,16 +120,24 @@ async def tell(
             await _save(turn, telling, screen, wanted)
         if playing is not None:
             await _played(playing, telling, screen)
-    except asyncio.CancelledError:
-        with contextlib.suppress(TimeoutError, ParleyError):
-            async with asyncio.timeout(_CANCEL_SECONDS):
-                await turn.cancel()
-        raise
     finally:
         if playing is not None:
             playing.cancel()
             await asyncio.gather(playing, return_exceptions=True)
     return telling
+
+
+async def tell_or_stop(
+    turn: Turn, screen: Screen, wanted: Wanted, *, telling: Telling | None = None
+) -> Telling:
+    """The same; whoever cancels this, stops the turn."""
+    try:
+        return await tell(turn, screen, wanted, telling=telling)
+    except asyncio.CancelledError:
+        with contextlib.suppress(TimeoutError, ParleyError):
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                await turn.cancel()
+        raise
 
 
 async def _played(playing: asyncio.Task[int], telling: Telling, screen: Screen) -> None:
@@ -145,7 +153,8 @@ def _say(event: Event, telling: Telling, screen: Screen, wanted: Wanted) -> None
     screen.value(describe(event))
     match event:
         case Started(attempt=attempt) if attempt > 1:
-            screen.words("\n(again from the start)\n")
+            screen.words("\n")
+            screen.words("(again from the start) ")
         case Text(text=text):
             screen.words(text)
         case Reasoning(text=text) if wanted.reasoning and not screen.is_json:
