@@ -42,7 +42,7 @@ demo: setup  ## one spoken turn on this machine, then it stays up (ARGS=--once; 
 	@$(BIN)/python -m local.demo $(ARGS)
 
 test: setup  ## the whole test suite
-	$(BIN)/python -m pytest $(or $(ARGS),-n 3 --dist loadfile --no-loadscope-reorder)
+	$(BIN)/python -m pytest $(or $(ARGS),-n 5 --dist loadfile --no-loadscope-reorder)
 
 faults: setup  ## kills, freezes and restarts, seeded (RUNS=30 CLUSTER_RUNS=8 SEED=1)
 	$(BIN)/python -m tests.faults $(if $(RUNS),--runs $(RUNS)) \

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
+
+gc.disable()  # until all is loaded: a fifth of that, and every worker of a run loads every test
 
 import hypothesis
 import pytest
@@ -16,6 +19,11 @@ if TYPE_CHECKING:
 # The same examples in each run, and no clock: a machine that is busy fails nobody.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("steady")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is there by now stays: no collection has to walk it again
+    gc.enable()
 
 
 @pytest.fixture
