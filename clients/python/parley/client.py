@@ -250,7 +250,10 @@ class Parley:
             seconds=self.timeout,
             again=_may_be_there,
         )
-        return _read(answer, Asked), follower
+        asked = _read(answer, Asked)
+        if asked.state is AskState.QUEUED:
+            follower.postpone()
+        return asked, follower
 
     def follower(
         self,

@@ -26,7 +26,7 @@ from parley.contract import (
     Started,
     of_conversation,
 )
-from parley.errors import NotFound, ParleyError, Unauthorized
+from parley.errors import NotFound, Unauthorized
 from parley.events import Chunk, Later, is_text, text_event, voice_event
 from parley.timeline import Timeline
 from parley.voice import VoiceTimeline
@@ -204,7 +204,7 @@ class Follower:
         self._wake.set()
 
     def reconnected(self) -> None:
-        """Whatever passed meanwhile is read back."""
+        """What passed meanwhile is read back; or there is no connection, and will be none."""
         for half in self._halves.values():
             half.due = 0.0
         self._wake.set()
@@ -221,16 +221,29 @@ class Follower:
             Unauthorized: this login may not hear the conversation.
         """
         heard = time.monotonic()
-        while not self._over():
-            ready = self._next_live()
-            if ready is None and (half := self._due()) is not None:
-                ready = await self._look(half)
-            if ready is None:
-                await self._wait(heard + idle, idle)
-                continue
-            for event in ready:
-                yield event
-                heard = time.monotonic()
+        try:
+            while not self._over():
+                ready = self._next_live()
+                if ready is None and (half := self._due()) is not None:
+                    ready = await self._look(half)
+                if ready is None:
+                    await self._wait(heard + idle, idle)
+                    continue
+                for event in ready:
+                    yield event
+                    heard = time.monotonic()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        """Nothing more is taken down."""
+        self._channel.remove(self)
+        self._live.clear()
+
+    def postpone(self) -> None:
+        """Nothing of it is kept yet: the first look is due when nothing comes live."""
+        for half in self._halves.values():
+            half.due = time.monotonic() + QUIET_SECONDS
 
     async def skip(self, seconds: float) -> None:
         """Reads what is kept, and gives out none of it. Raises Unreachable, Unauthorized."""
@@ -350,10 +363,11 @@ class Follower:
         """Until something comes, or is due. Raises when it is too late."""
         if self._channel.denied:
             raise Unauthorized(f"this login may not hear {self._channel.conversation_id}")
-        now = time.monotonic()
+        now, away = time.monotonic(), self._channel.wire.away()
+        if away is not None and (self._channel.wire.closed or isinstance(away, Unauthorized)):
+            raise away
         if now >= until:
-            error: ParleyError = self._channel.wire.away() or late("the turn", idle)
-            raise error
+            raise away or late("the turn", idle)
         due = min((half.due for half in self._open()), default=until)
         try:
             async with asyncio.timeout(max(min(due, until) - now, 0)):
@@ -370,10 +384,13 @@ class Channel:
         self.wire, self.conversation_id = wire, conversation_id
         self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
         self._heard: list[Heard] = []
+        self._opening = asyncio.Lock()
         self._known = {Replayed.DELTA: 0, Replayed.AUDIO: 0}
 
     async def open(self) -> None:
-        if not self._heard:
+        async with self._opening:
+            if self._heard:
+                return
             c = self.conversation_id
             # Before anything is asked on the same connection: the server has it first.
             self._heard = [
@@ -394,10 +411,13 @@ class Channel:
 
     @property
     def idle(self) -> bool:
-        return not len(self._followers)
+        return not self._followers and not self._opening.locked()
 
     def add(self, follower: Follower) -> None:
         self._followers.add(follower)
+
+    def remove(self, follower: Follower) -> None:
+        self._followers.discard(follower)
 
     def read(self, what: Replayed, sequence: int) -> None:
         """So much was read back: a turn that is asked later lies behind it."""
@@ -441,14 +461,15 @@ class Channels:
     async def of(self, conversation_id: str) -> Channel:
         channel = self._open.get(conversation_id)
         if channel is None:
-            channel = self._open[conversation_id] = Channel(self._wire, conversation_id)
-            await channel.open()
+            await self._tidy()
+            channel = self._open.setdefault(conversation_id, Channel(self._wire, conversation_id))
         self._open.move_to_end(conversation_id)
-        await self._tidy(channel)
+        await channel.open()
         return channel
 
-    async def _tidy(self, kept: Channel) -> None:
-        idle = [c for c in self._open.values() if c.idle and c is not kept]
-        for channel in idle[: max(0, len(self._open) - MAX_CHANNELS)]:
+    async def _tidy(self) -> None:
+        """Makes room for one more."""
+        idle = [channel for channel in self._open.values() if channel.idle]
+        for channel in idle[: max(0, len(self._open) + 1 - MAX_CHANNELS)]:
             del self._open[channel.conversation_id]
             await channel.close()

@@ -169,7 +169,8 @@ class Wire:
         self._tokens = itertools.count(1)
         self._waiting: dict[str, _Waiting] = {}
         self._heard: set[Heard] = set()
-        self._up = asyncio.Event()
+        self._up = False
+        self._told = asyncio.Event()  # there is a connection, or it is known why there is none
         self._dialling: asyncio.Task[None] | None = None
         self._closed = False
         self._refused: str | None = None  # why, while the server lets us not in
@@ -200,6 +201,7 @@ class Wire:
         """What was said last is still sent."""
         self._closed = True
         self._down("the client is closed")
+        self._tell()
         if self._dialling is not None:
             self._dialling.cancel()
             await asyncio.wait({self._dialling}, timeout=DIAL_SECONDS)
@@ -210,7 +212,11 @@ class Wire:
 
     @property
     def up(self) -> bool:
-        return self._up.is_set()
+        return self._up
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     @property
     def server(self) -> str:
@@ -230,10 +236,9 @@ class Wire:
 
     async def until_up(self, seconds: float) -> None:
         """Raises Unreachable, Unauthorized."""
-        if not self._closed:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._up.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._told.wait()
         error = self.away()
         if error is not None:
             raise error
@@ -274,8 +279,8 @@ class Wire:
         except BaseException:
             await self._hang_up(client)
             raise
-        self._refused = None
-        self._up.set()
+        self._refused, self._up = None, True
+        self._told.set()
 
     async def _hang_up(self, client: Client) -> None:
         self._client = None
@@ -295,17 +300,25 @@ class Wire:
                 refused_since = refused_since or time.monotonic()
                 if time.monotonic() - refused_since > REFUSED_SECONDS:
                     self._refused = str(exc)
+                    self._tell()
             except _NotDialled:
                 refused_since = None
             else:
                 break
             await asyncio.sleep(pause)
         self.reconnects += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        """Something is known of the connection that was not known before."""
+        if self._up or self._refused or self._closed:
+            self._told.set()
         for call in tuple(self.listeners):
             call()
 
     def _down(self, why: str) -> None:
-        self._up.clear()
+        self._up = False
+        self._told.clear()
         for waiting in self._waiting.values():
             waiting.fail(NotNow(why))
 

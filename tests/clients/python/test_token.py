@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import parley as p
 import pytest
 import pytest_asyncio
-from parley import Parley
+from parley import Parley, wire
 
 from services.access.token import May
 from tests.clients.python.test_turns import all_of, assert_whole
@@ -99,6 +99,22 @@ async def test_a_token_that_ends_is_followed_by_the_next(world: World) -> None:
         while len(shown) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         assert_whole(await all_of(parley.ask("Hello!", conversation=MINE)))
+
+
+async def test_a_token_that_ends_and_has_no_successor_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "REFUSED_SECONDS", 0.5)
+    shown = token(MINE, seconds=3)
+    async with (
+        Parley.connect(world.nats.ws_url, token=shown, timeout=60) as parley,
+        asyncio.timeout(60),
+    ):
+        with pytest.raises(p.Unauthorized):
+            async for _ in parley.tail(MINE):
+                pass
+        with pytest.raises(p.Unauthorized):
+            await parley.cancel(MINE)
 
 
 async def test_a_server_that_comes_back_before_who_judges_tokens_is_waited_for(

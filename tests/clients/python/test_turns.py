@@ -401,6 +401,31 @@ async def test_who_will_not_wait_is_told_that_it_is_busy(running: System, parley
     assert end.finish_reason is p.FinishReason.CANCELLED
 
 
+async def test_a_client_that_is_closed_tells_who_still_listens(running: System) -> None:
+    async with Parley.connect(running.nats.url) as parley:
+        waiting = asyncio.ensure_future(parley.follow("nobody", "nothing").text())
+        await parley.history("nobody").__anext__()
+    async with asyncio.timeout(10):
+        with pytest.raises(p.Unreachable, match="closed"):
+            await waiting
+    with pytest.raises(p.Unreachable, match="closed"):
+        await parley.ask("Hello!")
+
+
+async def test_nobody_listens_when_nobody_reads(
+    running: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "MAX_CHANNELS", 2)
+    async with Parley.connect(running.nats.url) as parley:
+        turns = [parley.ask("Hello!", speech=False) for _ in range(6)]
+        await asyncio.gather(*(turn.text() for turn in turns))
+        again = [await ended(parley) for _ in range(3)]
+
+        assert len(parley.wire._heard) <= 2 * 2
+        assert await again[0].text() == await again[2].text()
+        await all_of(parley.follow(turns[0].conversation_id, turns[0].turn_id))
+
+
 async def test_a_turn_that_nobody_asked_for_is_not_waited_for_for_ever(running: System) -> None:
     async with Parley.connect(running.nats.url, idle=0.5) as parley:
         with pytest.raises(p.DeadlineExceeded):
