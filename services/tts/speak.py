@@ -171,6 +171,8 @@ class _Speaking:
         self.speaker = Speaker(job.params, rules)
         self.language = SpokenLanguage(job.params.language)
         self.context = _Context(deps.voice, deps.token)
+        self._spoken: VoiceParams | None = None
+        self._spoken_of: tuple[VoiceParams, str | None] | None = None
         self.asked: SaidPiece | None = None  # the piece that the speech model is asked for
         self.ready: deque[Piece] = deque()  # pieces of the text that are not said yet
         self.anew = False  # the text has started over since a piece was said
@@ -324,7 +326,12 @@ class _Speaking:
 
     @property
     def _params(self) -> VoiceParams:
-        return replace(self.speaker.params, language=self.language.name)
+        """The same object as long as nothing of it changes."""
+        now = self.speaker.params, self.language.name
+        if self._spoken is None or self._spoken_of != now:
+            self._spoken_of = now
+            self._spoken = replace(self.speaker.params, language=self.language.name)
+        return self._spoken
 
     async def _say(self, piece: Piece) -> None:
         self.language.read(piece.text)

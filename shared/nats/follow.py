@@ -22,7 +22,7 @@ from shared.contract import (
     chat_delta,
 )
 from shared.errors import DeadlineExceeded, NatsError
-from shared.nats.connection import Connection, settle
+from shared.nats.connection import Connection
 from shared.nats.read import read_back
 from shared.timeline import Timeline
 
@@ -122,10 +122,9 @@ class _Follower:
         self._end_watch = connection.on_reconnect(self._on_reconnect)
 
     async def open(self) -> None:
+        """What the stream is asked afterwards goes behind this on the connection: when the server
+        answers that, it knows of the subscription, and no flush need be waited for."""
         self._sub = await self._connection.subscribe(self._subject, self._on_message)
-        # Not in time: what is missed is found in the stream, as after a reconnect.
-        with contextlib.suppress(NatsError):
-            await settle(self._connection.client)
 
     async def close(self) -> None:
         self._end_watch()

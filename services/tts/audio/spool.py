@@ -21,7 +21,7 @@ class Spool:
 
     def __init__(self, max_in_memory: int = MAX_IN_MEMORY) -> None:
         self._max_in_memory = max_in_memory
-        self._memory = bytearray()
+        self._memory: list[bytes] = []  # a buffer that grows would be copied each time
         self._file: IO[bytes] | None = None  # all of it, once it is too much for memory
         self._bytes = 0
 
@@ -35,17 +35,17 @@ class Spool:
             self._file.seek(self._bytes - len(audio))  # somebody may have read
             self._file.write(audio)
             return
-        self._memory += audio
+        self._memory.append(audio)
         if self._bytes > self._max_in_memory:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the spool
-            self._file.write(self._memory)
-            self._memory = bytearray()
+            self._file.writelines(self._memory)
+            self._memory = []
 
     def cut(self, samples: int) -> None:
         """Forgets everything after so many samples."""
         self._bytes = min(self._bytes, samples * pcm.SAMPLE_WIDTH)
         if self._file is None:
-            del self._memory[self._bytes :]
+            self._memory = [b"".join(self._memory)[: self._bytes]]
         else:
             self._file.truncate(self._bytes)
 
@@ -53,19 +53,19 @@ class Spool:
         """The PCM of so many samples from `start` on."""
         start, size = start * pcm.SAMPLE_WIDTH, samples * pcm.SAMPLE_WIDTH
         if self._file is None:
-            return bytes(self._memory[start : start + size])
+            return b"".join(self._memory)[start : start + size]
         self._file.seek(start)
         return self._file.read(size)
 
     def open(self) -> IO[bytes]:
         """The PCM from its start; use it before anything is appended or cut."""
         if self._file is None:
-            return io.BytesIO(self._memory)
+            return io.BytesIO(b"".join(self._memory))
         self._file.seek(0)
         return self._file
 
     def close(self) -> None:
-        self._memory = bytearray()  # at once, whoever may still know of this spool
+        self._memory = []  # at once, whoever may still know of this spool
         if self._file is not None:
             self._file.close()
 

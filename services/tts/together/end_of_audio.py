@@ -149,6 +149,8 @@ class EndOfAudio:
         if item is None or self.begins(item_id):
             item = self._begin(item_id, now)
         item.last = now
+        if self.state is State.SPEAKING:
+            return  # nearly all of what comes
         # What comes after its item's `done`, or of an earlier piece, only puts the quiet off.
         if item.piece == self.pieces and not item.done:
             self.state = NEXT[self.state, Step.AUDIO]
@@ -186,7 +188,7 @@ class EndOfAudio:
     @property
     def speaking(self) -> bool:
         """True while audio of a piece is under way or still to come."""
-        return self.state in {State.WAITING, State.HOLLOW, State.SPEAKING}
+        return self.state is not State.SILENT and self.state is not State.PAUSED
 
     def begins(self, item_id: ItemId | None) -> bool:
         """True when audio of this name, coming now, is of an item that begins with it."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from services.tts.ports import Kind, VoiceParams
 from services.tts.together.counts import Happened
 from services.tts.together.profile import Profiles
-from services.tts.together.socket import Socket, State
+from services.tts.together.socket import NOW, Socket, State
 from services.tts.together.turn import SocketLost
 from shared.errors import ProviderError, ProviderOverloaded
 
@@ -95,12 +95,12 @@ class Waiter:
 
 @dataclass(slots=True, kw_only=True)
 class Pool:
-    """`connect` begins to open a socket, `stir` asks for a `tick` soon."""
+    """`connect` begins to open a socket, `stir` asks for a `tick` by that time."""
 
     ahead: VoiceParams  # of the socket that is always open
     limits: Limits
     connect: Callable[[Socket], None]
-    stir: Callable[[], None]
+    stir: Callable[[float], None]
     new_context: Callable[[], str]
     uniform: Callable[[float, float], float]
     count: Count
@@ -126,7 +126,7 @@ class Pool:
                 waiter.refuse(self._closed)
             self.tick(now)
             if waiter.waits:
-                self.stir()
+                self.stir(NOW)
             yield waiter
         finally:
             self.waiters.remove(waiter)
@@ -143,7 +143,7 @@ class Pool:
         socket.profile.attempts.opened()
         self._knocks += 1
         self.count(Happened.CONNECTED)
-        self.stir()
+        self.stir(NOW)
 
     def ended(self, socket: Socket, reason: ProviderError, now: float) -> bool:
         """A socket never opened or has ended; True when that counts as a refusal."""
@@ -170,7 +170,7 @@ class Pool:
     def forget(self, socket: Socket) -> None:
         if socket in self.sockets:
             self.sockets.remove(socket)
-            self.stir()
+            self.stir(NOW)
 
     def unanswered(self, socket: Socket) -> None:
         """It looks open and does not answer: dead where audio is due, else not to be used again."""

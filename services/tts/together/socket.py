@@ -82,8 +82,7 @@ NEXT = {  # everything that may happen to a socket
     (State.LOST, Step.LOSE): State.LOST,
 }
 
-_TAKES_TURNS = {State.OPEN, State.DOUBTED}
-_OPEN = {State.OPEN, State.DOUBTED, State.RETIRING}
+NOW = -math.inf  # for a stir
 
 
 class Sharing(enum.Enum):
@@ -97,7 +96,7 @@ class Sharing(enum.Enum):
 class Socket:
     """The turns on it, and the contexts that still count. Is the slot of each of its turns.
 
-    `stir` is called when a slot may be free, or something is due earlier than before.
+    `stir` is called with the time of what is due; NOW when a slot may be free.
     """
 
     def __init__(
@@ -105,7 +104,7 @@ class Socket:
         params: VoiceParams,
         profile: Profile,
         *,
-        stir: Callable[[], None],
+        stir: Callable[[float], None],
         count: Count,
     ) -> None:
         self.params = params  # of every context that is not told otherwise
@@ -147,12 +146,15 @@ class Socket:
 
     @property
     def open(self) -> bool:
-        return self.state in _OPEN and self._wire is not None and self._wire.is_open
+        state = self.state
+        if state is State.OPENING or state is State.LOST or self._wire is None:
+            return False
+        return self._wire.is_open
 
     @property
     def ending(self) -> bool:
         """True when it takes no turn any more and never will."""
-        return self.state in {State.RETIRING, State.LOST}
+        return self.state is State.RETIRING or self.state is State.LOST
 
     @property
     def doubted(self) -> bool:
@@ -208,7 +210,7 @@ class Socket:
     @property
     def has_slot(self) -> bool:
         """True where one more turn may be admitted."""
-        if self.state not in _TAKES_TURNS or not self.open:
+        if self.state is State.RETIRING or not self.open:
             return False
         if self.sharing is Sharing.SHARED:
             return len(self.turns) + len(self._leaving) < self.profile.max_contexts
@@ -230,7 +232,7 @@ class Socket:
         )
         self._asked_last = turn.context
         self._liveness.expect(self._wire.heard, now)
-        self._stir()
+        self._stir(self.due())
 
     def remove(self, turn: Turn, now: float, *, spoke: bool, settled: bool) -> None:
         """Ends a turn's context; the slot is free when nothing of it can be heard any more."""
@@ -244,7 +246,7 @@ class Socket:
         contaminated = not settled and not self._tells_apart
         if self.state is State.RETIRING or (contaminated and self.state is not State.LOST):
             self.retire()
-        self._stir()
+        self._stir(NOW)
 
     def _introduction(self, turn: Turn) -> Sequence[bytes]:
         """Tells the provider where this turn is spoken otherwise than its socket."""
@@ -346,7 +348,7 @@ class Socket:
             self.profile.named = True
             if self.sharing is Sharing.UNKNOWN and not self.profile.unnamed:
                 self.sharing = Sharing.SHARED
-                self._stir()
+                self._stir(NOW)
         else:
             self._unnamed()
 
@@ -357,7 +359,7 @@ class Socket:
     def _unnamed(self) -> None:
         if not self.profile.unnamed:
             self.profile.unnamed = True
-            self._stir()  # there may be more sockets now
+            self._stir(NOW)  # there may be more sockets now
         self.sharing = Sharing.EXCLUSIVE
 
     def _complaint(self, event: protocol.Failed | protocol.ProtocolError) -> None:
@@ -410,9 +412,9 @@ class Socket:
             self.turns[context].fail(ProviderBroken("the provider cancelled the context"))
         elif context in self._leaving and self.sharing is not Sharing.SHARED:
             self._leaving.confirm(context, now)
-            self._stir()
+            self._stir(NOW)
         elif self._leaving.free(context):
-            self._stir()
+            self._stir(NOW)
 
     def _step(self, step: Step) -> None:
         self.state = NEXT[self.state, step]

@@ -61,13 +61,14 @@ class TogetherVoice:
         self._patience = patience or Patience()
         self._max_waiting = max_waiting
         self._stirred = asyncio.Event()
+        self._due = math.inf  # when the keeper looks next
         self._tasks: set[asyncio.Task[None]] = set()
         self._pumps: dict[Socket, Pump] = {}
         self._pool = Pool(
             ahead=VoiceParams(model=model, voice=voice),
             limits=limits or Limits(),
             connect=lambda socket: self._spawn(self._live(socket), "speech.socket"),
-            stir=self._stirred.set,
+            stir=self._stir,
             new_context=lambda: uuid.uuid4().hex,
             uniform=uniform,
             count=count,
@@ -133,10 +134,16 @@ class TogetherVoice:
         for pump in self._pumps.values():
             pump.abort()
 
+    def _stir(self, at: float) -> None:
+        """Something is due then."""
+        if at < self._due:
+            self._stirred.set()
+
     async def _keep(self) -> None:
         """Does what is due, when it is due or when somebody stirs."""
         while True:
             self._stirred.clear()
+            self._due = math.inf
             try:
                 due = self._do_what_is_due(_now())
             except Exception:
@@ -144,6 +151,7 @@ class TogetherVoice:
                 self._count(Happened.CRASHED)
                 log.exception("tts.keeper_failed")
                 due = _now() + RECOVERY
+            self._due = due
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(None if due == math.inf else due):
                     await self._stirred.wait()

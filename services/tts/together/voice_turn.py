@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from services.tts.together.socket import NOW
 from services.tts.together.turn import Next, State, Turn
 from shared.errors import ProviderBroken, ProviderStalled
 
@@ -69,7 +70,7 @@ class TogetherTurn:
                 yield part
             turn.end()
             if self._pool.wanted(kind):
-                self._pool.stir()  # others may have its slot when it has been quiet
+                self._pool.stir(NOW)  # others may have its slot when it has been quiet
         except (ProviderBroken, ProviderStalled):
             turn.doubt_slot()
             raise

@@ -84,7 +84,7 @@ class Server:
 
 def socket() -> Socket:
     params = VoiceParams(model="m", voice="a+b")
-    return Socket(params, Profile(), stir=lambda: None, count=Counts())
+    return Socket(params, Profile(), stir=lambda _: None, count=Counts())
 
 
 @contextlib.asynccontextmanager
@@ -230,7 +230,7 @@ async def test_nothing_is_taken_after_a_failure_that_nobody_foresaw() -> None:
 
     async with pumping(Server(says=[SESSION, "{}", "{}"]), opened) as pump:
         params = VoiceParams(model="m", voice="v")
-        fragile = Fragile(params, Profile(), stir=lambda: None, count=Counts())
+        fragile = Fragile(params, Profile(), stir=lambda _: None, count=Counts())
         with pytest.raises(RuntimeError):
             await pump.read(fragile)
         await pump.ping(opened)

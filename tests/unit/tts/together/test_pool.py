@@ -76,7 +76,7 @@ class Rig:
         )
         self.pool.tick(self.now)
 
-    def stir(self) -> None:
+    def stir(self, _at: float) -> None:
         self.stirred += 1
 
     def at(self, now: float) -> None:

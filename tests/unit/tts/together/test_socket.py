@@ -76,7 +76,7 @@ class Rig:
             self.hear(cancelled(turn.context))
             self.wire.sent.clear()
 
-    def stir(self) -> None:
+    def stir(self, _at: float) -> None:
         self.stirred += 1
 
     def turn(self, params: VoiceParams = PARAMS) -> Turn:
@@ -120,7 +120,7 @@ def failures(turns: Sequence[Turn]) -> list[type[ProviderError] | None]:
 
 
 def opening() -> Socket:
-    return Socket(PARAMS, Profile(), stir=lambda: None, count=Counts())
+    return Socket(PARAMS, Profile(), stir=lambda _: None, count=Counts())
 
 
 def test_it_is_open_when_the_session_is_there() -> None:

@@ -58,7 +58,7 @@ class Rig:
         wire = self.wires[socket] = FakeWire(heard=self.now())
         socket.greet(SESSION, wire, self.now())
 
-    def stir(self) -> None:
+    def stir(self, _at: float) -> None:
         asyncio.get_running_loop().call_soon(lambda: self.pool.tick(self.now()))
 
     @property
