@@ -89,6 +89,7 @@ if TYPE_CHECKING:
 
     from services.chat.config import Config
     from shared.errors import Failure
+    from shared.nats.wire import Incoming
 
 log = logging.getLogger(__name__)
 
@@ -235,9 +236,9 @@ class ChatWorker:
     async def waiting(self) -> Mapping[str, str]:
         return {}  # nothing but NATS and the streams
 
-    def _check(self, msg: Msg) -> Failure | None:
+    def _check(self, msg: Incoming) -> Failure | None:
         found = understand(
-            Unqueued(msg.subject, msg.data, msg.headers or {}),
+            Unqueued(msg.subject, msg.data, msg.headers),
             max_bytes=self.config.max_request_bytes,
         )
         return found.error if isinstance(found, Refused) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -64,5 +63,7 @@ def oldest_of_each(items: Iterable[T], conversation: Callable[[T], str], count: 
     """
     oldest: dict[str, T] = {}
     for item in items:
+        if len(oldest) >= count:
+            break
         oldest.setdefault(conversation(item), item)
-    return list(itertools.islice(oldest.values(), count))
+    return list(oldest.values())

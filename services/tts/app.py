@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from shared.errors import Failure
     from shared.nats.connection import Connection
     from shared.nats.lease import Delivery
+    from shared.nats.wire import Incoming
     from shared.process.tracing import Span
 
 T = TypeVar("T")
@@ -216,7 +217,7 @@ class TtsWorker:
             return {"store": self.store.refusal or "it has not answered yet"}
         return {}
 
-    def _check(self, msg: Msg) -> Failure | None:
+    def _check(self, msg: Incoming) -> Failure | None:
         found = understand(Unqueued(msg.subject, msg.data, msg.headers or {}))
         return found.error if isinstance(found, Refused) else None
 

@@ -13,8 +13,6 @@ import hashlib
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-import nats.errors
-
 from shared.contract import H_SUBJECT, Refusal, everywhere
 from shared.nats.dead_letters import kept_of
 from shared.nats.replies import is_inbox, reply_to
@@ -22,16 +20,15 @@ from shared.nats.replies import is_inbox, reply_to
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
     from shared.errors import Failure
     from shared.nats.connection import Connection
+    from shared.nats.wire import Incoming
 
 # The stream may have dropped the request as one that it had before: then there is no dead letter.
 WAIT_SECONDS: Final = 3.0
 MAX_WAITING: Final = 1_000
-PENDING_BYTES: Final = 32 * 1024 * 1024
 _OURS: Final = "_INBOX.parley-"  # what a service hands on was understood before
 
 
@@ -45,7 +42,7 @@ class Refusals:
         subjects: Sequence[str],
         queue: str,
         dead: str,
-        check: Callable[[Msg], Failure | None],
+        check: Callable[[Incoming], Failure | None],
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._connection, self._check, self._wait_seconds = connection, check, wait_seconds
@@ -55,23 +52,20 @@ class Refusals:
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
-        subscribe = self._connection.client.subscribe
+        subscribe = self._connection.subscribe
         for subject in everywhere(self._dead):
-            self._subscriptions.append(await subscribe(subject, cb=self._on_dead_letter))
+            self._subscriptions.append(await subscribe(subject, self._on_dead_letter))
         for subject in self._subjects:
-            subscription = await subscribe(
-                subject, self._queue, cb=self._on_request, pending_bytes_limit=PENDING_BYTES
-            )
+            subscription = await subscribe(subject, self._on_request, queue=self._queue)
             self._subscriptions.append(subscription)
 
     async def stop(self) -> None:
         for subscription in self._subscriptions:
-            with contextlib.suppress(nats.errors.Error):  # a closed connection has none
-                await subscription.unsubscribe()
+            await self._connection.unsubscribe(subscription)
         for task in tuple(self._telling):
             task.cancel()
 
-    async def _on_request(self, msg: Msg) -> None:
+    def _on_request(self, msg: Incoming) -> None:
         if not is_inbox(msg.reply) or msg.reply.startswith(_OURS):
             return
         error = self._check(msg)
@@ -99,10 +93,10 @@ class Refusals:
             if not waiting:
                 del self._waiting[key]
 
-    async def _on_dead_letter(self, msg: Msg) -> None:
+    def _on_dead_letter(self, msg: Incoming) -> None:
         if not self._waiting:
             return
-        key = self._key((msg.headers or {}).get(H_SUBJECT, ""), msg.data)
+        key = self._key(msg.headers.get(H_SUBJECT, ""), msg.data)
         for stored in self._waiting.get(key, ()):
             if not stored.is_set():
                 stored.set()

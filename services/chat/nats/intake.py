@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 CONSUMER: Final = consumer(CHAT_INTAKE)
 MAX_HELD: Final = 1_024
 MAX_HELD_BYTES: Final = 16 * 1024 * 1024  # as they came, and again as they were understood
-BATCH: Final = 32  # a few milliseconds: whoever comes next does not wait for a whole flood
+BATCH: Final = 128  # some milliseconds: whoever comes next does not wait for a whole flood
 LOOK_SECONDS: Final = 0.05
 FULL_SECONDS: Final = 5.0  # that the queue may be full before the newest requests are refused
 AGAIN: Final = Backoff(first=0.2, longest=1.0)  # while NATS takes nothing
@@ -148,7 +148,7 @@ class NatsIntake:
                 await self._everything_here()
             pauses, full_since, count = AGAIN.pauses(), None, BATCH
             while self._waiting and not self._new_pin:
-                in_order = [self._waiting[n] for n in sorted(self._waiting)]
+                in_order = (self._waiting[n] for n in sorted(self._waiting))
                 batch = oldest_of_each(in_order, lambda taken: taken.conversation_id, count)
                 try:
                     await self._forward(batch)

@@ -11,8 +11,6 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Final
 
-import nats.errors
-
 from services.chat.queue import Older
 from services.chat.request import conversation_id_of, turn_id_of
 from shared.contract import CHAT_REQUEST, CHAT_REQUESTS_STREAM, chat_delta, chat_request
@@ -25,10 +23,10 @@ from shared.retry import Backoff
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
     from shared.nats.read import StoredMessage
+    from shared.nats.wire import Incoming
     from shared.process.cancel import CancelToken
 
 # How old a look at the queue may be for telling a late-comer that too many wait.
@@ -141,14 +139,13 @@ class _Watched:
 
     async def watch(self) -> None:
         if self._sub is None:
-            self._sub = await self._connection.client.subscribe(self._delta, cb=self._on_delta)
+            self._sub = await self._connection.subscribe(self._delta, self._on_delta)
 
     async def unwatch(self) -> None:
         if self._sub is not None:
-            with contextlib.suppress(nats.errors.Error):  # a closed connection has none
-                await self._sub.unsubscribe()
+            await self._connection.unsubscribe(self._sub)
 
-    async def _on_delta(self, msg: Msg) -> None:
+    def _on_delta(self, msg: Incoming) -> None:
         if msg.data.startswith(_ENDS):
             self.wake()
 

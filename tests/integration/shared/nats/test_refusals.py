@@ -19,14 +19,13 @@ from tests.integration.harness import connected
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from nats.aio.msg import Msg
-
     from local.nats_server import NatsServer
+    from shared.nats.wire import Incoming
 
 pytestmark = pytest.mark.timeout(30)
 
 
-def check(msg: Msg) -> Failure | None:
+def check(msg: Incoming) -> Failure | None:
     return InvalidRequest("no good") if b"bad" in msg.data else None
 
 
