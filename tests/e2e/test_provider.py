@@ -1,7 +1,8 @@
-"""The voice is whole however the provider speaks: each way on a fresh speech worker."""
+"""The voice is whole however the provider speaks: each way is that of a model of its own."""
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,11 +16,19 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+PACE = {
+    "realtime_factor": 200,
+    "first_audio_ms": 10,
+    "delta_ms": 50,
+    "models": [],
+    "any_voice": True,
+}
+
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
     async with System(tmp_path_factory.mktemp("system")) as running:
-        await running.up(tts=0)
+        await running.up()
         yield running
 
 
@@ -48,15 +57,13 @@ async def test_the_voice_is_whole_however_the_provider_speaks(
     system.emulator.change(
         {
             "chat": {"first_token_ms": 5, "tokens_per_second": 0, "replies": [SENTENCES]},
-            "speech": {"realtime_factor": 200, "first_audio_ms": 10, "delta_ms": 50, **speech},
+            "speech": {**PACE, **speech},
         }
     )
-    worker = system.add("tts")  # what one has learned of the provider must not help the next
-    await worker.ready()
-    turns = [
-        await system.ask(conversation_id=f"{worker.pid}-{n}", content="Tell me.") for n in range(3)
-    ]
+    system.emulator.break_sockets()  # a new one speaks as it is told now
+    # What the worker has learned of one model's ways helps no other.
+    way = {"model": f"some/model-{uuid.uuid4().hex}", "voice": "af_heart"}
+    turns = [await system.ask(content="Tell me.", speech=way) for _ in range(3)]
     await system.ears.whole(*turns, seconds=90)
     for turn_id in turns:
         assert_whole(system.ears.turn(turn_id), system)
-    await worker.kill()

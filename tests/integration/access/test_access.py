@@ -26,6 +26,8 @@ from tests.integration.access.world import (
 )
 from tests.integration.harness import soon
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 STRANGER = SigningKey.from_seed(account_seed(b"9" * 32))
 
 
@@ -77,37 +79,37 @@ async def test_the_connection_ends_with_the_token(guarded: Guarded) -> None:
 
 
 async def test_who_holds_a_removed_key_s_token_is_put_out_at_once_and_nobody_else(
-    guarded: Guarded,
+    own: Guarded,
 ) -> None:
     theirs, ours = token("c"), token("d", key=OTHER_KEY)
-    async with browser(guarded.url, theirs) as gone, browser(guarded.url, ours) as stays:
+    async with browser(own.url, theirs) as gone, browser(own.url, ours) as stays:
         await gone.ask("chat.ask.c")
-        guarded.keys.write_text(f"{OTHER_SEED}\n")
+        own.keys.write_text(f"{OTHER_SEED}\n")
         began = time.monotonic()
         await gone.gone()
         assert time.monotonic() - began < SECONDS
         assert await stays.ask("chat.ask.d")
-        assert "signed with a key that is not" in await guarded.refuses(theirs)
+        assert "signed with a key that is not" in await own.refuses(theirs)
 
 
-async def test_a_key_file_that_cannot_be_read_changes_nothing(guarded: Guarded) -> None:
-    async with browser(guarded.url, token("c")) as page:
-        guarded.keys.write_text(f"{SEED[:30]}\n")
-        await said(guarded, "access.keys_not_read")
+async def test_a_key_file_that_cannot_be_read_changes_nothing(own: Guarded) -> None:
+    async with browser(own.url, token("c")) as page:
+        own.keys.write_text(f"{SEED[:30]}\n")
+        await said(own, "access.keys_not_read")
         assert await page.ask("chat.ask.c")
-    async with browser(guarded.url, token("c")) as again:
+    async with browser(own.url, token("c")) as again:
         assert await again.ask("chat.ask.c")
-    assert SEED[:30] not in guarded.service.said()
+    assert SEED[:30] not in own.service.said()
 
 
 async def test_connections_of_a_key_that_went_while_nobody_looked_are_found_at_the_start(
-    guarded: Guarded,
+    own: Guarded,
 ) -> None:
-    async with browser(guarded.url, token("c")) as page:
+    async with browser(own.url, token("c")) as page:
         await page.ask("chat.ask.c")
-        await guarded.service.kill()
-        guarded.keys.write_text(f"{OTHER_SEED}\n")
-        await guarded.service.start()
+        await own.service.kill()
+        own.keys.write_text(f"{OTHER_SEED}\n")
+        await own.service.start()
         await page.gone()
 
 
@@ -115,26 +117,26 @@ async def said(guarded: Guarded, event: str) -> None:
     await soon(lambda: event in [line["event"] for line in guarded.said()], SECONDS)
 
 
-async def test_any_replica_answers_and_one_that_stops_hands_over(guarded: Guarded) -> None:
-    async with guard(guarded.nats, guarded.keys):
-        guarded.service.signal(signal.SIGTERM)
-        assert await guarded.service.ended() == 0
+async def test_any_replica_answers_and_one_that_stops_hands_over(own: Guarded) -> None:
+    async with guard(own.nats, own.keys):
+        own.service.signal(signal.SIGTERM)
+        assert await own.service.ended() == 0
         for _ in range(5):
-            async with browser(guarded.url, token("c")) as page:
+            async with browser(own.url, token("c")) as page:
                 assert await page.ask("chat.ask.c")
 
 
-async def test_it_is_ready_while_it_is_connected_and_tells_its_metrics(guarded: Guarded) -> None:
-    async with browser(guarded.url, token("c", may=[May.HISTORY])):
+async def test_it_is_ready_while_it_is_connected_and_tells_its_metrics(own: Guarded) -> None:
+    async with browser(own.url, token("c", may=[May.HISTORY])):
         pass
-    assert guarded.service.is_ready()
+    assert own.service.is_ready()
 
     def metrics() -> str:
-        with urllib.request.urlopen(guarded.service.url("/metrics"), timeout=5) as answer:
+        with urllib.request.urlopen(own.service.url("/metrics"), timeout=5) as answer:
             return str(answer.read().decode())
 
     assert 'parley_tokens_shown_total{verdict="granted"} 1.0' in await asyncio.to_thread(metrics)
-    await guarded.nats.stop()
-    assert not await asyncio.to_thread(guarded.service.is_ready)
-    await guarded.nats.start()
-    await guarded.service.ready()
+    await own.nats.stop()
+    assert not await asyncio.to_thread(own.service.is_ready)
+    await own.nats.start()
+    await own.service.ready()

@@ -6,9 +6,12 @@ import re
 from typing import Any
 
 import nats
+import pytest
 
 from local.process import ROOT
 from tests.integration.access.world import SECONDS, SEED, Guarded
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "security.md").read_text(), re.DOTALL)
 
