@@ -78,6 +78,7 @@ interface Track {
   lost: boolean; // it had more than what may be held
   stuck: number; // readings of all there is that left the same gap
   failures: number; // readings in a row that came to nothing
+  silent: boolean; // it has told nothing yet
   quiet: number; // times quietMs
   idle: number; // ms without anything new, or since it was last looked for
   timer: ReturnType<typeof setTimeout> | null;
@@ -93,6 +94,7 @@ export class Reader implements AsyncIterableIterator<TurnEvent> {
   private why: Error | null = null; // it ends before the turn does
   private over = false;
   private idle = 0; // ms without anything new
+  private wordless = false; // its voice has ended, and there is no text: it was only spoken
   private waiting: (() => void)[] = [];
   private readonly ends: (() => void)[] = [];
 
@@ -174,12 +176,12 @@ export class Reader implements AsyncIterableIterator<TurnEvent> {
   }
 
   private get finished(): boolean {
-    const said = this.text === null || this.text.order.ended;
+    const said = this.text === null || this.text.order.ended || this.wordless;
     return said && (this.voiced === false || this.voice === null || this.voice.order.ended);
   }
 
   private track(what: Track["what"], decode: Track["decode"], order: TextOrder | VoiceOrder): Track {
-    const state = { from: this.wanted.from[what], due: false, reading: false, held: [], lost: false, stuck: 0, failures: 0, quiet: 1 };
+    const state = { from: this.wanted.from[what], due: false, reading: false, held: [], lost: false, stuck: 0, failures: 0, silent: true, quiet: 1 };
     return { what, decode, order, ...state, idle: 0, timer: null };
   }
 
@@ -213,12 +215,14 @@ export class Reader implements AsyncIterableIterator<TurnEvent> {
     this.idle = track.idle = 0;
     track.quiet = 1;
     track.stuck = 0;
+    track.silent = false;
     for (const event of events) {
       if (event.type === "started") this.voiced = event.speech !== false;
       if (event.type === "failed" && this.voiced !== false) this.expectEndOfVoice();
       this.queue.push(event);
       this.bytes += size(event);
     }
+    if (this.text?.silent && this.voice?.order.ended) this.due(this.text, 0);
     this.wake();
   }
 
@@ -292,6 +296,10 @@ export class Reader implements AsyncIterableIterator<TurnEvent> {
       track.failures += 1;
     }
     track.reading = false;
+    if (all && track === this.text && track.silent && this.voice?.order.ended) {
+      this.wordless = true;
+      return this.wake();
+    }
     if (this.over || track.order.ended) return;
     if (all && track.order.gap) track.stuck += 1;
     if (track.order.lost && track.stuck >= LOST_AFTER) {

@@ -57,6 +57,14 @@ test("a turn without a voice ends with its text", async (t) => {
   assert.deepEqual(await all(reader), silent);
 });
 
+test("a voice without a text ends with the voice", async (t) => {
+  const streams = new Streams();
+  streams.say(VOICE.slice(0, 3));
+  const reader = reading(t, streams, { fresh: false });
+  setTimeout(() => streams.say(VOICE.slice(3)), 20);
+  assert.deepEqual(await all(reader), VOICE);
+});
+
 test("who comes late is told all of it", async (t) => {
   const streams = new Streams();
   streams.say([...TEXT, ...VOICE]);

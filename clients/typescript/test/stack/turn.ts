@@ -56,6 +56,7 @@ const said = parley.say("Hello there.", { conversation: conversationId });
 const types = new Set<string>();
 for await (const event of said) types.add(event.type);
 assert.deepEqual([...types].sort(), ["audio_started", "chunk", "piece", "piece_done", "stored"]);
+assert.deepEqual(await parley.follow(conversationId, said.turnId).voice(), await said.voice());
 const silent: TurnEvent[] = [];
 for await (const event of parley.ask("Quietly?", { conversation: conversationId, speech: false })) silent.push(event);
 assert.ok(!silent.some(isVoice));
