@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
@@ -179,8 +178,7 @@ async def _reach(server: str) -> Finding:
             _, writer = await asyncio.open_connection(url.hostname, url.port or _PORT)
     except (OSError, TimeoutError) as exc:
         todo = "Start NATS, or say where it is: --url, NATS_URL; `make demo` starts one here."
-        said = exc.strerror if isinstance(exc, OSError) and exc.strerror else "nobody answers"
-        return Finding(part, State.FAILED, str(said), todo)
+        return Finding(part, State.FAILED, exc.strerror or "nobody answers", todo)
     writer.close()
     return Finding(part, State.OK, f"{(time.monotonic() - began) * 1000:.1f} ms")
 
