@@ -2,6 +2,7 @@
 
     python setup.py            for MinIO and its forks; repeated, it changes key, policy and days
     python setup.py --policy   prints the policy, for any other S3
+    python setup.py --retire NAME   removes an access key: what it signed, links too, opens nothing
 
 The user may put, get and delete objects of its bucket. It may see the names in it, because who
 erases a conversation has to find its objects, and nothing else: no other bucket, no administration.
@@ -80,6 +81,16 @@ def main() -> None:
     days = int(setting("AUDIO_DAYS", "30"))
 
     wait_for(f"http{'s' if secure else ''}://{endpoint}/minio/health/live")
+    admin = MinioAdmin(
+        endpoint=endpoint,
+        credentials=StaticProvider(user, password),
+        region=region,
+        secure=secure,
+    )
+    if sys.argv[1:2] == ["--retire"] and len(sys.argv) == 3:
+        admin.user_remove(sys.argv[2])
+        print(f"user {sys.argv[2]} is removed")
+        return
     store = Minio(endpoint, access_key=user, secret_key=password, secure=secure, region=region)
     if not store.bucket_exists(bucket):
         store.make_bucket(bucket)
@@ -93,12 +104,6 @@ def main() -> None:
         store.set_bucket_lifecycle(bucket, LifecycleConfig([rule]))
     else:
         store.delete_bucket_lifecycle(bucket)
-    admin = MinioAdmin(
-        endpoint=endpoint,
-        credentials=StaticProvider(user, password),
-        region=region,
-        secure=secure,
-    )
     access_key = setting("MINIO_ACCESS_KEY")
     admin.policy_add(POLICY, policy=policy(bucket))
     admin.user_add(access_key, setting("MINIO_SECRET_KEY"))

@@ -73,7 +73,8 @@ def test_the_passwords_for_a_laptop_fit_together() -> None:
     passwords = (SECRETS / "passwords.conf").read_text()
     ours = dict(re.findall(r'(?m)^([A-Z]+)_PASSWORD: "(.*)"$', passwords))
     users = (ROOT / "deploy/nats/users.conf").read_text()
-    assert {n.lower() for n in ours} == set(re.findall(r"\{ user: (\w+),", users))
+    logins = set(re.findall(r"\{ user: ([\w-]+),", users))
+    assert logins == {login for n in ours for login in (n.lower(), f"{n.lower()}-2")}
     apps = dict(re.findall(r'user: (\S+), password: "(.*)"', (SECRETS / "apps.conf").read_text()))
     own = {f.name.removeprefix("nats_"): f.read_text().strip() for f in SECRETS.glob("nats_*")}
     assert {name.lower(): password for name, password in ours.items()} | apps == own
@@ -122,7 +123,7 @@ def test_an_application_more_changes_nobody_elses_secret(tmp_path: Path) -> None
     after = {f.name: f.read_text() for f in tmp_path.iterdir()}
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {"apps.conf", "callout.conf", "nats_shop"}
-    assert "client, operator, shop, tts]" in after["callout.conf"]
+    assert "client, operator, operator-2, shop, tts, tts-2]" in after["callout.conf"]
     assert f'user: shop, password: "{after["nats_shop"].strip()}"' in after["apps.conf"]
     assert '"_INBOX_shop.>"' in after["apps.conf"]
     assert made("--app", "shop", tmp_path).returncode == 0

@@ -1,0 +1,266 @@
+"""Keys are changed while turns run, by what docs/operations.md tells: no turn is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+from typing import TYPE_CHECKING, Any, Self
+
+import nats
+import nats.errors
+import pytest
+from minio import Minio
+from minio.error import MinioException
+
+from local.nats_server import NatsServer
+from local.process import ROOT
+from local.seaweedfs import SeaweedFS
+from tests.e2e.whole import FAST, assert_whole, fetch
+from tests.integration.deploy.test_nats_permissions import configuration
+from tests.integration.harness import soon
+from tests.operations.systems import Operated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from local.s3_server import S3Server
+    from local.service import Service
+    from tests.system import System
+
+MAKE = ROOT / "deploy" / "secrets" / "make.sh"
+REPLY = {"replies": ["So it is, and so it will stay."], "tokens_per_second": 40}
+
+
+def secret(folder: Path, *words: str) -> str:
+    """make.sh, as an operator calls it; what it says."""
+    ended = subprocess.run(
+        [MAKE, *words, folder],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+class Keyed(Operated):
+    """With secrets of its own, and a server that reads them again when it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.secrets = folder / "secrets"
+        secret(self.secrets)
+        config = configuration(folder / "deploy", secrets=self.secrets)
+        self.nats = NatsServer(folder / "nats", websocket=False, config=config)
+        self.provider_key = "first-key"
+
+    def said(self, name: str) -> str:
+        return (self.secrets / name).read_text(encoding="utf-8").strip()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await asyncio.gather(self.nats.start(), self.s3.start(), self.emulator.start())
+            self._client = await self.login("client")
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def login(self, user: str, password: str = "") -> Any:
+        return await nats.connect(
+            self.nats.url,
+            user=user,
+            password=password or self.said(f"nats_{user}"),
+            max_reconnect_attempts=0,
+            allow_reconnect=user == "client",
+        )
+
+    def start(self, name: str, **settings: str) -> Service:
+        """With what the folder says now."""
+        login = self.secrets / f"login_{name}"
+        user = login.read_text().strip() if login.exists() else name
+        file = {"NATS_PASSWORD_FILE": str(self.secrets / f"nats_{name}")}
+        return self.add(name, NATS_USER=user, **file, **settings)
+
+    async def up(self, *, chat: int = 1, tts: int = 1) -> None:
+        new = [self.start(name) for name in ["chat"] * chat + ["tts"] * tts]
+        await asyncio.gather(*(service.ready() for service in new))
+        await self.ears.listen(self.client)
+
+    async def reload(self) -> None:
+        """As reload.sh does when the mounted files have changed; returns when it is done."""
+        for file in self.secrets.glob("*.conf"):
+            shutil.copy(file, self.folder / "deploy" / "secrets")
+        before = self.nats.said().count("Reloaded server configuration")
+        self.nats.signal(signal.SIGHUP)
+        async with asyncio.timeout(10):
+            while self.nats.said().count("Reloaded server configuration") == before:
+                assert "[ERR]" not in self.nats.said(), self.nats.said()
+                await asyncio.sleep(0.02)
+
+    async def rolled(self, *names: str, **settings: str) -> None:
+        """A rolling restart: the new ones are ready before the old ones are told to end."""
+        old = [service for service in self.services if service.name in names]
+        new = [self.start(name, **settings) for name in names]
+        await asyncio.gather(*(service.ready() for service in new))
+        for service in old:
+            self.services.remove(service)
+            service.signal(signal.SIGTERM)
+        assert {await service.ended() for service in old} <= {0}
+
+
+@contextlib.asynccontextmanager
+async def asked_all_the_time(system: System) -> AsyncIterator[list[str]]:
+    """A turn each half second while the block runs; at its end all of them are whole, said once."""
+    asked: list[str] = []
+
+    async def ask() -> None:
+        while True:
+            asked.append(await system.ask(conversation_id=f"c{len(asked) % 5}", content="Well?"))
+            await asyncio.sleep(0.5)
+
+    asking = asyncio.create_task(ask())
+    try:
+        await system.ears.until(lambda: any(t.first_chunk for t in system.ears.turns.values()))
+        yield asked
+    finally:
+        asking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking
+    await system.ears.whole(*asked, seconds=60)
+    for turn_id in asked:
+        assert_whole(system.ears.turn(turn_id), system)
+        assert system.ears.turn(turn_id).deltas[-1]["attempt"] == 1
+
+
+async def test_passwords_of_nats_change_with_a_rolling_restart(tmp_path: Path) -> None:
+    async with Keyed(tmp_path) as system:
+        system.emulator.change(FAST)
+        await system.up()
+        old = system.said("nats_chat")
+        async with asked_all_the_time(system):
+            for name in ("chat", "tts"):
+                assert f"NATS_USER={name}-2" in secret(system.secrets, "--rotate", name)
+            await system.reload()
+            await (await system.login("chat", old)).close()  # both are let in
+            await system.rolled("chat", "tts")
+            for name in ("chat", "tts"):
+                secret(system.secrets, "--retire", name)
+            await system.reload()
+        for user, password in (("chat", old), ("chat-2", old), ("chat", system.said("nats_chat"))):
+            with pytest.raises(nats.errors.Error, match="Authorization"):
+                await system.login(user, password)
+        await (await system.login("chat-2", system.said("nats_chat"))).close()
+        assert "Authorization" not in "".join(s.said() for s in system.services)
+
+
+async def test_a_key_of_the_provider_changes_with_a_rolling_restart(tmp_path: Path) -> None:
+    def accept(*keys: str) -> None:
+        system.emulator.change({"chat": {"keys": keys}, "speech": {"keys": keys}})
+
+    async with Keyed(tmp_path) as system:
+        system.emulator.change(FAST)
+        accept("old-key", "new-key")  # as the provider does until the old one is revoked
+        file = system.secrets / "together_api_key"
+        system.settings |= {"TOGETHER_API_KEY": "", "TOGETHER_API_KEY_FILE": str(file)}
+        file.chmod(0o600)
+        file.write_text("old-key\n")
+        await system.up()
+        async with asked_all_the_time(system):
+            file.write_text("new-key\n")
+            await system.rolled("chat", "tts")
+            accept("new-key")
+            before = len(system.emulator.record.chats)
+            await system.ears.until(lambda: len(system.emulator.record.chats) > before + 2)
+
+
+async def test_a_key_of_the_store_changes_with_a_rolling_restart(tmp_path: Path) -> None:
+    async with Keyed(tmp_path) as system:
+        system.emulator.change(FAST)
+        first = await added(system)
+        system.settings |= first
+        await system.up()
+        async with asked_all_the_time(system) as asked:
+            secret(system.secrets, "--rotate", "store")
+            await system.rolled("tts", **await added(system))
+            await system.ears.whole(asked[-1])
+        link = await system.told("tts.link.c0", turn_id=asked[0])
+        assert await asyncio.to_thread(fetch, link["url"])
+        if system.s3.kind == "minio":  # another S3 has a way of its own to remove a key
+            await set_up(system, "--retire", first["MINIO_ACCESS_KEY"])
+            # What was signed with the old key opens nothing any more; a fresh link does.
+            end = system.ears.turn(asked[0]).voice_end
+            assert end is not None
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                await asyncio.to_thread(fetch, end["url"])
+        assert await asyncio.to_thread(fetch, link["url"])
+        assert_whole(await system.answered(conversation_id="d", content="Still there?"), system)
+
+
+async def added(system: Keyed) -> dict[str, str]:
+    """The key that the folder says is one of the store's; as settings of the speech service."""
+    key, password = system.said("store_access_key"), system.said("store_secret_key")
+    if system.s3.kind == "minio":
+        await set_up(system)
+    else:
+        assert isinstance(system.s3, SeaweedFS)
+        await logins(system.s3, {**keys_of(system.s3), key: password})
+    return {"MINIO_ACCESS_KEY": key, "MINIO_SECRET_KEY": password}
+
+
+async def set_up(system: Keyed, *words: str) -> None:
+    root = {"MINIO_ROOT_USER": system.s3.access_key, "MINIO_ROOT_PASSWORD": system.s3.secret_key}
+    keys = {
+        f"MINIO_{name.upper()}_FILE": str(system.secrets / f"store_{name}")
+        for name in ("access_key", "secret_key")
+    }
+    environ = {**os.environ, **root, **keys, "MINIO_ENDPOINT": system.s3.endpoint}
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, str(ROOT / "deploy" / "store" / "setup.py"), *words],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def keys_of(store: SeaweedFS) -> dict[str, str]:
+    told = json.loads((store.folder / "logins.json").read_text(encoding="utf-8"))
+    credentials = [each for user in told["identities"] for each in user["credentials"]]
+    return {each["accessKey"]: each["secretKey"] for each in credentials}
+
+
+async def logins(store: SeaweedFS, keys: dict[str, str]) -> None:
+    """Of another S3, as its makers have it: the file is read again."""
+    users = [
+        {
+            "name": name,
+            "credentials": [{"accessKey": name, "secretKey": password}],
+            "actions": ["Admin"],
+        }
+        for name, password in keys.items()
+    ]
+    (store.folder / "logins.json").write_text(json.dumps({"identities": users}), encoding="utf-8")
+    store.signal(signal.SIGHUP)
+    await soon(lambda: all(answers(store, *each) for each in keys.items()), 20)
+
+
+def answers(store: S3Server, key: str, password: str) -> bool:
+    try:
+        Minio(store.endpoint, key, password, secure=False, region=store.region).list_buckets()
+    except MinioException:
+        return False
+    return True
