@@ -42,11 +42,26 @@ if TYPE_CHECKING:
     from shared.process.gate import Gate
 
 CONNECTIONS: Final = 256
-# The second one is the SDK's own: it hands the response over before its body is read.
-HEADERS: Final = {
+HEADERS: Final[dict[str, str | together.Omit]] = {
     "Content-Type": "application/json",
     "Accept-Encoding": "identity",
+    # The SDK's own, to itself: it hands the response over before its body is read.
     "X-Stainless-Raw-Response": "stream",
+    # What the SDK tells of this machine: half of all headers, and each passes three libraries.
+    **{
+        f"X-Stainless-{name}": together.omit
+        for name in (
+            "Lang",
+            "Package-Version",
+            "OS",
+            "Arch",
+            "Runtime",
+            "Runtime-Version",
+            "Async",
+            "Retry-Count",
+            "Read-Timeout",
+        )
+    },
 }
 NOT_HERE: Final = frozenset({404, 405})
 SERVER_ERROR: Final = 500  # this status and those above: nobody is there who could answer
@@ -128,7 +143,7 @@ class TogetherChat:
         }
         body = {
             "model": prompt.model,
-            "messages": [{"role": m.role.value, "content": m.content} for m in prompt.messages],
+            "messages": prompt.messages,
             "stream": True,
             **{k: v for k, v in optional.items() if v is not None},
         }

@@ -331,3 +331,38 @@ async def test_who_was_cancelled_does_not_expire() -> None:
     with pytest.raises(Cancelled):
         await token.guard(asyncio.sleep(0))
     assert token.heard_ms == 7
+
+
+async def test_who_is_told_of_a_stop_is_told_once_and_while_it_asks_to_be() -> None:
+    token, told = CancelToken(), list[object]()
+    with token.tells(told.append):
+        token.cancel()
+        token.cancel()
+    assert [type(reason) for reason in told] == [Cancelled]
+    with pytest.raises(Cancelled), token.tells(told.append):
+        pytest.fail("it was stopped before")
+    later = CancelToken()
+    with later.tells(told.append):
+        pass
+    later.cancel()
+    assert len(told) == 1
+
+
+async def test_who_is_told_of_an_end_is_told_its_reason() -> None:
+    token, told = CancelToken(), list[object]()
+    late = DeadlineExceeded("late")
+    with token.tells(told.append):
+        token.expire(late)
+    assert told == [late]
+
+
+async def test_a_guarded_wait_inside_is_ended_itself() -> None:
+    token, told = CancelToken(), list[object]()
+    waiting = Waiting()
+    with token.tells(told.append):
+        work = asyncio.ensure_future(outcome(token.guard(waiting.for_ever())))
+        await waiting.began.wait()
+        token.cancel()
+        await work
+    assert waiting.cancelled
+    assert not told
