@@ -140,9 +140,13 @@ class Wire:
         self, subject: str, take: Callable[[Incoming], None], *, queue: str = ""
     ) -> Subscription:
         """`take` is called with each message as it is read, and must not last."""
-        subscription = await self._client.subscribe(subject, queue)
-        self._takes[subscription._id] = take  # noqa: SLF001  see above
-        return subscription
+        sid = self._client._sid + 1  # noqa: SLF001  see above
+        self._takes[sid] = take  # before the server can know of it
+        try:
+            return await self._client.subscribe(subject, queue)
+        except BaseException:
+            del self._takes[sid]
+            raise
 
     def forget(self, subscription: Subscription) -> None:
         """It has been unsubscribed."""

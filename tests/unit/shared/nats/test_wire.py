@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nats.errors import ProtocolError
+from nats.errors import BadSubjectError, ProtocolError
 from nats.protocol.parser import Parser
 
 from shared.errors import Unsendable
@@ -40,8 +40,10 @@ class Heard:
         self._sid = 0
 
     async def subscribe(self, subject: str, queue: str = "") -> Any:
-        assert (subject, queue) == ("s.*", "")
-        return SimpleNamespace(_id=1)
+        if not subject:
+            raise BadSubjectError
+        self._sid += 1
+        return SimpleNamespace(_id=self._sid)
 
     async def _process_ping(self) -> None:
         self.told.append("ping")
@@ -139,6 +141,17 @@ async def test_who_is_forgotten_hears_nothing_more() -> None:
     await client._ps.parse(b"MSG s.a 1 1\r\na\r\n")
     assert not taken
     assert client.told == [(1, b"s.a", b"", b"a", None)]
+
+
+async def test_a_subscription_that_fails_takes_nothing_of_the_next_one() -> None:
+    client = Heard()
+    wire = Wire(cast("Client", client))
+    taken: list[Incoming] = []
+    with pytest.raises(BadSubjectError):
+        await wire.subscribe("", taken.append)
+    await client.subscribe("s.*")
+    await client._ps.parse(b"MSG s.a 1 1\r\na\r\n")
+    assert not taken
 
 
 # ---------------------------------------------------------------- headers
