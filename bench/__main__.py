@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SENTENCES: Final = 6
+RESULTS: Final = ROOT / "bench" / "results"
 CORES_FOR_TWO: Final = 6  # two replicas of each service, NATS with the store, emulator with client
 
 
@@ -103,7 +104,7 @@ def _arguments() -> argparse.Namespace:
     add("--compare", metavar="REV", help="the services of another revision, too")
     add("--rival", action="store_true", help="Pipecat, too, in an environment of its own")
     add("--json", type=Path, metavar="FILE", help="everything that was found")
-    add("--write", type=Path, metavar="PAGE", help="the tables into it, and bench/results")
+    page.may_write(parser)
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds = 1
@@ -118,8 +119,13 @@ def main() -> None:
         arguments.json.write_text(json.dumps(found), encoding="utf-8")
     if arguments.write:
         before = arguments.write.read_text(encoding="utf-8")
-        arguments.write.write_text(page.written(before, found), encoding="utf-8")
-        plots.draw(found, ROOT / "bench" / "results")
+        after = page.replaced(before, "table", page.measured(found))
+        arguments.write.write_text(after, encoding="utf-8")
+        plots.draw(found, RESULTS)
+        table_alone = {name: of for name, of in found.items() if name != "samples"}
+        (RESULTS / "table.json").write_text(
+            json.dumps(table_alone, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

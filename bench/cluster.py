@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
+from bench import page
 from bench.contenders import Parley
 from bench.revisions import described
 from bench.servers import setups
 from bench.surroundings import Surroundings
-from bench.table import percentile, plain, shown
+from bench.table import percentile, shown
 from bench.workload import chat
 from local.process import ROOT, temporary
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from local.emulator_process import EmulatorProcess
 
 _AT_ONCE: Final = 32
-_EACH: Final = 5  # turns one after the other, of each of those at once
+_EACH: Final = 3  # turns one after the other, of each of those at once
 
 
 async def _measured(rounds: int) -> list[tuple[str, ...]]:
@@ -94,8 +95,10 @@ def _table(found: Mapping[str, Mapping[str, Sequence[float]]]) -> list[tuple[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.cluster", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    print(plain(uvloop.run(_measured(parser.parse_args().rounds))))
+    parser.add_argument("--rounds", type=int, default=2)
+    page.may_write(parser)
+    arguments, where = parser.parse_args(), page.machine()
+    page.tell("cluster", uvloop.run(_measured(arguments.rounds)), where, arguments.write)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ tells after each step the server's memory and how long a read and an acknowledge
 Each turn leaves a few text and audio events of the sizes that they have on the wire, since all of
 them would not fit on a disk; what costs memory are subjects and messages, not bytes.
 
-    python -m bench.fill --window 10 --rate 36 --seconds 60
+    python -m bench.fill --windows 120 10 0
 
-instead publishes the events of so many turns a second under their message ids, with that
-`duplicate_window`, and tells what the ids cost.
+instead publishes the events of so many turns a second under their message ids, with each
+`duplicate_window`, and tells what the ids cost; 0 is without ids.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
+from bench import page
 from bench.client import Wire
 from bench.contenders import memory_mb
 from bench.table import percentile, plain
@@ -35,7 +36,7 @@ from local.nats_server import NatsServer
 from local.process import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 _BATCH: Final = 2_000  # messages; the server drops what it has not stored beyond 10,000
 _SAMPLES: Final = 300
@@ -45,6 +46,8 @@ _TEXT: Final = (
     b'{"type":"text","conversation_id":"%s","turn_id":"%s","attempt":1,"seq":7,"text":" sea"}'
 )
 _RECORD: Final = b'{"v":1,"execution":"e","state":"stored","key":"%s","bytes":192044,"sha256":"%s"}'
+_WINDOWED: Final = 50  # conversations
+_PAUSE_SECONDS: Final = 0.1
 _MESSAGES: Final = 20  # that a document holds
 
 
@@ -201,8 +204,7 @@ class Told:
         print(plain(self.lines[-1:]), file=sys.stderr, flush=True)
 
 
-async def _filled(arguments: argparse.Namespace) -> None:
-    conversations, turns = arguments.conversations, arguments.turns
+async def _filled(conversations: int, turns: int) -> list[tuple[str, ...]]:
     async with NatsServer(websocket=False) as nats:
         _provision(nats.url)
         server = Filled(nats.url, nats.pid)
@@ -226,34 +228,54 @@ async def _filled(arguments: argparse.Namespace) -> None:
         await server.connect()
         await told.step(f"a restart of {restarted:.1f} s", server)
         server.close()
-    print(plain(told.lines))
+    return told.lines
 
 
-async def _windowed(arguments: argparse.Namespace) -> None:
+# ---------------------------------------------------------------- what ids cost
+
+
+async def _windowed(windows: Sequence[float], rate: float, seconds: float) -> list[tuple[str, ...]]:
+    """Each window on a server of its own, all at once; 0 is without ids."""
+    marks = [seconds * part / 5 for part in range(1, 6)]
+    grown = await asyncio.gather(*(_window(each, rate, marks) for each in windows))
+    told: list[tuple[str, ...]] = [
+        (f"memory after, MB, at {rate:g} turns/s", *(f"{mark:.0f} s" for mark in marks))
+    ]
+    for window, found in zip(windows, grown, strict=True):
+        name = f"`duplicate_window` {window:g} s" if window else "without ids"
+        told.append((name, *(f"{more:.0f}" for more in found)))
+    return told
+
+
+async def _window(window: float, rate: float, marks: Sequence[float]) -> list[float]:
+    """MB that the server has more at each of these times."""
     async with NatsServer(websocket=False) as nats:
-        _provision(nats.url)
+        await asyncio.to_thread(_provision, nats.url)
         server = Filled(nats.url, nats.pid)
         await server.connect()
-        for stream in ("CHAT_DELTAS", "TTS_AUDIO"):
+        for stream in ("CHAT_DELTAS", "TTS_AUDIO") if window else ():
             config = (await server.api(f"STREAM.INFO.{stream}"))["config"]
-            window = {**config, "duplicate_window": int(arguments.window * 1e9)}
-            await server.api(f"STREAM.UPDATE.{stream}", window)
-        before = server.memory_mb()
-        began, turns = time.monotonic(), 0
-        while (passed := time.monotonic() - began) < arguments.seconds:
-            due = int(passed * arguments.rate) - turns
-            if due:
-                await server.fill(
-                    _events(50, due, text=TEXT_EVENTS, audio=AUDIO_EVENTS, ids=True, first=turns)
+            changed = {**config, "duplicate_window": int(window * 1e9)}
+            await server.api(f"STREAM.UPDATE.{stream}", changed)
+        before, began, turns = server.memory_mb(), time.monotonic(), 0
+        grown: list[float] = []
+        for mark in marks:
+            while (passed := time.monotonic() - began) < mark:
+                due = int(passed * rate) - turns
+                events = _events(
+                    _WINDOWED,
+                    due,
+                    text=TEXT_EVENTS,
+                    audio=AUDIO_EVENTS,
+                    ids=window > 0,
+                    first=turns,
                 )
+                await server.fill(events)
                 turns += due
-            await asyncio.sleep(0.1)
-        grown = server.memory_mb() - before
+                await asyncio.sleep(_PAUSE_SECONDS)
+            grown.append(server.memory_mb() - before)
         server.close()
-    print(
-        f"window {arguments.window:g} s: {turns} turns in {arguments.seconds:g} s, "
-        f"memory + {grown:.0f} MB ({grown * 1024 / turns:.1f} kB a turn)"
-    )
+        return grown
 
 
 def main() -> None:
@@ -261,11 +283,17 @@ def main() -> None:
     add = parser.add_argument
     add("--conversations", type=int, default=100_000)
     add("--turns", type=int, default=1_000_000)
-    add("--window", type=float, help="seconds of `duplicate_window`: what ids cost instead")
-    add("--rate", type=float, default=36.0, help="turns a second")
-    add("--seconds", type=float, default=60.0)
-    arguments = parser.parse_args()
-    uvloop.run(_windowed(arguments) if arguments.window else _filled(arguments))
+    add("--windows", type=float, nargs="+", metavar="SECONDS", help="what ids cost, instead")
+    add("--rate", type=float, default=36.0, help="turns a second, with --windows")
+    add("--seconds", type=float, default=150.0, help="with --windows")
+    page.may_write(parser)
+    arguments, where = parser.parse_args(), page.machine()
+    if arguments.windows:
+        found = uvloop.run(_windowed(arguments.windows, arguments.rate, arguments.seconds))
+        page.tell("windows", found, where, arguments.write)
+    else:
+        found = uvloop.run(_filled(arguments.conversations, arguments.turns))
+        page.tell("full", found, where, arguments.write)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run writes into docs/performance.md: the part between two marks."""
+"""What runs write into docs/performance.md: each the part between its marks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from bench import table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import argparse
+    from collections.abc import Mapping, Sequence
 
-BEGIN: Final = "<!-- measured: `make bench` writes what is below -->"
-END: Final = "<!-- /measured -->"
 QUIET: Final = 1.0  # processes that want a core, of a machine that is left alone
 
 
@@ -41,16 +40,47 @@ def _processor() -> str:
     return next(names, platform.machine())
 
 
-def written(page: str, found: Mapping[str, Any]) -> str:
-    """The page with this run's figures in place of those of the last.
+def begin(part: str) -> str:
+    return f"<!-- {part}: written by a program -->"
+
+
+def end(part: str) -> str:
+    return f"<!-- /{part} -->"
+
+
+def replaced(page: str, part: str, text: str) -> str:
+    """The page with another text between the marks of a part.
 
     Raises: SystemExit, where the page has no such part.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"the page has no part between {BEGIN} and {END}")
-    return f"{before}{begin}\n\n{measured(found)}\n\n{end}{after}"
+    before, first, rest = page.partition(begin(part))
+    _, last, after = rest.partition(end(part))
+    if not (first and last):
+        raise SystemExit(f"the page has no part between {begin(part)} and {end(part)}")
+    return f"{before}{first}\n\n{text}\n\n{last}{after}"
+
+
+def may_write(parser: argparse.ArgumentParser) -> None:
+    """`--write PAGE`, for `tell`."""
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="what is found, into this page")
+
+
+def tell(
+    part: str, lines: Sequence[Sequence[str]], where: Mapping[str, Any], to: Path | None
+) -> None:
+    """Prints a table, and writes it into the page where one is named."""
+    print(table.plain(lines))
+    if to is not None:
+        text = f"{table.markdown(lines)}\n\n{told(where)}"
+        to.write_text(replaced(to.read_text(encoding="utf-8"), part, text), encoding="utf-8")
+
+
+def told(where: Mapping[str, Any]) -> str:
+    """On what it was measured."""
+    found = f"{where['cores']} cores ({where['processor']}), Python {where['python']}"
+    if where["load"] > QUIET:
+        found += f"; other work ran there: its load was {where['load']:.1f} as the run began"
+    return f"{found}."
 
 
 def measured(found: Mapping[str, Any]) -> str:
@@ -58,24 +88,21 @@ def measured(found: Mapping[str, Any]) -> str:
     where, samples = found["machine"], found["samples"]
     today = found["revisions"][0]
     cost = table.measuring(samples, today)
-    cores = where["cores"]
-    told = (
-        f"{found['rounds']} rounds in {found['seconds']} s; {cores} cores ({where['processor']}), "
-        f"Python {where['python']}.\n"
+    costs = (
         "The measuring itself took, of the same cores, for each turn with 32 at once: "
         f"client {table.shown(cost['client'])} ms, emulator {table.shown(cost['emulator'])} ms."
     )
-    notes = [told]
-    if where["load"] > QUIET:
-        notes.append(
-            f"Other work ran on the machine: its load was {where['load']:.1f} as the run began."
-        )
+    notes = [f"{found['rounds']} rounds in {found['seconds']} s. {told(where)}", costs]
+    if second := table.second_of_audio(samples[today]):
+        notes.append(f"A second of audio more costs a turn {second}.")
     if found["figures"][today]["replicas"] is None:
-        notes.append(f"Two replicas against one are measured from six cores on: here are {cores}.")
+        notes.append(
+            f"Two replicas against one are measured from six cores on: here are {where['cores']}."
+        )
     return "\n\n".join(
         [
             table.markdown(table.named(table.lines(found["figures"]))),
-            "\n".join(notes),
+            "\n".join(f"- {note}" for note in notes),
             table.markdown(table.beside(samples)),
         ]
     )

@@ -20,6 +20,7 @@ from typing import Final
 
 import uvloop
 
+from bench import page
 from bench.contenders import SERVICES, Parley
 from bench.environment import installed
 from bench.revisions import revisions
@@ -31,7 +32,9 @@ _AT_ONCE: Final = 24
 _BATCHES: Final = 5
 _SECONDS: Final = 10
 _TOP: Final = 10
-_WAITING: Final = re.compile(r"select \(selectors\.py|wait \(threading\.py")
+# What py-spy takes for work, and is waiting for some.
+_WAITING: Final = re.compile(r"\b(select \(selectors|wait \(threading|_worker \(concurrent)\b")
+_OF_THE_LOOP: Final = {"asyncio/runners.py: Runner.run": "uvloop itself: reads, writes, timers"}
 _FRAME: Final = re.compile(r"(?P<name>.+) \((?P<file>[^:)]+)(:\d+)?\)")
 
 
@@ -43,7 +46,7 @@ def top(raw: str) -> list[tuple[str, ...]]:
     for line in raw.splitlines():
         stack, _, samples = line.rpartition(" ")
         frames = stack.split(";")
-        if _WAITING.match(frames[-1]):
+        if _WAITING.search(frames[-1]):
             continue
         total += int(samples)
         alone[_named(frames[-1])] += int(samples)
@@ -61,7 +64,8 @@ def _named(frame: str) -> str:
         return frame
     file = found["file"].rpartition("site-packages/")[2]
     file = re.sub(r".*/(?=(services|shared)/)|.*/python3\.\d+/", "", file)
-    return f"{file}: {found['name']}"
+    name = f"{file}: {found['name']}"
+    return _OF_THE_LOOP.get(name, name)
 
 
 async def _profiled(parley: Parley, folder: Path) -> dict[str, list[tuple[str, ...]]]:
@@ -86,7 +90,8 @@ async def _profiled(parley: Parley, folder: Path) -> dict[str, list[tuple[str, .
     return {name: top(file.read_text(encoding="utf-8")) for name, file in files.items()}
 
 
-async def _run(before: str | None) -> None:
+async def _run(before: str | None) -> list[str]:
+    told = []
     async with Surroundings() as around:
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -96,13 +101,22 @@ async def _run(before: str | None) -> None:
                 async with parley:
                     for service, lines in (await _profiled(parley, Path(folder))).items():
                         heading = (f"{service}, {parley.name}", "by itself, %", "with its calls, %")
-                        print(markdown([heading, *lines]), end="\n\n", flush=True)
+                        told.append(markdown([heading, *lines]))
+                        print(told[-1], end="\n\n", flush=True)
+    return told
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.profiles", description=__doc__)
     parser.add_argument("--compare", metavar="REV", help="another revision, too")
-    uvloop.run(_run(parser.parse_args().compare))
+    page.may_write(parser)
+    arguments, where = parser.parse_args(), page.machine()
+    tables = uvloop.run(_run(arguments.compare))
+    if arguments.write:
+        text = "\n\n".join([*tables, page.told(where)])
+        before = arguments.write.read_text(encoding="utf-8")
+        after = page.replaced(before, "profiles", text)
+        arguments.write.write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from typing import Final
 
 import uvloop
 
+from bench import page
 from bench.client import Wire
 from bench.servers import setups
-from bench.table import plain
 from local.process import ROOT, temporary
 
 _CONVERSATIONS: Final = 200
@@ -97,7 +97,9 @@ async def _measured(seconds: float) -> list[tuple[str, ...]]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.streams", description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0)
-    print(plain(uvloop.run(_measured(parser.parse_args().seconds))))
+    page.may_write(parser)
+    arguments, where = parser.parse_args(), page.machine()
+    page.tell("streams", uvloop.run(_measured(arguments.seconds)), where, arguments.write)
 
 
 if __name__ == "__main__":

@@ -289,6 +289,17 @@ def _processor(of: Of, audio: str) -> float | None:
     return _sum(of, f"cpu_chat_{audio}", f"cpu_tts_{audio}") if alone is None else alone
 
 
+def second_of_audio(mine: Mapping[str, Sequence[float]]) -> str:
+    """What each process takes for it; nothing where that was not measured."""
+    of = Of(mine, {})
+    found = {
+        name: _difference(of, f"cpu_{name}_20", f"cpu_{name}_4")
+        for name in ("chat", "tts", "nats-server")
+    }
+    known = {name: more / 16 for name, more in found.items() if more is not None}
+    return ", ".join(f"{name} {shown(more)} ms" for name, more in known.items())
+
+
 def measuring(samples: Samples, name: str) -> dict[str, float | None]:
     """What the measuring itself costs, in ms of processor a turn, 32 at once."""
     return {who: percentile(samples[name].get(f"cpu_{who}_4", ()), 50) for who in MEASURING}

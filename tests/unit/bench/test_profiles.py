@@ -7,7 +7,7 @@ from bench.profiles import top
 RAW = """\
 main (services/chat/__main__.py:1);say (/x/site-packages/nats/client.py:7);pack (/x/shared/a.py:3) 6
 main (services/chat/__main__.py:1);say (/x/site-packages/nats/client.py:7) 3
-main (services/chat/__main__.py:1);select (selectors.py:4) 90
+main (services/chat/__main__.py:1);EpollSelector.select (selectors.py:4) 90
 main (services/chat/__main__.py:1);loads (/usr/lib/python3.11/json/__init__.py:2) 1
 """
 

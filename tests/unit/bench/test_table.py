@@ -37,6 +37,11 @@ def test_each_goal_says_which_way_it_goes() -> None:
     assert met["first_1"] is None
 
 
+def test_a_second_of_audio_is_the_difference_of_two_voices() -> None:
+    mine = {"cpu_tts_4": [10.0], "cpu_tts_20": [26.0]}
+    assert table.second_of_audio(mine) == "tts 1.00 ms"
+
+
 def test_the_highest_of_few_values_is_their_99th_percentile() -> None:
     assert table.percentile([3.0, 1.0, 2.0], 99) == 3.0
     assert table.percentile([float(value) for value in range(1000)], 99) == 990.0
