@@ -16,7 +16,7 @@ GROUPS := chat tts access client local release dev
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test clients faults hostile check format bench minio lock web asyncapi page images images-offline wheel \
-	compose-test k8s-test manifests live release version clean
+	compose-test k8s-test versions manifests live release version clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -129,6 +129,9 @@ compose-test: setup  ## compose.yaml, offline, each container restarted in mid-t
 
 k8s-test: setup  ## overlay local on the cluster of KUBECONFIG (IMAGES=nats=…,silo=… replaces images)
 	$(BIN)/python -m deploy.runs.k8s_test
+
+versions: setup  ## an upgrade and a rollback beside an older version, turns running (ARGS="--from REV")
+	$(BIN)/python -m deploy.runs.versions $(ARGS)
 
 manifests: setup $(HELM)  ## every overlay and the NATS chart, built and checked (kubectl or kustomize)
 	HELM=$(HELM) $(BIN)/python -m pytest -m manifests tests/deploy $(ARGS)
