@@ -73,7 +73,7 @@ async def chat(
     voice: Annotated[
         bool | None,
         typer.Option(
-            "--voice/--no-voice", help="Play the voice; by default where the extra `play` is."
+            "--voice/--no-voice", help="Have it spoken; by default where the extra `play` is."
         ),
     ] = None,
     system: Annotated[
@@ -86,10 +86,9 @@ async def chat(
 
     What comes by a pipe is asked line by line.
     """
-    play = can_play() and cli.screen.is_terminal if voice is None else voice
-    manner = Manner(
-        voice="" if play or cli.screen.is_json else None, play=play, system=system, model=model
-    )
+    play = can_play() and cli.screen.is_terminal and voice is not False
+    spoken = play or cli.screen.is_json if voice is None else voice
+    manner = Manner(voice="" if spoken else None, play=play, system=system, model=model)
     async with cli.settings.client(idle=idle) as parley, Keyboard() as keyboard:
         talk = Chat(parley, cli.screen, keyboard, manner, conversation=conversation)
         if conversation is not None:
