@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 GROUPS := chat tts access client local release dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test clients faults hostile check format bench minio lock web asyncapi page images images-offline wheel \
+.PHONY: help setup demo test clients faults hostile check format bench minio lock web asyncapi recording page images images-offline wheel \
 	compose-test k8s-test versions manifests live release version clean
 
 help:  ## this list
@@ -73,6 +73,9 @@ web: setup  ## the client of TypeScript and the page: contract, types, tests, we
 asyncapi: setup  ## docs/asyncapi.yaml, .json, .html and docs/schemas of the contract; validated (needs Node 20)
 	$(BIN)/python docs/asyncapi/generate.py
 	cd docs/asyncapi && npm ci && npm run validate && npm run render
+
+recording: setup  ## docs/parley.cast and .svg, and the outputs in clients/python/README.md, of real runs
+	$(BIN)/python docs/cli/record.py $(ARGS)
 
 page: setup  ## the page in a real browser (needs Chromium)
 	$(BIN)/python -m pytest -m page tests/e2e $(ARGS)

@@ -193,6 +193,7 @@ async def _content(text: list[str] | None, *, stdin: bool) -> str:
                 read = await asyncio.to_thread(sys.stdin.read)
         except UnicodeDecodeError:
             raise InvalidRequest("standard input is no text in UTF-8") from None
+        read = read.rstrip("\r\n")
         given = f"{given}\n\n{read}" if given else read
     if not given.strip():
         raise InvalidRequest("TEXT is missing, or --stdin")

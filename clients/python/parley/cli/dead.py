@@ -166,6 +166,7 @@ async def retry(
     ] = False,
 ) -> int:
     """Publish the original again, then drop the dead letter."""
+    _some(numbers, everything=everything)
     async with cli.settings.client() as parley:
         jetstream = JetStream(parley)
         for number in await _numbers(jetstream, numbers, everything=everything):
@@ -189,6 +190,7 @@ async def drop(
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask whether to.")] = False,
 ) -> int:
     """Drop them for good."""
+    _some(numbers, everything=everything)
     async with cli.settings.client() as parley:
         jetstream = JetStream(parley)
         found = await _numbers(jetstream, numbers, everything=everything)
@@ -209,12 +211,16 @@ def _agrees(screen: Screen, count: int) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
+def _some(given: list[int] | None, *, everything: bool) -> None:
+    """Raises InvalidRequest, where none are named."""
+    if not given and not everything:
+        raise InvalidRequest("NUMBER is missing, or --all; `parley dead list` has the numbers")
+
+
 async def _numbers(jetstream: JetStream, given: list[int] | None, *, everything: bool) -> list[int]:
     if everything:
         return [letter.kept.sequence for letter in await _all(jetstream)]
-    if not given:
-        raise InvalidRequest("NUMBER is missing, or --all; `parley dead list` has the numbers")
-    return given
+    return given or []
 
 
 async def _all(jetstream: JetStream) -> list[Letter]:

@@ -90,6 +90,9 @@ class Failure:
     def of(cls, error: Exception) -> Failure:
         """Whatever was raised: nobody is shown a traceback."""
         if isinstance(error, ParleyError):
+            if "aiohttp" in error.message:
+                hint = "For ws:// and wss:// it takes the extra: pip install 'parley[websocket]'"
+                return cls(Exit.USAGE, error.code, error.message, hint)
             for kind, status, hint in _BY_KIND:
                 if isinstance(error, kind):
                     return cls(status, error.code, error.message, hint, error.retryable)

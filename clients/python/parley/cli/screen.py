@@ -26,13 +26,20 @@ def harmless(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+class _Console(Console):
+    """Of rich, which would exit by itself when nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Screen:
     """With `json`, standard output has one JSON value a line, and nothing else."""
 
     def __init__(self, *, json: bool = False) -> None:
         self.is_json = json
-        self.out = Console(highlight=False, soft_wrap=True)
-        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.out = _Console(highlight=False, soft_wrap=True)
+        self.err = _Console(stderr=True, highlight=False, soft_wrap=True)
         self._in_line = False  # words stand in it, and more are to come
 
     @property
