@@ -46,6 +46,7 @@ class Delivery:
         "consumer_sequence",
         "data",
         "deliveries",
+        "handed_back",
         "headers",
         "sequence",
         "settled",
@@ -68,7 +69,7 @@ class Delivery:
         self.unique = f"{self.sequence}.{int(self.taken_at.timestamp() * 1e6)}"
         self.confirmed = time.monotonic()  # when the lease was last known to be ours
         self._lapsed = False  # once it has been longer than a lease, for good
-        self.settled = False
+        self.settled = self.handed_back = False
 
     @property
     def lapsed(self) -> bool:
@@ -116,7 +117,7 @@ class Delivery:
 
     async def nak(self, delay: float = 0.0) -> None:
         """Hands the message back, to be delivered again after `delay` seconds."""
-        self.settled = True
+        self.settled = self.handed_back = True
         body = b"-NAK" if not delay else b'-NAK {"delay": %d}' % int(delay * 1e9)
         with contextlib.suppress(NatsError):  # then the lease runs out, to the same effect
             await self._connection.request(self._reply, body, seconds=self._connection.ack_seconds)

@@ -110,7 +110,8 @@ class Work:
 
     def _take(self, delivery: Delivery) -> None:
         known = self._held.get(delivery.unique)
-        if known is not None:
+        # What was handed back may come again before the server's word that it has it.
+        if known is not None and not known.delivery.handed_back:
             known.delivery.adopt(delivery)
             return
         held = self._held[delivery.unique] = _Held(delivery)
@@ -144,7 +145,8 @@ class Work:
             log.exception("work.failed", extra={"consumer": self._consumer.name})
             await self._failed(delivery, pause)
         finally:
-            self._held.pop(delivery.unique, None)
+            if self._held.get(delivery.unique) is held:
+                del self._held[delivery.unique]
             self._bytes -= len(delivery.data)
             self._pull.more()
 

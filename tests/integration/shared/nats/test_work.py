@@ -229,11 +229,14 @@ async def test_what_fails_unexpectedly_is_tried_again(chat: Connection, error: E
     assert len(worker.begun) == 3
 
 
-async def test_what_fails_however_often_it_is_delivered_is_given_up(chat: Connection) -> None:
+@pytest.mark.parametrize("again", [0.0, 0.01])
+async def test_what_fails_however_often_it_is_delivered_is_given_up(
+    chat: Connection, again: float
+) -> None:
     async def stumble(_worker: Worker, _delivery: Delivery) -> None:
         raise ZeroDivisionError
 
-    async with working(chat, stumble, max_deliveries=3, again=0.01) as worker:
+    async with working(chat, stumble, max_deliveries=3, again=again) as worker:
         await ask(chat, b"one")
         await soon(lambda: bool(worker.given_up))
         assert worker.given_up[0][0] == b"one"
