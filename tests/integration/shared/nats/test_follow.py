@@ -224,5 +224,5 @@ async def test_a_turn_that_never_comes_is_given_up_and_leaves_nothing(
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         await Reader(connection, idle=0.2).whole()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert len(connection.client._subs) == before

@@ -43,7 +43,7 @@ async def command(url: str, *arguments: str, **environ: str) -> tuple[int, str, 
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     return ended.returncode, ended.stdout, ended.stderr

@@ -77,7 +77,7 @@ async def test_a_publish_that_the_stream_refuses_is_not_repeated(connection: Con
     began = time.monotonic()
     with pytest.raises(ApiError, match="expected stream"):
         await publish(connection, "s.a", b"one", {"Nats-Expected-Stream": "OTHER"})
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < connection.publish_seconds / 3
 
 
 async def test_a_publish_that_no_stream_takes_fails_at_its_deadline(connection: Connection) -> None:
@@ -97,7 +97,7 @@ async def test_a_publish_that_is_too_large_for_nats_fails_at_once(connection: Co
     began = time.monotonic()
     with pytest.raises(NatsError, match="payload"):
         await publish(connection, "s.a", bytes(connection.client.max_payload + 1))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < connection.publish_seconds / 3
     assert await bodies(connection) == []
 
 
@@ -389,12 +389,13 @@ async def test_what_is_refused_for_the_moment_is_sent_again_by_the_window(
     connection: Connection, stream: Stream, refusal: tuple[int, int, str]
 ) -> None:
     stream.refuses = [refusal]
+    connection.ack_seconds = 20.0
     window = PublishWindow(connection)
     began = time.monotonic()
     await window.send("x.a", b"one", {MSG_ID: "1"})
     await window.drained()
     assert stream.taken == [b"one", b"one"]
-    assert time.monotonic() - began < 1.5  # not only when an ack is late
+    assert time.monotonic() - began < connection.ack_seconds / 2  # not only when an ack is late
 
 
 async def test_a_burst_that_a_change_of_leader_tears_is_named(
