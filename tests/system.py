@@ -20,7 +20,7 @@ import msgspec
 import nats
 import nats.js.errors
 from parley import Parley, Sound
-from parley.events import voice_event
+from parley.events import Event, Later, VoiceEvent, text_event, voice_event
 from parley.voice import VoiceTimeline
 
 from local.nats_cluster import NatsCluster
@@ -61,14 +61,30 @@ class Turn:
                 return {"type": headers["Parley-Type"], **json.loads(data)}
         return None
 
-    def voice(self) -> bytes:
-        """The chunks of the finished pieces, joined in order."""
-        timeline, sound = VoiceTimeline(), Sound()
+    def events(self) -> list[Event]:
+        """As the client has them: the text's as they came, the voice's without repeats."""
+        found: list[Event] = []
+        for delta in self.deltas:
+            event = text_event(json.dumps(delta).encode())
+            assert event is not None, delta
+            assert not isinstance(event, Later), delta
+            found.append(event)
+        return [*found, *self._voice_events()]
+
+    def _voice_events(self) -> list[VoiceEvent]:
+        timeline = VoiceTimeline()
+        found: list[VoiceEvent] = []
         for headers, data in self.audio:
             event = voice_event(headers, data)
             assert event is not None, headers
-            for ready in timeline.add(event, kept=True):
-                sound.add(ready)
+            found += timeline.add(event, kept=True)
+        return found
+
+    def voice(self) -> bytes:
+        """The chunks of the finished pieces, joined in order."""
+        sound = Sound()
+        for event in self._voice_events():
+            sound.add(event)
         return sound.pcm
 
 

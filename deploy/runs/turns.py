@@ -12,7 +12,19 @@ import urllib.request
 import wave
 from typing import TYPE_CHECKING
 
-from parley import Chunk, Done, Event, Parley, ParleyError, Sound, Stored, Text, Turn, is_text
+from parley import (
+    Chunk,
+    Done,
+    Event,
+    Failed,
+    Parley,
+    ParleyError,
+    Sound,
+    Stored,
+    Text,
+    Turn,
+    is_text,
+)
 
 from local.voices import spoken_texts
 from tests.e2e.whole import letters
@@ -89,7 +101,7 @@ def _in_time(turn: Turn, seconds: float) -> Iterator[None]:
         raise Broken(f"{turn}: {exc} ({exc.code})") from exc
 
 
-def check(turn: Turn, events: Sequence[Event], stored: Stored, body: bytes) -> str:
+def check(turn: object, events: Sequence[Event], stored: Stored, body: bytes) -> str:
     """The words without a gap, a voice that says all of them once, an object that holds it."""
 
     def must(condition: object, what: str) -> None:
@@ -100,6 +112,7 @@ def check(turn: Turn, events: Sequence[Event], stored: Stored, body: bytes) -> s
     texts = [event for event in events if is_text(event) and event.attempt == last]
     done = texts[-1]
     must(isinstance(done, Done), f"ended with {done}")
+    must(sum(isinstance(e, Done | Failed) for e in events) == 1, "two ends")
     assert isinstance(done, Done)
     must([e.seq for e in texts] == list(range(len(texts))), "a gap or a repeat in the text")
     text = "".join(e.text for e in texts if isinstance(e, Text))

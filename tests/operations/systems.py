@@ -10,7 +10,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from deploy.runs.turns import Asked, check
+from parley import Stored
+
+from deploy.runs.turns import check
 from local.process import ROOT
 from tests.e2e.whole import fetch
 from tests.integration.deploy.test_nats_permissions import Guarded, replayed
@@ -67,4 +69,6 @@ class Operated(Guarded):
         """`turn`: all that anybody was ever told of it. Its words, its voice once, its object."""
         link = await self.told(f"tts.link.{conversation_id}", turn_id=turn_id)
         body = await asyncio.to_thread(fetch, link["url"])
-        check(Asked(conversation_id, turn_id), turn, body)
+        events = turn.events()
+        stored = next(event for event in events if isinstance(event, Stored))
+        check(f"turn {turn_id}", events, stored, body)
