@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from services.tts.together import protocol
 from services.tts.together.counts import Happened
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from services.tts.together.counts import Count
     from services.tts.together.profile import Profile
     from services.tts.together.turn import Turn
+
+
+MAX_FORMER: Final = 1_000  # far more than the contexts that a provider allows at once
 
 
 class Wire(Protocol):
@@ -123,7 +126,7 @@ class Socket:
         self._asked_last = ""  # the context in which text was committed most recently
         self._latest = params  # the last turn's, where contexts may not be told apart
         self._leaving = Leaving()
-        self._former: set[str] = set()  # all contexts that ever were
+        self._former: dict[str, None] = {}  # contexts that are or were, in their order
 
     @property
     def model(self) -> str:
@@ -219,8 +222,14 @@ class Socket:
 
     def admit(self, turn: Turn, context: str) -> None:
         self.turns[context] = turn
-        self._former.add(context)
+        self._remember(context)
         turn.attach(self, context)
+
+    def _remember(self, context: str) -> None:
+        """A socket may live for days, and what it says is late by seconds."""
+        self._former[context] = None
+        if len(self._former) > MAX_FORMER:
+            del self._former[next(each for each in self._former if each not in self.turns)]
 
     def submit(self, turn: Turn, text: str, now: float, *, first: bool) -> None:
         """Asks for one piece; raises SocketLost."""

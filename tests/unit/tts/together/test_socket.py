@@ -18,6 +18,7 @@ from services.tts.together.leaving import FREED_AFTER, LATE_AUDIO
 from services.tts.together.liveness import LATE_MIN, REST, SILENT, Verdict
 from services.tts.together.profile import Profile
 from services.tts.together.socket import (
+    MAX_FORMER,
     NEXT,
     Sharing,
     Socket,
@@ -294,6 +295,21 @@ def test_audio_of_a_turn_that_is_over_goes_nowhere() -> None:
     assert heard(here) == b""
     assert failure(here) is None
     assert rig.counts[Happened.STALE_AUDIO] == 1
+
+
+def test_a_socket_that_has_carried_many_turns_remembers_the_last_and_those_under_way() -> None:
+    rig = Rig(shared=True)
+    first = rig.speaking()
+    for _ in range(2 * MAX_FORMER):
+        over = rig.speaking()
+        over.leave(NOW)
+        rig.hear(cancelled(over.context))
+    assert len(rig.socket._former) == MAX_FORMER
+
+    rig.hear(audio(over.context))
+    assert heard(first) == b""
+    rig.hear(audio(first.context))
+    assert heard(first) == SAMPLES
 
 
 def test_what_nobody_knows_is_counted_and_nothing_else() -> None:
