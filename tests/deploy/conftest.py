@@ -32,12 +32,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("manifests")
 
 
-def _built(folder: Path) -> list[Object]:
-    built = subprocess.run(
+def built(folder: Path) -> list[Object]:
+    """What kustomize makes of an overlay."""
+    ended = subprocess.run(
         [*_builder(), str(folder)], capture_output=True, text=True, check=False, timeout=60
     )
-    assert built.returncode == 0, built.stderr
-    return [found for found in yaml.safe_load_all(built.stdout) if found]
+    assert ended.returncode == 0, ended.stderr
+    return [found for found in yaml.safe_load_all(ended.stdout) if found]
 
 
 def _chart() -> list[Object]:
@@ -76,11 +77,11 @@ def _with_tls(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", params=["local", "local-tls", "production"])
+@pytest.fixture(scope="session", params=["local", "local-tls", "production", "second"])
 def overlay(request: pytest.FixtureRequest) -> Overlay:
     name = str(request.param)
     if name == "local-tls":
         with tempfile.TemporaryDirectory() as folder:
-            return Overlay(name, _built(_with_tls(Path(folder).resolve())))
-    objects = _built(ROOT / "k8s" / "overlays" / name)
+            return Overlay(name, built(_with_tls(Path(folder).resolve())))
+    objects = built(ROOT / "k8s" / "overlays" / name)
     return Overlay(name, objects + (_chart() if name == "production" else []))

@@ -70,7 +70,7 @@ class Keyed(Operated):
     async def __aenter__(self) -> Self:
         try:
             await asyncio.gather(self.nats.start(), self.s3.start(), self.emulator.start())
-            self._client = await self.login("client")
+            await self.connect("client", self.said("nats_client"))
         except BaseException:
             await self.__aexit__()
             raise
@@ -81,8 +81,7 @@ class Keyed(Operated):
             self.nats.url,
             user=user,
             password=password or self.said(f"nats_{user}"),
-            max_reconnect_attempts=0,
-            allow_reconnect=user == "client",
+            allow_reconnect=False,
         )
 
     def start(self, name: str, **settings: str) -> Service:
