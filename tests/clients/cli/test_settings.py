@@ -37,6 +37,8 @@ def test_each_user_has_inboxes_of_its_own() -> None:
     assert inbox("operator") == "_INBOX.parley-operator"
     assert inbox("client") is None
     assert inbox("shop") == "_INBOX_shop"
+    by_url = Settings.of(Given(url="nats://operator:x@there:4222"), {})
+    assert (by_url.inbox_prefix, by_url.who) == ("_INBOX.parley-operator", "user operator")
     assert Settings.of(Given(user="shop", inbox_prefix="_MY"), {}).inbox_prefix == "_MY"
 
 

@@ -66,7 +66,8 @@ _CONSUMERS: Final = (
     (TTS_REQUESTS_STREAM, TTS_WORKERS, "tts"),
 )
 _LAG: Final = 100  # requests that nobody has taken up
-_PORT: Final = 4222
+_PORTS: Final = {"ws": 80, "wss": 443}
+_PORT: Final = 4222  # of all other schemes
 _WORD: Final = "Answer with the single word: ok"
 
 
@@ -169,13 +170,16 @@ async def _findings(cli: Cli, *, turn: bool | None) -> Findings:
 
 
 async def _reach(server: str) -> Finding:
-    part = f"reach {server}"
     url = urllib.parse.urlsplit(server if "//" in server else f"nats://{server}")
-    part = f"reach {url.hostname}:{url.port or _PORT}"
+    try:
+        port = url.port or _PORTS.get(url.scheme, _PORT)
+    except ValueError:
+        return Finding("reach", State.FAILED, "the port of --url is none", "nats://HOST:4222")
+    part = f"reach {url.hostname}:{port}"
     began = time.monotonic()
     try:
         async with asyncio.timeout(_REACH_SECONDS):
-            _, writer = await asyncio.open_connection(url.hostname, url.port or _PORT)
+            _, writer = await asyncio.open_connection(url.hostname, port)
     except (OSError, TimeoutError) as exc:
         todo = "Start NATS, or say where it is: --url, NATS_URL; `make demo` starts one here."
         return Finding(part, State.FAILED, exc.strerror or "nobody answers", todo)

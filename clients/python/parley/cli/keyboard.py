@@ -58,17 +58,27 @@ class Keyboard:
         loop.remove_reader(0)
         loop.remove_signal_handler(signal.SIGCONT)
         self.hide()
-        with contextlib.suppress(termios.error, OSError):  # the terminal may have gone
-            termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+        self._give_back()
 
     def _take(self) -> None:
-        """Each key at once and unseen; Ctrl-C and Ctrl-Z stay signals, no other is the driver's."""
+        """Each key at once and unseen. Ctrl-C is no signal: it would reach whoever started us, as
+        `make` did, too."""
         with contextlib.suppress(termios.error, OSError):
             tty.setcbreak(0)
             now = termios.tcgetattr(0)
             now[0] &= ~termios.IXON
-            now[3] &= ~termios.IEXTEN
+            now[3] &= ~(termios.IEXTEN | termios.ISIG)
             termios.tcsetattr(0, termios.TCSADRAIN, now)
+
+    def _suspend(self) -> None:
+        """Ctrl-Z, for all that stand in the foreground; `fg` goes on."""
+        self._give_back()
+        os.kill(0, signal.SIGTSTP)
+
+    def _give_back(self) -> None:
+        assert self._before is not None
+        with contextlib.suppress(termios.error, OSError):  # the terminal may have gone
+            termios.tcsetattr(0, termios.TCSADRAIN, self._before)
 
     def _on_continued(self) -> None:
         self._take()
@@ -89,7 +99,10 @@ class Keyboard:
             self._typed.put_nowait(End())
             return
         for typed in self.editor.feed(self._decoder.decode(data)):
-            self._typed.put_nowait(typed)
+            if typed == Key("ctrl-z"):
+                self._suspend()
+            else:
+                self._typed.put_nowait(typed)
         self._draw()
 
     def _read_lines(self, loop: asyncio.AbstractEventLoop) -> None:

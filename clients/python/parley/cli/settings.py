@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import urllib.parse
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -118,19 +119,28 @@ class Settings:
         return next((name for name in _LOGINS if getattr(self.given, name) is not None), "")
 
     @property
+    def user(self) -> str | None:
+        """The one that is named, or the one of the URL."""
+        if self.kind in {"user", ""}:
+            return self.given.user or urllib.parse.urlsplit(self.url).username
+        return None
+
+    @property
     def who(self) -> str:
         """For people."""
-        name = {"user": f"user {self.given.user}", "token": "a conversation token"}
-        return name.get(self.kind, f"by {self.kind}" if self.kind else "without a login")
+        if self.user is not None:
+            return f"user {self.user}"
+        name = {"token": "a conversation token", "": "without a login"}
+        return name.get(self.kind, f"by {self.kind}")
 
     @property
     def inbox_prefix(self) -> str | None:
         """Where answers come; each user of deploy/nats has inboxes of its own."""
-        if self.given.inbox_prefix is not None or self.kind != "user":
+        if self.given.inbox_prefix is not None or self.user is None:
             return self.given.inbox_prefix
-        if self.given.user == OPERATOR:
+        if self.user == OPERATOR:
             return _OPERATORS_INBOX
-        return None if self.given.user == _TRUSTED else f"_INBOX_{self.given.user}"
+        return None if self.user == _TRUSTED else f"_INBOX_{self.user}"
 
     def client(self, *, idle: float = 120.0) -> Parley:
         """Not yet connected. Raises: InvalidRequest."""
