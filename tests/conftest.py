@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 gc.disable()  # until all is loaded: a fifth of that, and every worker of a run loads every test
@@ -14,11 +15,20 @@ from tests.system import System
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 # The same examples in each run, and no clock: a machine that is busy fails nobody.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("steady")
+
+
+TESTS = Path(__file__).parent
+# What only computes comes last: it fills the end of a run, where no worker should be without work.
+LONGEST_FIRST = ("operations", "e2e", "faults", "clients", "deploy", "integration")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {folder: number for number, folder in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.relative_to(TESTS).parts[0], len(rank)))
 
 
 def pytest_collection_finish() -> None:
