@@ -25,12 +25,13 @@ interface Part {
 
 export interface Timing {
   lead: number; // what a sound that begins now begins later, so that it is not late
+  margin: number; // what begins sooner than this is too late: it would be heard into what follows
   ahead: number; // how far the schedule runs before the clock
   part: number; // the most that is scheduled as one: what is dropped ends after so much
 }
 
 const RATE = 24_000;
-export const TIMING: Timing = { lead: RATE * 0.06, ahead: RATE * 8, part: RATE * 0.5 };
+export const TIMING: Timing = { lead: RATE * 0.06, margin: RATE * 0.01, ahead: RATE * 8, part: RATE * 0.5 };
 
 /**
  * Plays one voice without gaps, while it is still being made.
@@ -81,7 +82,7 @@ export class Playback {
     while (Math.max(this.cursor, now) - now < this.timing.ahead) {
       const next = this.next(voice);
       if (next === null) break;
-      if (this.cursor < now + 1) {
+      if (this.cursor < now + this.timing.margin) {
         if (this.begun) this.gaps += 1;
         // Where it ran dry once, more is collected first, lest it runs dry at each chunk.
         this.cursor = now + this.timing.lead * Math.min(1 + this.gaps, 6);

@@ -136,6 +136,11 @@ export class Reader implements AsyncIterableIterator<TurnEvent> {
     }
   }
 
+  /** How many events `next` has at once. */
+  get waits(): number {
+    return this.queue.length;
+  }
+
   async return(): Promise<IteratorResult<TurnEvent, undefined>> {
     this.close();
     return { done: true, value: undefined };

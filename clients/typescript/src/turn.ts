@@ -229,7 +229,7 @@ export class Turn implements AsyncIterable<TurnEvent> {
       for await (const event of events) {
         if (isVoice(event)) voice.add(event);
         if (event.type === "failed" || event.type === "audio_failed") why ??= fromError(event.error);
-        player.pump();
+        if (events.waits === 0) player.pump(); // what is there is scheduled as one
         await player.room(voice);
       }
     } catch (error) {

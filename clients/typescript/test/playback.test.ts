@@ -6,7 +6,7 @@ import { Playback } from "../src/playback.ts";
 import type { Sink } from "../src/playback.ts";
 import { Voice } from "../src/voice.ts";
 
-const TIMING = { lead: 10, ahead: 100, part: 20 };
+const TIMING = { lead: 10, margin: 1, ahead: 100, part: 20 };
 
 /** A clock that the test moves, and a record of what sounds. */
 class Tape implements Sink {
@@ -95,6 +95,18 @@ test("when the sound runs dry it goes on where it was", () => {
   fed(voice, chunk(1, 1, 0, count(30, 30)));
   run(player, tape, 200);
   assert.deepEqual(tape.samples, count(0, 60));
+  assert.equal(player.gaps, 1);
+});
+
+test("what comes so late that it might be heard into what follows begins later, as after a gap", () => {
+  const tape = new Tape();
+  const player = new Playback(tape, { ...TIMING, margin: 4 });
+  const voice = fed(new Voice(), piece(1, 0), chunk(1, 0, 0, count(0, 30)));
+  player.play(voice);
+  tape.clock = 37; // three samples before the first ones end
+  fed(voice, chunk(1, 1, 0, count(30, 30)));
+  player.pump();
+  assert.deepEqual(tape.parts.map(({ at }) => at), [10, 30, 57, 77]);
   assert.equal(player.gaps, 1);
 });
 
