@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BACKUP, RESTORE = "deploy.operate.backup", "deploy.operate.restore"
+WAIT = 90.0  # seconds: on a machine with much else to do
 LONG = "Tell me a long story."
 SLOW: dict[str, Any] = {
-    "chat": {"tokens_per_second": 12, "replies": ["So it went on. " * 12]},
+    "chat": {"tokens_per_second": 12, "replies": ["So it went on. " * 60]},
     "speech": {"realtime_factor": 3},
 }
 
 
+@pytest.mark.timeout(300)
 async def test_a_backup_in_an_empty_system_goes_on_where_it_was_made(tmp_path: Path) -> None:
     folder = tmp_path / "backup"
     async with Operated(tmp_path / "old") as old:
@@ -28,14 +30,14 @@ async def test_a_backup_in_an_empty_system_goes_on_where_it_was_made(tmp_path: P
         old.settings["SHUTDOWN_GRACE"] = "0.3"
         await old.up()
         ended = await old.ask(conversation_id="c", content="Hello.")
-        await old.ears.whole(ended)
+        await old.ears.whole(ended, seconds=WAIT)
         refused = await old.run(BACKUP, folder)
         assert (refused.returncode, "scale chat and tts to 0" in refused.stderr) == (1, True)
 
         old.emulator.change(SLOW)
         torn = await old.ask(conversation_id="c", content=LONG)
         queued = await old.ask(conversation_id="c", content="And then?")
-        await old.ears.until(lambda: old.ears.turn(torn).first_chunk is not None)
+        await old.ears.until(lambda: old.ears.turn(torn).first_chunk is not None, WAIT)
         await old.down()
         made = await old.run(BACKUP, folder)
         assert made.returncode == 0, made.stderr
@@ -52,7 +54,7 @@ async def test_a_backup_in_an_empty_system_goes_on_where_it_was_made(tmp_path: P
         assert (again.returncode, "has been used" in again.stderr) == (1, True)
 
         await new.up()
-        await new.ears.whole(torn, queued)
+        await new.ears.whole(torn, queued, seconds=WAIT)
         # Nobody is told anything of what had ended; of the torn turn, what is told goes on.
         assert set(new.ears.turns) == {torn, queued}
         assert new.ears.turn(queued).deltas[0]["attempt"] == 1
@@ -70,7 +72,7 @@ async def test_a_backup_in_an_empty_system_goes_on_where_it_was_made(tmp_path: P
         await new.assert_whole("c", ended, kept)
         messages = (await new.history("c"))["messages"]
         assert [m["turn_id"] for m in messages] == [t for t in (ended, torn, queued) for _ in "ab"]
-        fresh = await new.answered(conversation_id="c", content="And now?")
+        fresh = await new.answered(WAIT, conversation_id="c", content="And now?")
         assert fresh.voice_end is not None
         assert fetch(fresh.voice_end["url"])
 
