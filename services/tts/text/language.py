@@ -70,9 +70,9 @@ def language_of(text: str) -> str | None:
 
 def _by_words(text: str) -> str | None:
     words = _WORD.findall(text.lower())
-    counts = {name: sum(word in known for word in words) for name, known in _LEXICON.items()}
+    counts = {name: sum(map(known.__contains__, words)) for name, known in _LEXICON.items()}
     (best, most), (_, second) = sorted(counts.items(), key=lambda item: -item[1])[:2]
-    rival = max(second, sum(word in _ENGLISH_WORDS for word in words))
+    rival = max(second, sum(map(_ENGLISH_WORDS.__contains__, words)))
     return best if most >= rival + _PROVEN_BY else None
 
 

@@ -56,6 +56,7 @@ class Patience:
     first_audio: float = 10.0  # after a commit
     audio: float = 5.0  # between two deltas
     quiet_min: float = 0.1  # after the last `done`, however fast the provider is
+    quiet_sure: float = 0.05  # where every commit has given one item, and that for long
     # Without any `done`: the least, and the least until it is proven that there is none.
     silence_min: float = 0.6
     silence_min_unproven: float = 1.5
@@ -110,6 +111,7 @@ class EndOfAudio:
     pieces: int = 0
     _compound: bool = False
     _patient: bool = False
+    _has_taught: bool = False  # what this piece could
     _words: bool = False
     _committed: float = 0.0
     _last: float = 0.0  # audio or `done`, of whichever piece
@@ -135,6 +137,7 @@ class EndOfAudio:
             self._owed += self.profile.expects_done(self._position)
         self.pieces += 1
         self._compound, self._words, self._patient = is_compound(text), words, False
+        self._has_taught = False
         self._committed = self._last = now
         self._last_audio, self._grace = None, None
         self._done_here = self._doubted = False
@@ -227,6 +230,8 @@ class EndOfAudio:
     @property
     def quiet(self) -> float:
         """So long a silence after the last `done` means that no further item will begin."""
+        if self.profile.surely_one_item(self._compound) and not self._needs_words:
+            return self.patience.quiet_sure
         wanted = QUIET_FACTOR * max(self._first_delay, self._gap)
         return min(max(wanted, self.patience.quiet_min), QUIET_MAX)
 
@@ -291,13 +296,17 @@ class EndOfAudio:
         """True when no silence is needed to know."""
         if self.state is State.SILENT:
             return True
-        needs_words = self._words and self.profile.words_late
         return (
             self.state is State.PAUSED
             and not self._patient
-            and not needs_words
+            and not self._needs_words
             and self.profile.one_item(self._compound)
         )
+
+    @property
+    def _needs_words(self) -> bool:
+        """True where words may come after the `done` of their item."""
+        return self._words and self.profile.words_late
 
     def _verdict(self, now: float) -> bool:
         match self.state:
@@ -315,8 +324,9 @@ class EndOfAudio:
         return True
 
     def _learn(self, *, came: bool, now: float) -> None:
-        if self._patient:
-            return  # this piece has taught what it could
+        if self._has_taught:
+            return
+        self._has_taught = True
         if not came:
             self.profile.dones[self._position].note(False, now)
         elif sum(item.piece == self.pieces for item in self._items.values()) == 1:

@@ -11,6 +11,8 @@ MAX_PROFILES = 256  # a request may name any model
 
 # So many commits with exactly one item, each watched until it was quiet, make it a rule.
 SINGLE_PROVEN_BY = 3
+# So many, and what a turn ends with need not be waited for as long.
+SINGLE_SURE_BY = 12
 # So many pieces without any `done` show that there really is none.
 SILENCE_PROVEN_BY = 2
 # A provider that changes its ways is noticed after so many pieces in a row without a `done`, over
@@ -78,8 +80,14 @@ class Profile:
 
     def one_item(self, compound: bool) -> bool:
         """True when it is known that such a text gives exactly one item."""
-        proofs = self.single[True] + (0 if compound else self.single[False])
-        return not self.several and proofs >= SINGLE_PROVEN_BY
+        return not self.several and self._proofs(compound) >= SINGLE_PROVEN_BY
+
+    def surely_one_item(self, compound: bool) -> bool:
+        """True when it has been so for so long that nobody expects anything else."""
+        return not self.several and self._proofs(compound) >= SINGLE_SURE_BY
+
+    def _proofs(self, compound: bool) -> int:
+        return self.single[True] + (0 if compound else self.single[False])
 
     def expects_done(self, position: Position) -> bool:
         """True where a missing `done` means that audio is missing, too."""

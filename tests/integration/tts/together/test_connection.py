@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import http
 import json
+import random
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 
 from services.tts.ports import VoiceParams
 from services.tts.together.connection import Endpoint
@@ -52,6 +55,7 @@ class Server:
     closes: bool = False
     asked: list[Request] = field(default_factory=list)
     raw: Sequence[bytes] = ()  # then, as one message of text in so many frames
+    wire: Sequence[bytes] = ()  # then, as it is
     heard: list[str | bytes] = field(default_factory=list)
     port: int = 0
 
@@ -75,6 +79,9 @@ class Server:
             await connection.send(frame)
         if self.raw:
             await connection.send(self.raw, text=True)
+        for part in self.wire:
+            connection.transport.write(part)
+            await asyncio.sleep(0.0005)
         if self.closes:
             return
         with contextlib.suppress(ConnectionClosed):
@@ -209,6 +216,61 @@ async def test_audio_may_come_in_binary_frames() -> None:
     ) as pump:
         await pump.read(opened)
         assert opened.served
+
+
+def text_frame(text: str) -> Frame:
+    return Frame(Opcode.TEXT, text.encode())
+
+
+EACH_KIND: list[tuple[Frame, str | bytes | None]] = [
+    *[(text_frame(text), text) for text in ("", "é", "x" * 125, "x" * 126, "y" * 65_535)],
+    (text_frame("z" * 65_536), "z" * 65_536),
+    (Frame(Opcode.BINARY, b"\x81\x01a"), b"\x81\x01a"),
+    (Frame(Opcode.PING, b"\x81"), None),
+    (text_frame("after a ping"), "after a ping"),
+    (Frame(Opcode.TEXT, b"in ", fin=False), None),
+    (Frame(Opcode.PING, b""), None),
+    (Frame(Opcode.CONT, b"", fin=False), None),
+    (Frame(Opcode.CONT, b"parts"), "in parts"),
+    *[(text_frame(f"{number}"), f"{number}") for number in range(20)],
+]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_messages_are_the_same_wherever_their_bytes_are_cut(seed: int) -> None:
+    dice, got = random.Random(seed), list[str | bytes]()
+    order = EACH_KIND if not seed else [*EACH_KIND[:9], *dice.sample(EACH_KIND[:9], 9)]
+    sent = b"".join(frame.serialize(mask=False) for frame, _ in order)
+    cuts = sorted(dice.sample(range(1, len(sent)), min(seed * 20, 200)))
+
+    class Collecting(Socket):
+        def receive(self, frame: str | bytes, now: float) -> None:
+            got.append(frame)
+
+    server = Server(closes=True)
+    server.wire = [sent[a:b] for a, b in pairwise([0, *cuts, len(sent)])]
+    params = VoiceParams(model="m", voice="v")
+    opened = Collecting(params, Profile(), stir=lambda _: None, count=Counts())
+    async with pumping(server, opened) as pump:
+        assert isinstance(await pump.read(opened), SocketLost)
+    assert got == [message for _, message in order if message is not None]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"\x81\x81\0\0\0\0x",  # masked, by a server
+        b"\xc1\x01x",  # compressed, though nobody agreed on that
+        b"\x80\x01x",  # goes on with nothing
+        b"\x01\x01x\x81\x01y",  # begins while another goes on
+        b"\x81\x7f\xff\0\0\0\0\0\0\0",  # longer than anything
+    ],
+)
+async def test_a_frame_that_must_not_be_ends_the_connection(wrong: bytes) -> None:
+    server, opened = Server(), socket()
+    server.wire = [text_frame("{}").serialize(mask=False) + wrong]
+    async with pumping(server, opened) as pump:
+        assert isinstance(await pump.read(opened), SocketLost)
 
 
 async def test_text_that_is_none_ends_the_trust_in_a_connection() -> None:

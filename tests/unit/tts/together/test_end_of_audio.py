@@ -20,6 +20,7 @@ from services.tts.together.end_of_audio import (
 from services.tts.together.profile import (
     FORGET_AFTER,
     SINGLE_PROVEN_BY,
+    SINGLE_SURE_BY,
     Position,
     Profile,
 )
@@ -220,6 +221,49 @@ def test_the_end_of_a_turn_waits_for_quiet_and_hears_what_is_late() -> None:
     assert context.piece(*item("a", 0.2, 0.4), *item("late", 0.6, 0.9)) == pytest.approx(0.4)
     assert context.rest() == pytest.approx(0.5 + 1.5 * 0.25)  # 0.25 s is the longest pause by then
     assert not context.left
+
+
+def sure() -> Profile:
+    """A provider that has given one item and one done for each commit, for long."""
+    profile = taught()
+    for _ in range(SINGLE_SURE_BY - SINGLE_PROVEN_BY):
+        context = Context(profile)
+        context.piece(*item("a", 0.2, 0.4), text="Two. Sentences.")
+        assert context.rest() > PATIENCE.quiet_sure  # and is watched until it is quiet
+    return profile
+
+
+def test_the_end_of_a_turn_is_not_waited_for_as_long_where_one_item_is_the_rule() -> None:
+    context = Context(sure())
+    assert context.piece(*item("a", 0.2, 0.4), text="Two. Sentences.") == pytest.approx(0.4)
+    assert context.rest() == pytest.approx(PATIENCE.quiet_sure)
+
+
+def test_a_rule_that_is_broken_once_is_none() -> None:
+    profile = sure()
+    broken = Context(profile)
+    broken.piece(*item("a", 0.2, 0.4), *item("b", 0.42, 0.5))
+    assert broken.rest() > 0.1
+    context = Context(profile)
+    context.piece(*item("a", 0.2, 0.4))
+    assert profile.several
+    assert context.rest() == 0.0  # it was quiet for as long as ever
+
+
+def test_a_rule_for_sentences_is_none_for_what_may_be_several() -> None:
+    profile = Profile()
+    profile.single[False] = SINGLE_SURE_BY
+    context = Context(profile)
+    context.piece(*item("a", 0.2, 0.4), text="Two. Sentences.")
+    assert context.now == pytest.approx(1000.4 + 1.5 * 0.2)
+
+
+def test_words_that_come_late_are_waited_for_however_sure_the_rest_is() -> None:
+    profile = sure()
+    profile.words_late = True
+    context = Context(profile)
+    context.watch.commit("One.", context.now, words=True)
+    assert context.until_complete(*item("a", 0.2, 0.4)) == pytest.approx(0.4 + 1.5 * 0.2)
 
 
 def test_the_end_of_a_turn_that_was_quiet_already_takes_no_time() -> None:

@@ -674,3 +674,18 @@ def test_a_turn_hears_all_of_its_audio_whatever_is_said_of_others(
             got += heard(turn)
     assert got == b"\5\6" * (len(got) // 2)
     assert failure(turn) is None
+
+
+# ---------------------------------------------------------------- for long
+
+
+def test_a_look_is_asked_for_by_the_time_at_which_something_is_due() -> None:
+    asked: list[float] = []
+    socket = Socket(PARAMS, Profile(), stir=asked.append, count=Counts())
+    socket.greet(SESSION, FakeWire(heard=NOW), NOW)
+    turn = Turn(PARAMS, Profile(), Patience(), wake=lambda: None, count=Counts())
+    socket.admit(turn, "c")
+    turn.begin()
+    turn.commit("One.", NOW)
+    assert asked == [socket.due()]
+    assert NOW < asked[0] < NOW + 1.0
