@@ -114,13 +114,15 @@ class Uploads:
 
 
 async def _send(connection: _Connection, request: h11.Request, body: IO[bytes]) -> None:
+    """The head goes with the first block: each write wakes the store."""
     http, writer = connection.http, connection.writer
     body.seek(0)
-    writer.write(http.send(request) or b"")
+    head = http.send(request) or b""
     while block := body.read(_BLOCK):
-        writer.write(http.send(h11.Data(block)) or b"")
+        writer.write(head + (http.send(h11.Data(block)) or b""))
         await writer.drain()
-    writer.write(http.send(h11.EndOfMessage()) or b"")
+        head = b""
+    writer.write(head + (http.send(h11.EndOfMessage()) or b""))
     await writer.drain()
 
 

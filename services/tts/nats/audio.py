@@ -32,7 +32,7 @@ from shared.errors import NatsError, Unsendable
 from shared.nats.connection import Connection
 from shared.nats.publish import Fence, PublishWindow, publish
 from shared.nats.read import newest_since, read_back
-from shared.nats.wire import block_of
+from shared.nats.wire import Block, block_of
 from shared.process.metrics import AUDIO_SECONDS
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class NatsAudio:
         self._conversation_id, self._turn_id = conversation_id, turn_id
         self._ids = {H_CONVERSATION: conversation_id, H_TURN: turn_id, **trace}
         self._attempt, self._seq, self._number = 0, 0, 0
+        self._blocks: dict[Kind, Block] = {}  # headers of this attempt's events
+        self._unique = ""  # what their ids begin with
         self._chunk_block = b""  # headers that all chunks of a piece have
         self._chunk_block_of = (0, 0)  # its attempt and piece
         self._uncounted = 0  # bytes of audio
@@ -87,13 +89,19 @@ class NatsAudio:
 
     async def _send(self, kind: Kind, event: AudioEvent) -> None:
         self._number += 1
-        headers = self._headers(kind, f"{self._attempt}.e{self._number}")
-        await self._window.send(self._subject, encode(event), headers)
+        if kind not in self._blocks:
+            headers = self._headers(kind, "")
+            self._unique = headers.pop(MSG_ID)
+            self._blocks[kind] = Block(MSG_ID, headers)
+        block = self._blocks[kind].of(f"{self._unique}{self._attempt}.e{self._number}")
+        await self._window.ready()
+        self._window.put(self._subject, encode(event), block)
 
     async def started(self, attempt: int, params: VoiceParams) -> None:
         self._window.close()  # all of it is acked
         self._window = PublishWindow(self._connection, self._fence)
         self._attempt, self._seq, self._number = attempt, 0, 0
+        self._blocks.clear()
         await self._send(
             Kind.STARTED,
             AudioStarted(

@@ -127,7 +127,11 @@ class Pictures:
         self._ahead = out.ahead
 
     def rules(self) -> dict[str, Rule]:
-        return dict.fromkeys("0123456789", self._digit)
+        return {" ": self._space, **dict.fromkeys("0123456789", self._digit)}
+
+    def _space(self) -> None:
+        """As `other` has it, which needs to look at it more closely: each token has one."""
+        self._out.space(self._ahead.at + 1)
 
     def other(self) -> None:
         """The rule for what no other rule is for."""

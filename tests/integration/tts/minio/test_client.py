@@ -177,7 +177,7 @@ async def test_while_a_store_is_known_to_be_away_nobody_waits_for_it() -> None:
         return 503, refusal("SlowDown")
 
     with answering(answer) as endpoint:
-        to = client(endpoint, patience=0.25)
+        to = client(endpoint, patience=1.0)
         with pytest.raises(StorageUnavailable):
             await put(to)
         assert len(tries) > 1
