@@ -23,6 +23,11 @@ def duration_of(size: int, format: AudioFormat) -> int | None:  # noqa: A002  it
     return pcm.milliseconds(size) if format is AudioFormat.PCM else None
 
 
+def raw(audio: bytes, format: AudioFormat) -> bytes:  # noqa: A002  its name in the contract
+    """The object of samples that stay as they are."""
+    return pcm.wav_header(len(audio)) + audio if format is AudioFormat.WAV else audio
+
+
 def encode(
     audio: IO[bytes],
     target: IO[bytes],

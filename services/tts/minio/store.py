@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Final
 from minio.deleteobjects import DeleteObject
 from minio.error import S3Error
 
-from services.tts.audio.encode import RAW, encode
+from services.tts.audio.encode import RAW, encode, raw
 from services.tts.audio.spool import Spool, spooled_file
 from services.tts.minio.client import CONNECT_SECONDS, READ_SECONDS, THREADS, Client, Digest
 from services.tts.minio.label import DURATION, audio_key, captions_key, metadata, turn_prefix
@@ -140,7 +140,8 @@ class MinioStore:
             return body, Digest.of(body)
 
         if label.format in RAW and recording.samples <= ENCODED_AT_ONCE:
-            return work()
+            body = io.BytesIO(raw(recording.read(0, recording.samples), label.format))
+            return body, Digest.of(body)
         return await asyncio.get_running_loop().run_in_executor(self._coders, work)
 
     async def remove(self, label: Label) -> None:

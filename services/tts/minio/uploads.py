@@ -119,7 +119,7 @@ async def _send(connection: _Connection, request: h11.Request, body: IO[bytes]) 
     body.seek(0)
     head = http.send(request) or b""
     while block := body.read(_BLOCK):
-        writer.write(head + (http.send(h11.Data(block)) or b""))
+        writer.writelines([head, http.send(h11.Data(block)) or b""])
         await writer.drain()
         head = b""
     writer.write(head + (http.send(h11.EndOfMessage()) or b""))

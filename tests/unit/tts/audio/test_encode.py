@@ -6,7 +6,7 @@ from typing import IO
 import pytest
 
 from services.tts.audio import pcm
-from services.tts.audio.encode import encode
+from services.tts.audio.encode import RAW, encode, raw
 from services.tts.ports import Label
 from shared.contract import AudioFormat
 
@@ -34,6 +34,11 @@ def made(form: AudioFormat) -> bytes:
     target = io.BytesIO()
     encode(io.BytesIO(AUDIO), target, pcm.samples(len(AUDIO)), label(form), coder=coder)
     return target.read()
+
+
+@pytest.mark.parametrize("form", sorted(RAW))
+def test_samples_that_stay_as_they_are_make_the_same_object_at_once(form: AudioFormat) -> None:
+    assert raw(AUDIO, form) == made(form)
 
 
 def test_wav_is_a_header_and_the_samples() -> None:
