@@ -230,10 +230,11 @@ class EndOfAudio:
     @property
     def quiet(self) -> float:
         """So long a silence after the last `done` means that no further item will begin."""
-        if self.profile.surely_one_item(self._compound) and not self._needs_words:
-            return self.patience.quiet_sure
         wanted = QUIET_FACTOR * max(self._first_delay, self._gap)
-        return min(max(wanted, self.patience.quiet_min), QUIET_MAX)
+        quiet = min(max(wanted, self.patience.quiet_min), QUIET_MAX)
+        if self.profile.surely_one_item(self._compound) and not self._needs_words:
+            return min(quiet, self.patience.quiet_sure)
+        return quiet
 
     @property
     def silence(self) -> float:

@@ -239,6 +239,15 @@ def test_the_end_of_a_turn_is_not_waited_for_as_long_where_one_item_is_the_rule(
     assert context.rest() == pytest.approx(PATIENCE.quiet_sure)
 
 
+def test_who_is_sure_waits_no_longer_than_who_is_not() -> None:
+    hasty = Patience(quiet_min=PATIENCE.quiet_sure / 5)
+    watch = EndOfAudio(sure(), hasty)
+    watch.commit("One.", 1.0)
+    watch.audio("a", 1.001)
+    watch.done("a", 1.002)
+    assert watch.quiet == hasty.quiet_min
+
+
 def test_a_rule_that_is_broken_once_is_none() -> None:
     profile = sure()
     broken = Context(profile)
