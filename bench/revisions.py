@@ -32,7 +32,9 @@ def revisions(environ: Mapping[str, str], before: str | None) -> Iterator[list[P
 
 
 def described(revision: str) -> str:
-    """Its short hash."""
+    """Its short hash; of files that no repository knows, `today`."""
+    if revision == "HEAD" and not (ROOT / ".git").exists():
+        return "today"
     return _git("rev-parse", "--short", revision).decode().strip()
 
 
