@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import nats
 import nats.errors
+import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 from minio import Minio
 from minio.error import MinioException
@@ -302,3 +303,48 @@ async def test_the_key_of_the_access_service_changes_with_a_restart_of_nats(
             assert asked["state"]
         await system.ears.until(lambda: system.ears.turn("b").voice_end is not None, WAIT)
         assert_whole(system.ears.turn("b"), system)
+
+
+async def test_an_nkey_changes_beside_the_old_one(tmp_path: Path) -> None:
+    """The second key of users-nkeys.conf is nobody's until passwords.conf says whose it is."""
+    secrets = tmp_path / "secrets"
+    secret(secrets)
+    (secrets / "callout.conf").unlink()
+    (secrets / "callout.conf").write_text("# Nobody is let in by a token.\n")
+    names = ("access", "chat", "operator", "tts", "chat_2")
+    pairs = {name: nkeys.from_seed(user_seed()) for name in names}
+    public = [f'{n.upper()}_NKEY: "{pair.public_key.decode()}"' for n, pair in pairs.items()]
+
+    def says(lines: list[str]) -> None:
+        file = tmp_path / "deploy" / "secrets" / "passwords.conf"
+        file.unlink(missing_ok=True)
+        file.write_text("\n".join(lines) + "\n")
+
+    async def opens(name: str) -> bool:
+        seed = pairs[name].seed.decode()
+        try:
+            client = await nats.connect(server.url, nkeys_seed_str=seed, allow_reconnect=False)
+        except nats.errors.Error:
+            return False
+        await client.close()
+        return True
+
+    async def reads(lines: list[str]) -> None:
+        says(lines)
+        before = server.said().count("Reloaded server")
+        server.signal(signal.SIGHUP)
+        await soon(lambda: server.said().count("Reloaded server") > before, 20)
+
+    config = configuration(tmp_path / "deploy", "users-nkeys.conf", secrets)
+    says([line for line in public if not line.startswith("CHAT_2")])
+    async with NatsServer(websocket=False, config=config) as server:
+        assert (await opens("chat"), await opens("chat_2")) == (True, False)
+        await reads(public)
+        assert (await opens("chat"), await opens("chat_2")) == (True, True)
+        nobody = f'CHAT_NKEY: "{nkeys.from_seed(user_seed()).public_key.decode()}"'
+        await reads([*(line for line in public if not line.startswith("CHAT_NKEY")), nobody])
+        assert (await opens("chat"), await opens("chat_2")) == (False, True)
+
+
+def user_seed() -> bytes:
+    return bytes(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER))

@@ -66,7 +66,7 @@ async def test_two_installations_on_the_same_servers_never_meet(tmp_path: Path) 
             for n in NAMES
         ]
         await asyncio.gather(one.up(), two.up())
-        same = {"conversation_id": "c", "turn_id": "t", "content": "Who are you?"}
+        same: dict[str, Any] = {"conversation_id": "c", "turn_id": "t", "content": "Who are you?"}
         turns = await asyncio.gather(one.answered(**same), two.answered(**same))
         for system, turn in zip((one, two), turns, strict=True):
             assert_whole(turn, system)
