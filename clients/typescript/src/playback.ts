@@ -78,10 +78,10 @@ export class Playback {
     const voice = this.voice;
     if (voice === null) return;
     this.drop(voice);
-    const now = this.sink.now();
-    while (Math.max(this.cursor, now) - now < this.timing.ahead) {
+    while (this.cursor - this.sink.now() < this.timing.ahead) {
       const next = this.next(voice);
       if (next === null) break;
+      const now = this.sink.now();
       if (this.cursor < now + this.timing.margin) {
         if (this.begun) this.gaps += 1;
         // Where it ran dry once, more is collected first, lest it runs dry at each chunk.
