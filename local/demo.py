@@ -21,8 +21,8 @@ from parley.cli.screen import Screen
 from parley.cli.told import can_play
 
 from local.ask import RATE, WIDTH, TurnFailed, ask, fetch, samples
-from local.page import PAGE, PAGE_PORT, Page, origins
-from local.ports import preferred
+from local.page import PAGE, Page, listen, origins
+from local.ports import is_free, preferred
 from local.process import ROOT, NotStarted, Process, start_all
 from local.service import Service
 from local.stack import Ports, Stack, stop_signals
@@ -86,7 +86,8 @@ def new_stack(given: argparse.Namespace, page_port: int) -> Stack:
 def new_services(stack: Stack) -> list[Service]:
     found = []
     for name, port in HEALTH_PORTS.items():
-        environ = stack.process_environment(name, HTTP_PORT=str(preferred(port)))
+        wanted = str(port if is_free(port) else 0)  # 0: one that it picks itself
+        environ = stack.process_environment(name, HTTP_PORT=wanted)
         found.append(Service(name, environ, log=stack.logs / f"{name}.log"))
     return found
 
@@ -309,8 +310,8 @@ async def demonstrate(given: argparse.Namespace, closing: contextlib.AsyncExitSt
 
     Raises: NotStarted, TurnFailed.
     """
-    page_port = preferred(PAGE_PORT)
-    stack = new_stack(given, page_port)
+    listening = closing.enter_context(listen())
+    stack = new_stack(given, listening.getsockname()[1])
     closing.push_async_callback(stack.close)
     provider = "the emulated provider" if stack.emulator else "(the real provider is used)"
     async with step(f"NATS, S3 ({stack.s3.kind}), {provider}"):
@@ -322,7 +323,7 @@ async def demonstrate(given: argparse.Namespace, closing: contextlib.AsyncExitSt
     if given.once:
         await example_turn(stack, given.question, given.out)
         return
-    page = Page(PAGE, stack.nats.ws_url, token=stack.accounts.token, port=page_port)
+    page = Page(PAGE, stack.nats.ws_url, token=stack.accounts.token, listening=listening)
     closing.push_async_callback(page.close)
     await page.start()
     print(f"\nTalk in a browser: {page.url}" if page.url else "", flush=True)

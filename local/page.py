@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from local.ports import preferred
 from local.process import ROOT
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PAGE = ROOT / "web" / "dist"
 CONTRACT = ROOT / "docs" / "asyncapi.html"
 PAGE_PORT = 8000
+_HOST: Final = "127.0.0.1"
 # Whoever knows the id of a conversation may take part in it, so that it must be hard to guess.
 _UNGUESSABLE: Final = re.compile(r"[A-Za-z0-9_-]{22,64}")
 
@@ -26,6 +27,7 @@ class Page:
     """The web page, when it has been built, with the address it has to connect to.
 
     `token` makes one for a conversation; without it the page connects without any.
+    `listening`: where it is served, else where `listen` finds a place.
     """
 
     def __init__(
@@ -34,11 +36,11 @@ class Page:
         websocket_url: str,
         *,
         token: Callable[[str], str] | None = None,
-        port: int = 0,
+        listening: socket.socket | None = None,
     ) -> None:
         self._folder = folder
         self._config = {"nats_url": websocket_url} | ({"token_url": "token"} if token else {})
-        self._token, self._port = token, port
+        self._token, self._listening, self._port = token, listening, 0
         self._runner: web.AppRunner | None = None
         self.url = ""
 
@@ -54,7 +56,7 @@ class Page:
         app.router.add_static("/", self._folder)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port or preferred(PAGE_PORT))
+        site = web.SockSite(self._runner, self._listening or listen())
         await site.start()
         self._port = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{self._port}/"
@@ -83,6 +85,14 @@ class Page:
     async def close(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+
+
+def listen() -> socket.socket:
+    """On the usual port, or on a free one where that is taken; nobody else can have it then."""
+    try:
+        return socket.create_server((_HOST, PAGE_PORT))
+    except OSError:
+        return socket.create_server((_HOST, 0))
 
 
 def hosts(port: int) -> tuple[str, str]:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from local.page import PAGE, Page, origins
-from local.ports import free_port
+from local.page import PAGE, Page, listen, origins
 from local.service import Service
 from local.stack import Stack
 from tests.e2e.test_page import PACE, STORY, Browser, chromium
@@ -31,16 +30,18 @@ new Promise((tell) => {
 
 
 async def test_the_page_talks_by_a_token_and_a_foreign_page_is_not_let_in(tmp_path: Path) -> None:
-    port = free_port()
+    listening = listen()
     async with (
-        Stack(data=tmp_path / "data", script=SCRIPT, origins=origins(port)) as stack,
+        Stack(
+            data=tmp_path / "data", script=SCRIPT, origins=origins(listening.getsockname()[1])
+        ) as stack,
         Service("access", stack.process_environment("access", HTTP_PORT="0")),
         Service("chat", stack.process_environment("chat", HTTP_PORT="0")),
         Service("tts", stack.process_environment("tts", HTTP_PORT="0")),
         Browser(chromium()) as browser,
     ):
-        ours = Page(PAGE, stack.nats.ws_url, token=stack.accounts.token, port=port)
-        foreign = Page(PAGE, stack.nats.ws_url, port=free_port())
+        ours = Page(PAGE, stack.nats.ws_url, token=stack.accounts.token, listening=listening)
+        foreign = Page(PAGE, stack.nats.ws_url)
         await asyncio.gather(ours.start(), foreign.start())
         try:
             tab = await browser.tab(ours.url)

@@ -224,7 +224,11 @@ async def _numbers(jetstream: JetStream, given: list[int] | None, *, everything:
 
 
 async def _all(jetstream: JetStream) -> list[Letter]:
-    state = (await jetstream.stream(DEAD_LETTERS_STREAM)).state
+    try:
+        state = (await jetstream.stream(DEAD_LETTERS_STREAM)).state
+    except NotFound:
+        said = f"there is no stream {DEAD_LETTERS_STREAM}: a service makes it at its start"
+        raise NotFound(said) from None
     found: list[Letter] = []
     sequence = state.first_seq
     while sequence <= state.last_seq:

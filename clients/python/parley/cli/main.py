@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Final
 
@@ -48,7 +49,8 @@ app.add_typer(_dead, name="dead")
 
 
 def run() -> int:
-    """The entry point: exits by itself when an option is wrong, as typer does."""
+    """The exit status, whatever happens."""
+    _open_streams()
     try:
         app(prog_name="parley")
     except KeyboardInterrupt:
@@ -60,3 +62,14 @@ def run() -> int:
         Screen(json="--json" in sys.argv).fail(failure)
         return failure.status
     return Exit.DONE
+
+
+def _open_streams() -> None:
+    """Whoever closed one of the three for us, means nobody by it."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8", closefd=nowhere > 2))
+            if nowhere != number:
+                os.dup2(nowhere, number)
