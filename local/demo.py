@@ -23,7 +23,7 @@ from parley.cli.told import can_play
 from local.ask import RATE, WIDTH, TurnFailed, ask, fetch, samples
 from local.page import PAGE, Page, listen, origins
 from local.ports import is_free, preferred
-from local.process import ROOT, NotStarted, Process, start_all
+from local.process import ROOT, NotStarted, Process, start_all, wants_another_port
 from local.service import Service
 from local.stack import Ports, Stack, stop_signals
 
@@ -42,6 +42,9 @@ HEALTH_PORTS: dict[ServiceName, int] = {"chat": 8080, "tts": 8081, "access": 808
 CONVERSATION: Final = "at-the-prompt"  # the same each time: what was said is there the next time
 
 _LOOK_EVERY_SECONDS = 0.2
+_PORT_TRIES: Final = 3
+_CROWDED: Final = "The ports are taken, over and over: is something else being started?"
+_FRESH: Final = "If it is about what an earlier version kept: `make demo ARGS=--fresh` starts over."
 # A process that ends so often within so many seconds is not started any more.
 _GIVE_UP_AFTER, _GIVE_UP_SECONDS = 5, 60.0
 
@@ -92,16 +95,41 @@ def new_services(stack: Stack) -> list[Service]:
     return found
 
 
-async def start(services: list[Service]) -> None:
-    """Returns when all of them are ready.
+async def start_stack(
+    given: argparse.Namespace, page_port: int, closing: contextlib.AsyncExitStack
+) -> Stack:
+    """One that has started; elsewhere where another was faster to take a port.
 
-    Raises: NotStarted, for the first that is not.
+    Raises: NotStarted, for the first part that is not.
     """
-    try:
-        await start_all(services)
-    except NotStarted as exc:
-        hint = "If it is about what an earlier version kept: `make demo ARGS=--fresh` starts over."
-        raise NotStarted(f"{exc}\n{hint}") from exc
+    for _ in range(_PORT_TRIES):
+        stack = new_stack(given, page_port)
+        closing.push_async_callback(stack.close)
+        try:
+            await stack.start()
+        except NotStarted as exc:
+            if not wants_another_port(exc):
+                raise
+            await stack.close()
+        else:
+            return stack
+    raise NotStarted(_CROWDED)
+
+
+async def start_services(stack: Stack, closing: contextlib.AsyncExitStack) -> list[Service]:
+    """The same for the services."""
+    for _ in range(_PORT_TRIES):
+        services = new_services(stack)
+        closing.push_async_callback(close, services)
+        try:
+            await start_all(services)
+        except NotStarted as exc:
+            if not wants_another_port(exc):
+                raise NotStarted(f"{exc}\n{_FRESH}") from exc
+            await close(services)
+        else:
+            return services
+    raise NotStarted(_CROWDED)
 
 
 async def close(services: list[Service]) -> None:
@@ -311,15 +339,13 @@ async def demonstrate(given: argparse.Namespace, closing: contextlib.AsyncExitSt
     Raises: NotStarted, TurnFailed.
     """
     listening = closing.enter_context(listen())
-    stack = new_stack(given, listening.getsockname()[1])
-    closing.push_async_callback(stack.close)
-    provider = "the emulated provider" if stack.emulator else "(the real provider is used)"
-    async with step(f"NATS, S3 ({stack.s3.kind}), {provider}"):
-        await stack.start()
-    services = new_services(stack)
-    closing.push_async_callback(close, services)
+    page_port = listening.getsockname()[1]
+    planned = new_stack(given, page_port)
+    provider = "the emulated provider" if planned.emulator else "(the real provider is used)"
+    async with step(f"NATS, S3 ({planned.s3.kind}), {provider}"):
+        stack = await start_stack(given, page_port, closing)
     async with step("the services chat, tts and access"):
-        await start(services)
+        services = await start_services(stack, closing)
     if given.once:
         await example_turn(stack, given.question, given.out)
         return

@@ -75,6 +75,11 @@ def _taken(said: str) -> list[str]:
     return [line for line in said.splitlines() if any(words in line for words in _PORT_IS_TAKEN)]
 
 
+def wants_another_port(error: NotStarted) -> bool:
+    """Whether somebody else was faster: the same again, elsewhere, may start."""
+    return bool(_taken(str(error)))
+
+
 async def start_all(processes: Sequence[Process]) -> None:
     """Returns when all of them are ready.
 
