@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 import nats
 import nats.js.errors
-from parley import Parley, Sound
+from parley import Parley, Sound, Started, Text
 from parley.events import Event, Later, VoiceEvent, text_event, voice_event
 from parley.voice import VoiceTimeline
 
@@ -276,11 +276,28 @@ class System:
         return str(request["turn_id"])
 
     async def answered(self, seconds: float = 30.0, **request: Any) -> Turn:
-        """Asks, and waits for the whole turn."""
-        turn_id = await self.ask(**request)
+        """Asks as a user of the client does, and waits for the whole turn: what the client gives is
+        what crossed the wire."""
+        conversation_id = request.pop("conversation_id", None)
+        asked = self.parley.ask(conversation=conversation_id, **request)
+        given, sound = "", Sound()
+        async with asyncio.timeout(seconds):
+            async for event in asked.events():
+                sound.add(event)
+                match event:
+                    case Started():
+                        given = ""
+                    case Text(text=text):
+                        given += text
+                    case _:
+                        pass
         voice = request.get("speech") is not False
-        await self.ears.whole(turn_id, voice=voice, seconds=seconds)
-        return self.ears.turn(turn_id)
+        await self.ears.whole(asked.turn_id, voice=voice, seconds=seconds)
+        turn = self.ears.turn(asked.turn_id)
+        assert turn.end is not None
+        assert given == turn.end.get("text", given)
+        assert sound.pcm == turn.voice()
+        return turn
 
     async def history(self, conversation_id: str) -> dict[str, Any]:
         """The newest page."""

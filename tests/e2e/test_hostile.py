@@ -140,7 +140,9 @@ async def test_a_damaged_document_fails_its_turn_and_can_be_erased(
     await system.client.jetstream().publish(f"$KV.conversations.{name}", garbage)
     await listen(system)
 
-    turn = await system.answered(conversation_id=name, content="Hello?", speech={})
+    turn_id = await system.ask(conversation_id=name, content="Hello?", speech={})
+    await system.ears.whole(turn_id)
+    turn = system.ears.turn(turn_id)
     assert turn.end is not None
     assert turn.voice_end is not None
     assert turn.end["error"]["code"] == turn.voice_end["error"]["code"] == "internal"

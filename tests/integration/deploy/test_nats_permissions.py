@@ -321,8 +321,8 @@ class Guarded(System):
             for name, count in (("chat", chat), ("tts", tts))
             for _ in range(count)
         ]
+        await self.ears.listen(self.client)  # before anybody goes on with what was torn
         await asyncio.gather(*(service.ready() for service in new))
-        await self.ears.listen(self.client)
 
     def violations(self) -> list[str]:
         """What the server refused, by its own log and by the services'."""
