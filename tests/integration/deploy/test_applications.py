@@ -125,6 +125,7 @@ class Installation:
     async def state(self) -> dict[str, Any]:
         """Of every stream: settings, consumers, messages; without what applications requested."""
         connection = Connection(self.operator)
+        await connection.start()
         names = await connection.api("STREAM.NAMES")
         found: dict[str, Any] = {"streams": sorted(names["streams"])}
         for stream in names["streams"]:
@@ -137,6 +138,7 @@ class Installation:
                 if not (m.subject.startswith(REQUESTS) and m.data == BODY)
             ]
             found[stream] = (info["config"], consumers, messages)
+        await connection.close()
         return found
 
 
