@@ -19,8 +19,6 @@ from tests.integration.harness import connected
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from nats.aio.msg import Msg
-
     from local.nats_server import NatsServer
     from shared.nats.wire import Incoming
 
