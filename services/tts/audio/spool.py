@@ -21,8 +21,9 @@ class Spool:
 
     def __init__(self, max_in_memory: int = MAX_IN_MEMORY) -> None:
         self._max_in_memory = max_in_memory
-        self._memory: list[bytes] = []  # a buffer that grows would be copied each time
-        self._file: IO[bytes] | None = None  # all of it, once it is too much for memory
+        # Not a list of what came: so many small pieces that live for a turn leave holes in memory.
+        self._file: IO[bytes] = io.BytesIO()
+        self._in_memory = True
         self._bytes = 0
 
     @property
@@ -30,44 +31,36 @@ class Spool:
         return pcm.samples(self._bytes)
 
     def append(self, audio: bytes) -> None:
+        self._file.seek(self._bytes)  # somebody may have read
+        self._file.write(audio)
         self._bytes += len(audio)
-        if self._file is not None:
-            self._file.seek(self._bytes - len(audio))  # somebody may have read
-            self._file.write(audio)
-            return
-        self._memory.append(audio)
-        if self._bytes > self._max_in_memory:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the spool
-            self._file.writelines(self._memory)
-            self._memory = []
+        if self._in_memory and self._bytes > self._max_in_memory:
+            self._move_to_disk()
+
+    def _move_to_disk(self) -> None:
+        memory, self._in_memory = self._file, False
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the spool
+        memory.seek(0)
+        self._file.write(memory.read())
+        memory.close()
 
     def cut(self, samples: int) -> None:
         """Forgets everything after so many samples."""
         self._bytes = min(self._bytes, samples * pcm.SAMPLE_WIDTH)
-        if self._file is None:
-            self._memory = [b"".join(self._memory)[: self._bytes]]
-        else:
-            self._file.truncate(self._bytes)
+        self._file.truncate(self._bytes)
 
     def read(self, start: int, samples: int) -> bytes:
         """The PCM of so many samples from `start` on."""
-        start, size = start * pcm.SAMPLE_WIDTH, samples * pcm.SAMPLE_WIDTH
-        if self._file is None:
-            return b"".join(self._memory)[start : start + size]
-        self._file.seek(start)
-        return self._file.read(size)
+        self._file.seek(start * pcm.SAMPLE_WIDTH)
+        return self._file.read(samples * pcm.SAMPLE_WIDTH)
 
     def open(self) -> IO[bytes]:
-        """The PCM from its start; use it before anything is appended or cut."""
-        if self._file is None:
-            return io.BytesIO(b"".join(self._memory))
+        """The PCM from its start; the file is the spool's own."""
         self._file.seek(0)
         return self._file
 
     def close(self) -> None:
-        self._memory = []  # at once, whoever may still know of this spool
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
 
 class ReplaySpool:

@@ -676,7 +676,7 @@ def test_a_turn_hears_all_of_its_audio_whatever_is_said_of_others(
     assert failure(turn) is None
 
 
-# ---------------------------------------------------------------- for long
+# ---------------------------------------------------------------- looks
 
 
 def test_a_look_is_asked_for_by_the_time_at_which_something_is_due() -> None:
