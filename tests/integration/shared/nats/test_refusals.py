@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 import pytest
+from nats.aio.msg import Msg
 
 from shared.contract import Code, Refusal, everywhere
 from shared.errors import Failure, InvalidRequest
@@ -69,7 +70,7 @@ class Sender:
         return replies
 
 
-class Replies(asyncio.Queue["Msg"]):
+class Replies(asyncio.Queue[Msg]):
     async def ack(self) -> int:
         """The next answer, which is the stream's."""
         async with asyncio.timeout(10):
