@@ -38,7 +38,7 @@ $(VENV)/.ready: requirements/dev.txt
 	@echo "$(CURDIR)/clients/python" >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/parley.pth"
 	@touch $@
 
-demo: setup  ## one spoken turn on this machine, then it stays up (ARGS=--once; ARGS=--fresh forgets)
+demo: setup  ## everything on this machine, one spoken turn, then a place to talk (ARGS=--once; ARGS=--fresh forgets)
 	@$(BIN)/python -m local.demo $(ARGS)
 
 test: setup  ## the whole test suite
