@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 3.0
 _BAD_SETTING = 2  # its exit status for one
+_LISTENS = "process.started"  # the event of its log
 
 
 class Service(Process):
@@ -52,12 +53,13 @@ class Service(Process):
                 event = json.loads(line)
             except ValueError:  # half written
                 continue
-            if event.get("event") == "process.started":
+            if event.get("event") == _LISTENS:
                 return int(event["http_port"])
         raise NotStarted(f"{self.name} has no address yet")
 
     async def _is_ready(self) -> bool:
-        return await asyncio.to_thread(self.is_ready)
+        # Before it says so another process may have the port, and answer in its place.
+        return _LISTENS in self.said() and await asyncio.to_thread(self.is_ready)
 
     def is_ready(self) -> bool:
         """What `/readyz` says; blocks."""
