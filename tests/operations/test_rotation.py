@@ -130,9 +130,10 @@ class Keyed(Operated):
 async def asked_all_the_time(system: System) -> AsyncIterator[list[str]]:
     """A turn each half second while the block runs; at its end all of them are whole, said once."""
     asked: list[str] = []
+    ended = asyncio.Event()  # a cancellation may be lost: Python 3.11's wait_for, in nats-py
 
     async def ask() -> None:
-        while True:
+        while not ended.is_set():
             asked.append(await system.ask(conversation_id=f"c{len(asked) % 5}", content="Well?"))
             await asyncio.sleep(0.5)
 
@@ -142,9 +143,8 @@ async def asked_all_the_time(system: System) -> AsyncIterator[list[str]]:
         await system.ears.until(lambda: any(t.first_chunk for t in turns.values()), WAIT)
         yield asked
     finally:
-        asking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asking
+        ended.set()
+        await asking
     await system.ears.whole(*asked, seconds=WAIT)
     for turn_id in asked:
         assert_whole(system.ears.turn(turn_id), system)
