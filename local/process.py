@@ -72,7 +72,9 @@ async def until(condition: Callable[[], bool], seconds: float) -> bool:
 
 def _taken(said: str) -> list[str]:
     """The lines that say that a port is taken."""
-    return [line for line in said.splitlines() if any(words in line for words in _PORT_IS_TAKEN)]
+    return [
+        line for line in said.splitlines() if any(words in line.lower() for words in _PORT_IS_TAKEN)
+    ]
 
 
 def wants_another_port(error: NotStarted) -> bool:

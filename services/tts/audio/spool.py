@@ -22,8 +22,8 @@ class Spool:
     def __init__(self, max_in_memory: int = MAX_IN_MEMORY) -> None:
         self._max_in_memory = max_in_memory
         # Not a list of what came: so many small pieces that live for a turn leave holes in memory.
-        self._file: IO[bytes] = io.BytesIO()
-        self._in_memory = True
+        self._memory: io.BytesIO | None = io.BytesIO()  # until it is too long for that
+        self._file: IO[bytes] = self._memory
         self._bytes = 0
 
     @property
@@ -34,14 +34,13 @@ class Spool:
         self._file.seek(self._bytes)  # somebody may have read
         self._file.write(audio)
         self._bytes += len(audio)
-        if self._in_memory and self._bytes > self._max_in_memory:
-            self._move_to_disk()
+        if self._memory is not None and self._bytes > self._max_in_memory:
+            self._move_to_disk(self._memory)
 
-    def _move_to_disk(self) -> None:
-        memory, self._in_memory = self._file, False
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the spool
-        memory.seek(0)
-        self._file.write(memory.read())
+    def _move_to_disk(self, memory: io.BytesIO) -> None:
+        self._file, self._memory = tempfile.TemporaryFile(), None  # noqa: SIM115  lives as we do
+        with memory.getbuffer() as whole:  # as it lies there, not a copy
+            self._file.write(whole)
         memory.close()
 
     def cut(self, samples: int) -> None:
