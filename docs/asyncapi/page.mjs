@@ -1,4 +1,4 @@
-// What runs in the browser: the component that was rendered, now with its buttons alive.
+// What runs in the browser: the component that shows the document.
 import Component from "@asyncapi/react-component/lib/esm/without-parser.js";
 import { createElement } from "react";
 import { createRoot } from "react-dom/client";

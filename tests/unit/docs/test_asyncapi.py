@@ -58,7 +58,7 @@ def test_the_page_is_one_file_that_loads_nothing_and_can_be_read_without_a_scrip
     page = (DOCS / "asyncapi.html").read_text(encoding="utf-8")
     without, _, _ = page.partition('<script id="document"')
 
-    assert len(page.encode()) < 2_000_000
+    assert len(page.encode()) < 1_000_000
     assert not re.search(r'<(script|link|img)[^>]*(src|href)="(?!data:)', without)
     assert "default-src 'none'" in without
     for address in addresses():
