@@ -11,7 +11,6 @@ that ends in between would be half of it before, half of it after. Settings: tho
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import time
@@ -19,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deploy.operate import streams
-from deploy.operate.command import Refused, connected, run
+from deploy.operate.command import Refused, connected, main
 from deploy.operate.manifest import Manifest
 from deploy.operate.objects import Store
 from shared.process.settings import Env
@@ -68,16 +67,5 @@ def _say(what: str, size: int, since: float) -> None:
     print(f"{what}, {size} bytes, {time.monotonic() - since:.1f} s", flush=True)
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m deploy.operate.backup",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args(arguments).folder
-    return run(lambda env: backup(folder, env))
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main("backup", __doc__, backup, sys.argv[1:]))

@@ -7,10 +7,12 @@ MINIO_BUCKET. No secret is an argument, and none is printed.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import nats
@@ -57,10 +59,22 @@ async def _ignore(_error: Exception) -> None:
     """One line says why it cannot connect."""
 
 
-def run(work: Callable[[Env], Awaitable[None]]) -> int:
-    """Its exit status; what stands in its way is one line."""
+def main(
+    name: str,
+    description: str | None,
+    work: Callable[[Path, Env], Awaitable[None]],
+    arguments: list[str],
+) -> int:
+    """Does it with the folder that is given; returns the exit status, and says why in one line."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m deploy.operate.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args(arguments).folder
     try:
-        asyncio.run(_awaited(work(Env(os.environ))))
+        asyncio.run(_awaited(work(folder, Env(os.environ))))
     except BadSetting as exc:
         return _said(exc, BAD_SETTING)
     except (Refused, BadBackup, NatsError, MinioException, HTTPError, OSError) as exc:

@@ -11,7 +11,6 @@ MINIO_*), with the operator's login.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.operate import streams
-from deploy.operate.command import Refused, connected, run
+from deploy.operate.command import Refused, connected, main
 from deploy.operate.manifest import Manifest, inside
 from deploy.operate.objects import Store
 
@@ -70,16 +69,5 @@ def _say(what: str, since: float) -> None:
     print(f"{what}, {time.monotonic() - since:.1f} s", flush=True)
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m deploy.operate.restore",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args(arguments).folder
-    return run(lambda env: restore(folder, env))
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main("restore", __doc__, restore, sys.argv[1:]))
