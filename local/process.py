@@ -18,7 +18,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -93,6 +93,17 @@ async def start_all(processes: Sequence[Process]) -> None:
             raise outcome
 
 
+class Child(Protocol):
+    """A process of which we are the parent; `subprocess.Popen` is one."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def send_signal(self, sig: int, /) -> None: ...
+
+
 class Started(ABC):
     """Started by its `async with`, and closed behind it, or when the start fails."""
 
@@ -139,7 +150,7 @@ class Process(Started):
         self.name = name
         self.folder = temporary(name)
         self.log = Path(log or self.folder / f"{name}.log")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
         self._log_before = 0  # bytes of earlier runs
         self._was_ready = False
 
@@ -219,19 +230,25 @@ class Process(Started):
         with self.log.open("ab") as log:
             self._log_before = log.tell()
             try:
-                self._process = subprocess.Popen(
-                    command,
-                    env=None if environ is None else dict(environ),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    pass_fds=self.held,
-                    preexec_fn=self._with_its_parent(),  # noqa: PLW1509  it calls prctl, no more
-                )
+                self._process = self._execute(command, environ, log)
             except OSError as exc:
                 said = f"{self.name}: cannot execute {command[0]}: {exc.strerror}"
                 raise NotStarted(said) from exc
+
+    def _execute(
+        self, command: Sequence[str], environ: Mapping[str, str] | None, log: BinaryIO
+    ) -> Child:
+        """A child of this process, in a session of its own, which says all it says to `log`."""
+        return subprocess.Popen(
+            command,
+            env=None if environ is None else dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=self.held,
+            preexec_fn=self._with_its_parent(),  # noqa: PLW1509  it calls prctl, no more
+        )
 
     def _with_its_parent(self) -> Callable[[], None] | None:
         """Run in the child before it executes anything: it never outlives its parent."""

@@ -26,8 +26,8 @@ from parley.voice import VoiceTimeline
 from local.nats_cluster import NatsCluster
 from local.nats_server import NatsServer
 from local.object_store import object_store, preferred_kind
-from local.service import Service
 from local.together.emulator import Emulator
+from tests.forked import ForkedService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
     from local.s3_server import Kind
+    from local.service import Service
 
 API_KEY = "key-that-must-not-leak"
 
@@ -257,7 +258,7 @@ class System:
         """A service, started; wait for it with `ready`."""
         environ = {**os.environ, **self.environment(), **settings}
         log = self.folder / f"{name}-{len(self._added)}.log"
-        service = Service(name, environ, log=log)
+        service = ForkedService(name, environ, log=log)
         self._added.append(service)
         self.services.append(service)
         service.spawn()

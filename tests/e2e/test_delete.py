@@ -26,6 +26,7 @@ SLOW: dict[str, Any] = {
     "chat": {"first_token_ms": 20, "tokens_per_second": 100, "replies": [LONG]},
     "speech": {"realtime_factor": 4, "first_audio_ms": 20},
 }
+DELETE = "chat.history.delete"
 STREAMS = (
     *("CHAT_REQUESTS", "CHAT_DELTAS", "TTS_REQUESTS", "TTS_AUDIO", "DEAD_LETTERS"),
     *("KV_conversations", "KV_speech"),
@@ -57,48 +58,47 @@ def chunks(turn: Turn) -> int:
 async def deleted(system: System, conversation: str) -> None:
     body = json.dumps({"conversation_id": conversation}).encode()
     began = time.monotonic()
-    reply = await system.client.request("chat.history.delete", body, timeout=20)
+    reply = await system.client.request(DELETE, body, timeout=20)
     assert json.loads(reply.data) == {"conversation_id": conversation, "deleted": True}
     assert time.monotonic() - began < 20
 
 
-async def deleted_by_whom_is_awake(system: System, conversation: str) -> None:
+async def of_whom_is_awake(system: System, subject: str, **body: Any) -> dict[str, Any]:
     """Asked for several times at once: one ask may go to a replica that is frozen, and what a
     frozen one holds may take longer than one ask."""
-    body = json.dumps({"conversation_id": conversation}).encode()
+    data = json.dumps(body).encode()
     until = time.monotonic() + 60
     while time.monotonic() < until:
         asking = [
-            asyncio.create_task(system.client.request("chat.history.delete", body, timeout=20))
-            for _ in range(6)
+            asyncio.create_task(system.client.request(subject, data, timeout=20)) for _ in range(6)
         ]
         try:
             for first in asyncio.as_completed(asking):
-                answer = json.loads((await first).data)
+                answer = dict(json.loads((await first).data))
                 if "error" not in answer:
-                    assert answer == {"conversation_id": conversation, "deleted": True}
-                    return
+                    return answer
                 assert answer["error"]["retryable"]
         except nats.errors.TimeoutError:
             continue
         finally:
             for task in asking:
                 task.cancel()
-    raise AssertionError("not deleted")
+    raise AssertionError(f"nobody answers {subject}")
 
 
 async def assert_gone(system: System, conversation: str) -> None:
     js = system.client.jetstream()
     for stream in STREAMS:
         info = await js.stream_info(stream, subjects_filter=">")
-        left = [s for s in info.state.subjects or {} if conversation in s]
-        assert not left, stream
+        subjects = [s for s in info.state.subjects or {} if conversation in s]
+        assert not subjects, stream
     store = Minio(system.s3.endpoint, system.s3.access_key, system.s3.secret_key, secure=False)
-    found = await asyncio.to_thread(
+    objects = await asyncio.to_thread(
         lambda: list(store.list_objects("parley-audio", prefix=f"{conversation}/"))
     )
-    assert not found
-    assert (await system.history(conversation))["messages"] == []
+    assert not objects
+    left = await of_whom_is_awake(system, "chat.history.get", conversation_id=conversation)
+    assert left["messages"] == []
 
 
 async def busy_conversation(system: System) -> tuple[str, list[str]]:
@@ -165,7 +165,10 @@ async def test_frozen_workers_do_not_bring_back_what_was_deleted(system: System)
     for service in frozen:
         service.freeze()
     try:
-        await asyncio.gather(*(deleted_by_whom_is_awake(system, name) for name in busy))
+        answers = await asyncio.gather(
+            *(of_whom_is_awake(system, DELETE, conversation_id=name) for name in busy)
+        )
+        assert answers == [{"conversation_id": name, "deleted": True} for name in busy]
         for name in busy:
             await assert_gone(system, name)
     finally:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest_asyncio
 
 from local.process import ROOT
-from local.service import Service
 from local.stack import Stack
+from tests import forked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -56,21 +54,16 @@ async def parley(
     cwd: Path | None = None,
 ) -> Ran:
     """Runs it to its end. Nobody is ever shown a traceback."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "parley", *words),
-        env={**ENVIRON, **(environ or {})},
-        cwd=cwd,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    ran = Ran(
+        *await forked.run(
+            "parley",
+            *words,
+            environ={**ENVIRON, **(environ or {})},
+            stdin=stdin,
+            seconds=seconds,
+            cwd=cwd,
+        )
     )
-    try:
-        async with asyncio.timeout(seconds):
-            out, err = await process.communicate(stdin.encode())
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-    ran = Ran(process.returncode or 0, out.decode(), err.decode())
     assert "Traceback" not in ran.out + ran.err, ran
     return ran
 
@@ -80,13 +73,14 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.stack = Stack(data=folder, emulate=True, script=SCRIPT, environ=ENVIRON)
-        self._services: list[Service] = []
+        self._services: list[forked.ForkedService] = []
 
     async def __aenter__(self) -> Self:
         await self.stack.start()
         for name in ("chat", "tts", "access"):
             environ = self.stack.process_environment(name, HTTP_PORT="0")
-            self._services.append(Service(name, environ, log=self.stack.logs / f"{name}.log"))
+            log = self.stack.logs / f"{name}.log"
+            self._services.append(forked.ForkedService(name, environ, log=log))
         await asyncio.gather(*(service.start() for service in self._services))
         return self
 

@@ -119,11 +119,10 @@ async def test_a_worker_that_is_killed_is_followed_by_the_next(system: System, w
     async with Parley.connect(system.nats.url, idle=90) as parley:
 
         async def kill() -> None:
-            """Both, one after the other: one of them has the turn."""
-            for service in [s for s in system.services if s.name == who and s.running]:
-                await service.kill()
-                again = system.add(who)
-                await again.ready()
+            """All of them at once, for one has the turn, which would end while others start."""
+            doomed = [s for s in system.services if s.name == who and s.running]
+            await asyncio.gather(*(service.kill() for service in doomed))
+            await asyncio.gather(*(system.add(who).ready() for _ in doomed))
 
         turn = parley.ask("Hello!")
         events = await told(turn, kill)

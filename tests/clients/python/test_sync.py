@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import parley as p
@@ -21,18 +22,25 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(120)
 in_loop = pytest.mark.asyncio(loop_scope="module")
+ENDS_SECONDS = 20.0
 
 
 async def script(running: System, work: Callable[[sync.Parley], object]) -> None:
-    """Run as a script is, beside the loop in which the emulator lives."""
+    """Run as a script is, in a thread beside the loop in which the emulator lives. The thread that
+    hears ends with the client: it is looked for by itself, for others come and go meanwhile."""
 
-    def run() -> None:
+    def run() -> list[threading.Thread]:
+        before = set(threading.enumerate())
         with sync.Parley.connect(running.nats.url, idle=30) as parley:
+            ours = [t for t in threading.enumerate() if t.name == "parley" and t not in before]
             work(parley)
+        return ours
 
-    before = threading.active_count()
-    await asyncio.to_thread(run)
-    assert threading.active_count() <= before + 1  # the one that ran the script is kept
+    with ThreadPoolExecutor(1, thread_name_prefix="script") as own:
+        ours = await asyncio.get_running_loop().run_in_executor(own, run)
+    assert len(ours) == 1
+    ours[0].join(ENDS_SECONDS)
+    assert not ours[0].is_alive()
 
 
 @in_loop

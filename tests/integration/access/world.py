@@ -16,9 +16,9 @@ import pytest
 
 from local.nats_server import NatsServer
 from local.process import ROOT
-from local.service import Service
 from services.access.nkey import SigningKey, account_seed
 from services.access.token import Claims, May, inbox_of, mint
+from tests.forked import ForkedService
 from tests.integration.deploy.test_nats_permissions import configuration
 from tests.integration.harness import soon
 from tests.system import System, until_empty
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from nats.aio.client import Client
     from nats.aio.msg import Msg
+
+    from local.service import Service
 
 SEED, OTHER_SEED = (account_seed(bytes([n]) * 32) for n in (1, 2))
 KEY, OTHER_KEY = SigningKey.from_seed(SEED), SigningKey.from_seed(OTHER_SEED)
@@ -119,7 +121,7 @@ def guard(server: NatsServer, keys: Path, **settings: str) -> Service:
         "ACCESS_KEYS_FILE": str(keys),
         "ACCESS_ISSUER_SEED_FILE": str(ISSUER_SEED_FILE),
     }
-    return Service("access", {**os.environ, **environ, **settings})
+    return ForkedService("access", {**os.environ, **environ, **settings})
 
 
 def keys_in(folder: Path) -> Path:
