@@ -126,9 +126,9 @@ async def refuse(
     Raises:
         NatsError: not all of it was done; the same again is harmless.
     """
-    count(refused.error)
     conversation_id, turn_id = refused.conversation_id, refused.turn_id
     # A bad copy of a good request must not end that one's turn.
     if conversation_id is not None and not await turns.knows(conversation_id, turn_id):
         await turns.fail(message, conversation_id, turn_id, refused.error)
     await dead_letters.add(message, refused.error)
+    count(refused.error)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from services.chat.conversation import Conversation
     from services.chat.prompt import Prompt
     from services.chat.turn import Turn
-    from shared.contract import AudioFailed, CancelRequest, Delta, Message
-    from shared.errors import Failure
+    from shared.contract import AudioFailed, CancelRequest, Code, Delta, Message
+    from shared.errors import Failure, ProviderError
     from shared.process.cancel import CancelToken
     from shared.refuse import Message as QueuedMessage
 
@@ -489,3 +489,25 @@ class Places:
 
     async def __aexit__(self, *_: object) -> None:
         self.inside -= 1
+
+
+@dataclass
+class Reported:
+    """Implements services.chat.ports.Report; keeps what it is told."""
+
+    attempts: list[int] = field(default_factory=list)
+    first_tokens: list[float] = field(default_factory=list)
+    retries: list[Code] = field(default_factory=list)
+    spent_on: list[tuple[Usage, float | None]] = field(default_factory=list)
+
+    def begun(self, attempt: int) -> None:
+        self.attempts.append(attempt)
+
+    def first_token(self, seconds: float) -> None:
+        self.first_tokens.append(seconds)
+
+    def retried(self, error: ProviderError) -> None:
+        self.retries.append(error.code)
+
+    def spent(self, usage: Usage, cost: float | None) -> None:
+        self.spent_on.append((usage, cost))

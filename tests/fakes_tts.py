@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from services.tts.ports import Offer, Recording
     from services.tts.text.segments import Piece
-    from shared.contract import Delta, Word
+    from shared.contract import Code, Delta, Word
 
 BUCKET = "parley-audio"
 
@@ -395,3 +395,21 @@ class NoTime:
 
     def uniform(self, low: float, high: float) -> float:
         return (low + high) / 2
+
+
+@dataclass
+class VoiceReported:
+    """Implements services.tts.ports.VoiceReport; keeps what it is told."""
+
+    attempts: list[int] = field(default_factory=list)
+    submissions: list[tuple[int, float | None]] = field(default_factory=list)
+    retries: list[Code] = field(default_factory=list)
+
+    def begun(self, attempt: int) -> None:
+        self.attempts.append(attempt)
+
+    def submitted(self, characters: int, cost: float | None) -> None:
+        self.submissions.append((characters, cost))
+
+    def retried(self, error: ProviderError) -> None:
+        self.retries.append(error.code)

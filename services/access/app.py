@@ -14,12 +14,12 @@ from nats.aio.client import Client
 from services.access.callout import key_in, verdict
 from services.access.nats.callout import NatsCallout
 from services.access.nats.connections import NatsConnections
+from services.access.process.metrics import TOKENS_SHOWN
 from shared.errors import NatsError
 from shared.nats.connection import connect_options, load_certificate, login_options, settle
 from shared.process import logs
 from shared.process.ending import EXIT_FAILED, EXIT_OK, set_by_signals, unless_stopped
 from shared.process.http import HttpServer, Probes, routed
-from shared.process.metrics import TOKENS_SHOWN
 from shared.process.settings import BadSetting
 
 if TYPE_CHECKING:

@@ -51,7 +51,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from services.chat.conversation import Conversation, TurnRecord
-    from services.chat.ports import Clock, Conversations, Heard, Model, Pages, Publish
+    from services.chat.ports import (
+        Clock,
+        Conversations,
+        Heard,
+        Model,
+        Pages,
+        Publish,
+        Report,
+    )
     from services.chat.prompt import Contexts, Prompt
     from shared.nats.documents import Held
 
@@ -97,13 +105,18 @@ class Dependencies:
     # Raises Superseded where the request may be somebody else's and is in the queue no more.
     confirm: Callable[[], Awaitable[None]]
     price: Callable[[str, int, int], float | None]  # model, tokens given and made -> dollars
+    report: Report
 
 
 MAX_TORN: Final = 8  # bursts of one turn; then somebody else begins anew
 
 
 class GivenUp(Internal):
-    """Begun too often: it belongs among the dead letters."""
+    """Begun too often: it belongs among the dead letters. `end` was told."""
+
+    def __init__(self, message: str, end: Done | Failed) -> None:
+        super().__init__(message)
+        self.end = end
 
 
 async def answer(job: Job, rules: Rules, needs: Dependencies) -> Done | Failed | None:
@@ -154,9 +167,7 @@ class _Answer:
             case Begin.STOPPED:
                 return await self._attempts(self._say_again())
             case Begin.GIVEN_UP:
-                error = GivenUp(f"begun {self.rules.executions} times and never finished")
-                await self._give_up(error)
-                raise error
+                await self._give_up(f"begun {self.rules.executions} times and never finished")
         return await self._attempts(self._until_said(self._first_model))
 
     # ------------------------------------------------------------ the document
@@ -269,6 +280,8 @@ class _Answer:
             make = self._done(FinishReason.CANCELLED)
         except Failure as exc:
             make = self._failed(exc)
+        finally:
+            self.needs.report.spent(self.spent.usage, self.spent.cost)
         return await self._end(make)
 
     async def _say_again(self) -> NoReturn:
@@ -307,6 +320,7 @@ class _Answer:
                 then = tries.after(exc, said=said, now=clock.monotonic(), uniform=clock.uniform)
                 if then is None:
                     raise
+                self.needs.report.retried(exc)
                 if then.model != before:
                     self.context, self.prompt = self.needs.contexts.of(then.model), None
                     self.halved = False
@@ -337,6 +351,7 @@ class _Answer:
                 warnings=self.job.warnings,
             )
         )
+        self.needs.report.begun(self.turn.attempt)
         failpoint("chat.started")
         await self._ask_for_voice(self.delta_sequence)
         failpoint("chat.voice_asked")
@@ -412,6 +427,7 @@ class _Answer:
             if isinstance(part, Said):
                 if self.first_token_ms is None:
                     self.first_token_ms = self._ms_since_asked()
+                    self.needs.report.first_token(self.first_token_ms / 1000)
                 self.turn.say(part.text)
                 length += len(part.text)
             else:
@@ -517,8 +533,8 @@ class _Answer:
         await self.needs.publish.end(end)
         return end
 
-    async def _give_up(self, error: Failure) -> None:
-        """The failure of a turn that other executions began. Raises Superseded."""
+    async def _give_up(self, why: str) -> NoReturn:
+        """The failure of a turn that other executions began. Raises GivenUp, Superseded."""
         found = self.document.turn
         assert found is not None, "only a turn under way is given up"
         try:
@@ -526,8 +542,7 @@ class _Answer:
                 lambda document: conversation.taken_over(document, found, self.job.execution)
             )
         except Full:
-            await self._end_of_another(found)
-            return
+            raise GivenUp(why, await self._end_of_another(found)) from None
         self.turn = Turn(self.job.conversation_id, self.job.turn_id, self.record.attempt)
         await self._ask_for_voice(self.document.delta_sequence)
-        await self._end(self._failed(error))
+        raise GivenUp(why, await self._end(self._failed(Internal(why))))

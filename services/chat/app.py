@@ -25,10 +25,12 @@ from services.chat.nats.queue import NatsQueue
 from services.chat.nats.replay import NatsReplay
 from services.chat.nats.requests import NatsRequests
 from services.chat.nats.voices import NatsVoices
+from services.chat.process.metrics import FIRST_TOKEN, TOKENS
 from services.chat.prompt import Context, Contexts
 from services.chat.request import asked_at, speech_of, understand, warnings_of
 from services.chat.show import show
 from services.chat.together.chat import TogetherChat
+from services.chat.turn import seconds_since
 from shared.contract import (
     CHAT_ASK,
     CHAT_CANCEL,
@@ -46,6 +48,7 @@ from shared.contract import (
     DeleteRequest,
     Done,
     Failed,
+    FinishReason,
     History,
     HistoryRequest,
     ReplayRequest,
@@ -68,12 +71,15 @@ from shared.nats.replies import (
     serve,
 )
 from shared.nats.work import Work
+from shared.process import metrics
 from shared.process.cancel import CancelToken
 from shared.process.clock import SystemClock
 from shared.process.metrics import (
-    FIRST_TOKEN,
+    ATTEMPTS,
+    COST,
+    PROVIDER_RETRIES,
+    QUEUE_WAIT,
     REFUSED,
-    TOKENS,
     TURN_SECONDS,
     TURNS,
     TURNS_UNDER_WAY,
@@ -88,11 +94,13 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
     from services.chat.config import Config
-    from shared.errors import Failure
+    from shared.contract import Usage
+    from shared.errors import Failure, ProviderError
     from shared.nats.wire import Incoming
 
 log = logging.getLogger(__name__)
 
+SERVICE: Final = "chat"
 EXECUTIONS: Final = 5  # workers that may begin a turn before it is given up
 ENDING: Final = 4  # turns that end without a start at once
 
@@ -101,6 +109,7 @@ class ChatWorker:
     """Implements shared.process.lifecycle.Worker."""
 
     def __init__(self, config: Config) -> None:
+        metrics.begin(SERVICE, outcomes=FinishReason)
         self.config = config
         self.model = TogetherChat(
             base_url=config.base_url,
@@ -220,8 +229,8 @@ class ChatWorker:
         await overhear(connection, CHAT_CANCEL, self._stop)
         await self.work.start()
         self._intake = asyncio.create_task(self.intake.run())
-        TURNS_UNDER_WAY.labels("chat").set_function(lambda: self.held.running)
-        WAITING.set_function(lambda: self.held.waiting)
+        TURNS_UNDER_WAY.labels(SERVICE).set_function(lambda: self.held.running)
+        WAITING.labels(SERVICE).set_function(lambda: self.held.waiting)
 
     async def failed(self) -> None:
         work = asyncio.create_task(self.work.failed())
@@ -288,6 +297,7 @@ class ChatWorker:
                 heard_ms=lambda: stop.heard_ms,
                 confirm=lambda: confirm(self.connection, delivery, CHAT_REQUESTS_STREAM),
                 price=self.config.prices.of,
+                report=_Report(seconds_since(job.asked_at, self.clock.utc())),
             )
             try:
                 end = await answer.answer(job, self.rules, needs)
@@ -375,24 +385,47 @@ def count_refused(error: Failure) -> None:
 
 
 def count_ended(end: Done | Failed, seconds: float) -> None:
-    outcome = end.finish_reason if isinstance(end, Done) else end.error.code
-    TURNS.labels("chat", outcome.value).inc()
-    TURN_SECONDS.labels("chat").observe(seconds)
     if isinstance(end, Done):
-        TOKENS.labels("prompt").inc(end.usage.prompt_tokens or 0)
-        TOKENS.labels("completion").inc(end.usage.completion_tokens or 0)
-        if end.first_token_ms is not None:
-            FIRST_TOKEN.observe(end.first_token_ms / 1000)
+        outcome, code = end.finish_reason.value, ""
+    else:
+        outcome, code = metrics.FAILED, end.error.code.value
+    TURNS.labels(SERVICE, outcome, code).inc()
+    if seconds:
+        TURN_SECONDS.labels(SERVICE).observe(seconds)
     log.info(
         "chat.turn_ended",
         extra={
             "conversation": end.conversation_id,
             "turn": end.turn_id,
             "attempt": end.attempt,
-            "outcome": outcome.value,
+            "outcome": outcome,
+            "code": code or None,
             "seconds": round(seconds, 3),
         },
     )
+
+
+class _Report:
+    """Implements Report; `waited`: seconds that the request was in the queue by now."""
+
+    def __init__(self, waited: float) -> None:
+        self._waited = waited
+
+    def begun(self, attempt: int) -> None:
+        ATTEMPTS.labels(SERVICE).inc()
+        if attempt == 1:  # else another worker has begun it before
+            QUEUE_WAIT.labels(SERVICE).observe(self._waited)
+
+    def first_token(self, seconds: float) -> None:
+        FIRST_TOKEN.observe(seconds)
+
+    def retried(self, error: ProviderError) -> None:
+        PROVIDER_RETRIES.labels(SERVICE, error.code.value).inc()
+
+    def spent(self, usage: Usage, cost: float | None) -> None:
+        TOKENS.labels("prompt").inc(usage.prompt_tokens or 0)
+        TOKENS.labels("completion").inc(usage.completion_tokens or 0)
+        COST.labels(SERVICE).inc(cost or 0)
 
 
 def note(traced: Span, end: Done | Failed, *, model: str) -> None:

@@ -68,7 +68,8 @@ class Dependencies:
     turns: Turns
     dead_letters: DeadLetters
     count_refused: Callable[[Failure], None]
-    count_ended: Callable[[Done | Failed, float], None]  # a turn, and the seconds it ran
+    # A turn, and the seconds it ran; 0 for one that never began here.
+    count_ended: Callable[[Done | Failed, float], None]
     clock: Clock
 
 
@@ -96,9 +97,18 @@ async def hopeless(
     Raises NatsError.
     """
     found = understand(message, max_bytes=admission.max_bytes)
-    if not isinstance(found, Refused):
-        found = Refused(error, str(found.conversation_id), str(found.turn_id))
-    await _refuse(message, found, needs)
+    if isinstance(found, Refused):
+        await _refuse(message, found, needs)
+        return
+    ids = str(found.conversation_id), str(found.turn_id)
+    await refuse(
+        message,
+        Refused(error, *ids),
+        turns=needs.turns,
+        dead_letters=needs.dead_letters,
+        count=lambda error: needs.count_ended(Turn(*ids).failed(error.as_error()), 0.0),
+    )
+    await message.ack()
 
 
 async def _refuse(message: Message, refused: Refused, needs: Dependencies) -> None:
@@ -228,6 +238,7 @@ class _Handling:
             await self._end_unstarted(exc)
             return
         except GivenUp as exc:
+            end = exc.end
             await self.needs.dead_letters.add(self.message, exc)
         await self.message.ack()
         if end is not None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Started,
         Usage,
     )
+    from shared.errors import ProviderError
     from shared.nats.documents import Held
     from shared.process.cancel import CancelToken
     from shared.refuse import Message as QueuedMessage
@@ -241,6 +242,29 @@ class Cancels(Protocol):
     """Reaches whoever holds a turn."""
 
     async def send(self, request: CancelRequest) -> None: ...
+
+
+# ---------------------------------------------------------------- what operators see
+
+
+class Report(Protocol):
+    """What operators see of one turn, as one worker answers it."""
+
+    def begun(self, attempt: int) -> None:
+        """Its `started` is out."""
+        ...
+
+    def first_token(self, seconds: float) -> None:
+        """So long after it was asked for there is text."""
+        ...
+
+    def retried(self, error: ProviderError) -> None:
+        """The provider is asked again, since this went wrong."""
+        ...
+
+    def spent(self, usage: Usage, cost: float | None) -> None:
+        """What all its tries have used, and the dollars where they are known."""
+        ...
 
 
 # ---------------------------------------------------------------- the clock, the queue, the slots

@@ -17,7 +17,7 @@ from services.tts.audio.spool import ReplaySpool, Spool
 from services.tts.erase import erase
 from services.tts.handle import Dependencies, KnownVoices, handle, hopeless, note_cancel
 from services.tts.held_voices import HeldVoices
-from services.tts.job import Defaults, Rules
+from services.tts.job import Defaults, Rules, seconds_between
 from services.tts.link import link
 from services.tts.minio.store import MinioStore
 from services.tts.nats.audio import NatsAudio
@@ -27,9 +27,19 @@ from services.tts.nats.records import NatsRecords
 from services.tts.nats.requests import NatsRequests
 from services.tts.nats.text import NatsText
 from services.tts.ports import VoiceDependencies
+from services.tts.process.metrics import (
+    CHARACTERS,
+    LATE_AUDIO,
+    SOCKET_EVENTS,
+    SOCKETS,
+    SOCKETS_LIMIT,
+    STORE_AWAY,
+    WAITING_FOR_SLOT,
+)
 from services.tts.request import understand
 from services.tts.speak import speak
 from services.tts.together.connection import Endpoint
+from services.tts.together.counts import Happened
 from services.tts.together.end_of_audio import Patience
 from services.tts.together.pool import Limits
 from services.tts.together.protocol import OptionalParameters
@@ -46,6 +56,7 @@ from shared.contract import (
     CancelRequest,
     Deleted,
     DeleteRequest,
+    Finish,
     Link,
     LinkRequest,
     Stored,
@@ -58,23 +69,26 @@ from shared.nats.provision import consumer
 from shared.nats.refusals import Refusals
 from shared.nats.replies import answer_with, decode_body, decode_request, named_by, overhear, serve
 from shared.nats.work import Work
+from shared.process import metrics
 from shared.process.cancel import CancelToken
 from shared.process.clock import SystemClock
 from shared.process.metrics import (
-    CHARACTERS,
+    ATTEMPTS,
+    COST,
+    HANDED_BACK,
+    PROVIDER_RETRIES,
+    QUEUE_WAIT,
     REFUSED,
-    SOCKET_EVENTS,
-    SOCKETS,
     TURN_SECONDS,
     TURNS,
     TURNS_UNDER_WAY,
-    WAITING_FOR_SLOT,
+    WAITING,
 )
 from shared.process.tracing import span
 from shared.refuse import Refused, Unqueued
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from nats.aio.msg import Msg
 
@@ -82,7 +96,7 @@ if TYPE_CHECKING:
     from services.tts.job import Job
     from services.tts.ports import TurnText
     from shared.contract import AudioFailed
-    from shared.errors import Failure
+    from shared.errors import Failure, ProviderError
     from shared.nats.connection import Connection
     from shared.nats.lease import Delivery
     from shared.nats.wire import Incoming
@@ -92,6 +106,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+SERVICE = "tts"
 EXECUTIONS = 5  # workers that may begin a voice before it is given up
 RECOVER_AFTER = 8  # pieces of the fallback model before the first one is tried again
 STORE_AGAIN_SECONDS = 3.0  # before a turn whose object could not be stored is taken up again
@@ -104,6 +119,7 @@ class TtsWorker:
     """Implements shared.process.lifecycle.Worker."""
 
     def __init__(self, config: Config) -> None:
+        metrics.begin(SERVICE, outcomes=Finish, reasons=(*metrics.HAND_BACKS, metrics.NO_STORE))
         self.config = config
         self.store = MinioStore(config.minio)
         self.voice = TogetherVoice(
@@ -117,7 +133,7 @@ class TtsWorker:
             voice=config.voice,
             patience=Patience(first_audio=config.first_audio_timeout, audio=config.audio_timeout),
             limits=_limits(config),
-            count=lambda happened: SOCKET_EVENTS.labels(happened).inc(),
+            count=_counts(),
         )
         self.held = HeldVoices(CancelToken)
         self.rules, self.clock = _rules(config), SystemClock()
@@ -194,7 +210,10 @@ class TtsWorker:
             check=self._check,
         )
         await self.refusals.start()
-        TURNS_UNDER_WAY.labels("tts").set_function(lambda: self.held.running)
+        TURNS_UNDER_WAY.labels(SERVICE).set_function(lambda: self.work.running)
+        WAITING.labels(SERVICE).set_function(lambda: self.work.waiting)
+        STORE_AWAY.set_function(lambda: self.store.away)
+        SOCKETS_LIMIT.set(self.config.sockets)
         SOCKETS.set_function(lambda: self.voice.open_sockets)
         WAITING_FOR_SLOT.set_function(lambda: self.voice.waiting_turns)
 
@@ -257,6 +276,7 @@ class TtsWorker:
                 token=token,
                 confirm=lambda: confirm(self.connection, delivery, TTS_REQUESTS_STREAM),
                 price=self.config.prices.of,
+                report=_VoiceReport(seconds_between(job.since, self.clock.utc())),
             )
             with token.deadline(seconds, DeadlineExceeded(f"it took longer than {seconds:g} s")):
                 end = await self._handed_back_uncounted(job, speak(job, self.rules, text, deps))
@@ -290,6 +310,7 @@ class TtsWorker:
             traced.headers,
             spool,
             warnings=job.warnings,
+            asked_at=job.taken_at,
         )
 
     def _requests(self, conversation_id: str, turn_id: str) -> NatsRequests:
@@ -357,18 +378,19 @@ class _Report:
     def refused(self, error: Failure) -> None:
         REFUSED.labels(TTS_REQUEST, error.code.value).inc()
 
-    def handed_back(self, turn_id: str, error: Failure) -> None:
+    def handed_back(self, error: Failure) -> None:
+        HANDED_BACK.labels(SERVICE, metrics.NO_STORE).inc()
         # The store's own line says that it is away: one for each voice and try says no more.
-        log.debug("tts.store_later", extra={"turn": turn_id, "reason": str(error)})
+        log.debug("tts.store_later", extra={"reason": str(error)})
 
     def ended(self, end: Stored | AudioFailed, seconds: float) -> None:
         if isinstance(end, Stored):
-            outcome = end.finish.value
-            CHARACTERS.inc(end.characters)
+            outcome, code = end.finish.value, ""
         else:
-            outcome = end.error.code.value
-        TURNS.labels("tts", outcome).inc()
-        TURN_SECONDS.labels("tts").observe(seconds)
+            outcome, code = metrics.FAILED, end.error.code.value
+        TURNS.labels(SERVICE, outcome, code).inc()
+        if seconds:
+            TURN_SECONDS.labels(SERVICE).observe(seconds)
         log.info(
             "tts.turn_ended",
             extra={
@@ -376,9 +398,42 @@ class _Report:
                 "turn": end.turn_id,
                 "attempt": end.attempt,
                 "outcome": outcome,
+                "code": code or None,
                 "seconds": round(seconds, 3),
             },
         )
+
+
+class _VoiceReport:
+    """Implements VoiceReport; `waited`: seconds that the request was in the queue by now."""
+
+    def __init__(self, waited: float) -> None:
+        self._waited = max(0.0, waited)
+
+    def begun(self, attempt: int) -> None:
+        ATTEMPTS.labels(SERVICE).inc()
+        if attempt == 1:  # else another worker has begun it before
+            QUEUE_WAIT.labels(SERVICE).observe(self._waited)
+
+    def submitted(self, characters: int, cost: float | None) -> None:
+        CHARACTERS.inc(characters)
+        COST.labels(SERVICE).inc(cost or 0)
+
+    def retried(self, error: ProviderError) -> None:
+        PROVIDER_RETRIES.labels(SERVICE, error.code.value).inc()
+
+
+def _counts() -> Callable[[Happened], None]:
+    """A label is looked up once, not for each frame."""
+    known = {
+        each: LATE_AUDIO if each is Happened.STALE_AUDIO else SOCKET_EVENTS.labels(each.value)
+        for each in Happened
+    }
+
+    def count(happened: Happened) -> None:
+        known[happened].inc()
+
+    return count
 
 
 def _note(traced: Span, end: Stored | AudioFailed, *, model: str) -> None:

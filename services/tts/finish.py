@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 
 class GivenUp(ParleyError):
-    """The voice has failed, and that was told; its request belongs among the dead letters."""
+    """The voice has failed, and `end` was told; its request belongs among the dead letters."""
 
-    def __init__(self, reason: Failure) -> None:
+    def __init__(self, reason: Failure, end: Stored | AudioFailed) -> None:
         super().__init__(str(reason))
-        self.reason = reason
+        self.reason, self.end = reason, end
 
 
 async def store(
@@ -189,8 +189,8 @@ async def give_up(
     job: Job, reason: Failure, held: Held[SpeechRecord], deps: VoiceDependencies
 ) -> NoReturn:
     """Raises GivenUp, Superseded."""
-    await fail(job, reason.as_error(), held, deps)
-    raise GivenUp(reason) from reason
+    end = await fail(job, reason.as_error(), held, deps)
+    raise GivenUp(reason, end) from reason
 
 
 async def commit(

@@ -85,9 +85,18 @@ async def hopeless(message: Message, error: Failure, deps: Dependencies) -> None
     Raises NatsError.
     """
     found = understand(message)
-    if not isinstance(found, Refused):
-        found = Refused(error, str(found.conversation_id), str(found.turn_id))
-    await _refuse(message, found, deps)
+    if isinstance(found, Refused):
+        await _refuse(message, found, deps)
+        return
+    ids = str(found.conversation_id), str(found.turn_id)
+    await refuse(
+        message,
+        Refused(error, *ids),
+        turns=deps.turns,
+        dead_letters=deps.dead_letters,
+        count=lambda error: deps.report.ended(AudioFailed(*ids, 1, error=error.as_error()), 0.0),
+    )
+    await message.ack()
 
 
 async def _refuse(message: Message, refused: Refused, deps: Dependencies) -> None:
@@ -114,7 +123,7 @@ async def _speak(
         end = await speaking(job, _text(request, job, deps), token)
     except StorageUnavailable as exc:
         # Nothing has to be spoken again when the store is there.
-        deps.report.handed_back(job.turn_id, exc)
+        deps.report.handed_back(exc)
         again = Backoff(deps.rules.store_again, STORE_AGAIN_LONGEST)
         await message.nak(again.ceiling(message.deliveries))
         return
@@ -124,6 +133,7 @@ async def _speak(
     except Repeated:
         pass
     except GivenUp as exc:
+        end = exc.end
         await deps.dead_letters.add(message, exc.reason)
     await message.ack()
     if end is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from services.tts.resume import Replay
     from services.tts.text.segments import Piece
     from shared.contract import AudioFailed, AudioFormat, Delta, Stored, Word
-    from shared.errors import Failure
+    from shared.errors import Failure, ProviderError
     from shared.nats.documents import Held
     from shared.process.cancel import CancelToken
     from shared.refuse import Message
@@ -352,12 +352,28 @@ class Report(Protocol):
 
     def refused(self, error: Failure) -> None: ...
 
-    def handed_back(self, turn_id: str, error: Failure) -> None:
+    def handed_back(self, error: Failure) -> None:
         """All is spoken, nothing stored; somebody takes it up again later."""
         ...
 
     def ended(self, end: Stored | AudioFailed, seconds: float) -> None:
         """A voice has ended, so many seconds after a worker took it up."""
+        ...
+
+
+class VoiceReport(Protocol):
+    """What operators see of one voice, as one worker speaks it."""
+
+    def begun(self, attempt: int) -> None:
+        """Its `started` is out."""
+        ...
+
+    def submitted(self, characters: int, cost: float | None) -> None:
+        """So many were given to the speech model, for so many dollars where they are known."""
+        ...
+
+    def retried(self, error: ProviderError) -> None:
+        """The speech model is asked again, since this went wrong."""
         ...
 
 
@@ -397,3 +413,4 @@ class VoiceDependencies:
     # Raises Superseded where the request may be somebody else's and is in the queue no more.
     confirm: Callable[[], Awaitable[None]]
     price: Callable[[str, int], float | None]  # model, characters -> dollars
+    report: VoiceReport

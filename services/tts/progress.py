@@ -58,12 +58,13 @@ class Progress:
         """Of the pieces that are done."""
         return sum(piece.samples for piece in self.done)
 
-    def count(self, model: str, characters: int) -> None:
-        """So many were given to a model; they are paid for, whatever comes of it."""
+    def count(self, model: str, characters: int) -> float | None:
+        """So many were given to a model; they are paid for, whatever comes of it: so much."""
         self.characters += characters
         cost = self._price(model, characters)
         if cost is not None:
             self.cost = (self.cost or 0.0) + cost
+        return cost
 
     def begin(self, piece: Piece) -> SaidPiece:
         return SaidPiece(piece, self.samples)

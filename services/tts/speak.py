@@ -183,7 +183,7 @@ class _Speaking:
         return self.held.value
 
     async def run(self) -> Stored | AudioFailed:
-        await self.deps.publish.started(self.record.attempt, self.speaker.params)
+        await self._tell_started()
         failpoint("tts.started")
         if self.intact < len(self.progress.done):  # an earlier worker's burst was torn
             await self._tell_again()
@@ -280,7 +280,11 @@ class _Speaking:
         self.held = await self.deps.records.amend(
             lambda r: record.next_attempt(r, self.job.execution), self.held
         )
+        await self._tell_started()
+
+    async def _tell_started(self) -> None:
         await self.deps.publish.started(self.record.attempt, self.speaker.params)
+        self.deps.report.begun(self.record.attempt)
 
     async def _forget_from(self, index: int) -> None:
         """The text was answered anew and differs from what was said: the rest is said again."""
@@ -353,6 +357,7 @@ class _Speaking:
                 await self._say_once(piece)
             except ProviderError as exc:
                 if await self._try_again(exc):
+                    self.deps.report.retried(exc)
                     continue
                 self._pass_over(exc)
             self.speaker.said()
@@ -375,7 +380,8 @@ class _Speaking:
         said = self.asked = self.progress.begin(piece)
         await self._tell(self.deps.publish.piece(piece))
         failpoint("tts.piece")
-        self.progress.count(params.model, len(piece.text))
+        cost = self.progress.count(params.model, len(piece.text))
+        self.deps.report.submitted(len(piece.text), cost)
         try:
             await self._hear(said, voice.say(piece.text, self._offering(said)))
         except Cancelled:
@@ -431,6 +437,7 @@ class _Speaking:
         clock = self.deps.clock
         await clock.pause(PROVIDER.scattered(failures, exc.wait, uniform=clock.uniform))
         await self._next_attempt()
+        self.deps.report.retried(exc)
         await self._until_said(piece)
 
     async def _release(self) -> None:

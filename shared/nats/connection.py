@@ -252,6 +252,7 @@ class Connection:
         self._prefix = ""
         self._inbox: Subscription | None = None
         self._reconnected: list[Callable[[], None]] = []
+        self.unacked = 0  # publishes of all windows that wait for their ack
 
     async def start(self) -> None:
         self._prefix = self.client.new_inbox() + "."

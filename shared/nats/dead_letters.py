@@ -29,6 +29,7 @@ from shared.contract import (
 from shared.errors import NatsError, NoStream
 from shared.nats.connection import Connection, translated
 from shared.nats.publish import publish
+from shared.process.metrics import DEAD_LETTERS
 from shared.retry import NATS
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ async def dead_letter(
     if len(kept) < len(data):
         marks[H_ORIGINAL_BYTES] = str(len(data))
     marks[MSG_ID] = unique or uuid.uuid4().hex
-    if known is not None and await _stored(connection, of_conversation(to, known), kept, marks):
-        return
-    await publish(connection, to, kept, marks)
+    if known is None or not await _stored(connection, of_conversation(to, known), kept, marks):
+        await publish(connection, to, kept, marks)
+    DEAD_LETTERS.labels(to.partition(".")[0], error.code.value).inc()
 
 
 async def _stored(connection: Connection, to: str, body: bytes, marks: dict[str, str]) -> bool:

@@ -146,6 +146,11 @@ class Consumer:
         return str(self.config["durable_name"])
 
     @property
+    def service(self) -> str:
+        """Whose work it holds, in small letters, as the stream's name begins."""
+        return self.stream.partition("_")[0].lower()
+
+    @property
     def lease(self) -> float:
         """Seconds after which a message that nobody keeps is given to another worker."""
         return float(self.config["ack_wait"]) / _NS

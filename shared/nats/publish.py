@@ -210,6 +210,7 @@ class PublishWindow:
         self._unacked[token] = _Unacked(
             next(self._numbers), subject, payload, block, time.monotonic()
         )
+        connection.unacked += 1
         try:
             connection.write(subject, payload, reply=reply, block=block, joined=True)
         except Unsendable:
@@ -238,7 +239,8 @@ class PublishWindow:
 
     def _drop(self, token: str) -> None:
         self._connection.forget(token)
-        self._unacked.pop(token, None)
+        if self._unacked.pop(token, None) is not None:
+            self._connection.unacked -= 1
         self._lost.discard(token)
 
     def _on_ack(self, msg: Incoming) -> None:

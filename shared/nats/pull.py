@@ -17,6 +17,7 @@ import nats.errors
 from shared.errors import NatsError
 from shared.nats.lease import Delivery
 from shared.nats.provision import Consumer, ensure
+from shared.process.metrics import REDELIVERIES
 from shared.retry import NATS
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Pull:
         self._gone = False
         self._stopped = False
         self.pin: str | None = None
+        self._again = REDELIVERIES.labels(consumer.service)
 
     async def run(self) -> None:
         """Until cancelled or stopped."""
@@ -210,7 +212,10 @@ class Pull:
             self.pin = pin
             if self._on_pinned is not None:
                 self._on_pinned()
-        self._take(Delivery(self._connection, msg, self._consumer.lease))
+        delivery = Delivery(self._connection, msg, self._consumer.lease)
+        if delivery.deliveries > 1:
+            self._again.inc()
+        self._take(delivery)
         if self._open * 2 <= self._room():
             self._wake.set()
 

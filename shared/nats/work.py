@@ -13,6 +13,14 @@ from shared.errors import Internal, NatsError, Superseded
 from shared.nats.lease import Delivery, keep_leases
 from shared.nats.provision import Consumer
 from shared.nats.pull import Pull
+from shared.process.metrics import (
+    BROKEN,
+    FENCED_WRITES,
+    HANDED_BACK,
+    NO_NATS,
+    NO_ROOM,
+    STOPPING,
+)
 from shared.retry import Backoff
 
 if TYPE_CHECKING:
@@ -76,7 +84,7 @@ class Work:
         self._consumer, self._handle, self._hopeless = consumer, handle, hopeless
         self._again, self._max_deliveries = again, max_deliveries
         self._slots = asyncio.Semaphore(slots)
-        self._free = slots
+        self._total = self._free = slots
         self._waiting = 0  # for a slot
         self._held: dict[str, _Held] = {}  # by what names them; a stream made anew counts from 1
         self._pull = Pull(
@@ -87,6 +95,16 @@ class Work:
             bytes_room=lambda: self._max_bytes - self._bytes,
         )
         self._loops: list[asyncio.Task[None]] = []
+
+    @property
+    def running(self) -> int:
+        """That have a slot."""
+        return self._total - self._free
+
+    @property
+    def waiting(self) -> int:
+        """Held without a slot."""
+        return len(self._held) - self.running
 
     async def start(self) -> None:
         self._loops = [
@@ -135,12 +153,13 @@ class Work:
         try:
             await self._handle(delivery)
         except Superseded:
+            FENCED_WRITES.labels(self._consumer.service).inc()
             log.info("work.superseded", extra={"consumer": self._consumer.name})
         except asyncio.CancelledError:
-            await delivery.nak(held.later)
+            await self._hand_back(delivery, NO_ROOM if held.later else STOPPING, held.later)
         except NatsError as exc:
             log.warning("work.handed_back", extra={"reason": str(exc)})
-            await delivery.nak(pause)
+            await self._hand_back(delivery, NO_NATS, pause)
         except Exception:  # the last guard: a bug must neither kill the worker nor lose the message
             log.exception("work.failed", extra={"consumer": self._consumer.name})
             await self._failed(delivery, pause)
@@ -164,6 +183,10 @@ class Work:
                 log.exception("work.failed", extra={"consumer": self._consumer.name})
             else:
                 return
+        await self._hand_back(delivery, BROKEN, pause)
+
+    async def _hand_back(self, delivery: Delivery, why: str, pause: float) -> None:
+        HANDED_BACK.labels(self._consumer.service, why).inc()
         await delivery.nak(pause)
 
     @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import uvicorn
-from prometheus_client import make_asgi_app
+from prometheus_client import disable_created_metrics, make_asgi_app
 
 from shared.process.settings import BadSetting
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 ASGIApp: TypeAlias = "Callable[[Any, Any, Any], Awaitable[None]]"
+
+# When each series began: one more for each of them, which nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # of prometheus_client
 
 STOP_SECONDS: Final = 5.0  # for answers under way
 # Of the repository and the images; of a wheel that was installed (setup.py).

@@ -22,11 +22,13 @@ from faststream.nats.security import (
 
 from shared.errors import NatsError
 from shared.nats.connection import Connection, connect_options, load_certificate, tls_context
+from shared.nats.levels import Levels, read_by
 from shared.nats.provision import Asset, assets_of, provision, say_storage
 from shared.nats.watch import Watch
 from shared.process import logs, tracing
 from shared.process.ending import EXIT_FAILED, EXIT_OK, set_by_signals, unless_stopped
 from shared.process.http import HttpServer, Probes
+from shared.process.metrics import DRAINING, NATS_CONNECTED, NATS_RECONNECTS, PUBLISH_WINDOW
 from shared.process.settings import BadSetting, NatsSettings, ProcessSettings, Retention
 from shared.retry import NATS
 
@@ -142,6 +144,7 @@ class _Process:
         self._closed.set()
 
     async def _on_reconnect(self) -> None:
+        NATS_RECONNECTS.inc()
         log.info("nats.reconnected")
         if self._connection is not None:
             await self._connection.reconnected()
@@ -182,7 +185,9 @@ class _Process:
         except nats.errors.Error as exc:  # what no patience mends; the rest is tried again
             raise BadSetting(f"NATS_URL or its login: refused by the server: {exc}") from None
         client = self._broker.connection
-        self._connection = Connection(client)
+        connection = self._connection = Connection(client)
+        NATS_CONNECTED.set_function(lambda: connection.up)
+        PUBLISH_WINDOW.set_function(lambda: connection.unacked)
         await self._connection.start()
         replicas = self._nats.replicas
         assets = assets_of(self._name, replicas, self._retention)
@@ -195,10 +200,16 @@ class _Process:
         self._probes.checks = [watch.waiting, self._worker.waiting]
         self._probes.ready = True
         log.info("process.ready", extra={"service": self._name})
-        status = await _until_end(self._worker, watch, self._stop, self._closed)
+        levels = Levels(self._connection, self._name, read_by(self._name, assets))
+        reading = asyncio.create_task(levels.run())
+        try:
+            status = await _until_end(self._worker, watch, self._stop, self._closed)
+        finally:
+            reading.cancel()
         self._probes.ready = False
         if not self._closed.is_set():
             grace = self._settings.shutdown_grace if status == EXIT_OK else 0
+            DRAINING.set(1)
             log.info("process.draining", extra={"grace": grace})
             await self._worker.drain(grace)
         return status

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from shared import version
 from tests.deploy.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ def test_one_version_stands_everywhere() -> None:
     for folder in ("web", "clients/typescript"):
         for name in ("package.json", "package-lock.json"):
             stated.add(json.loads((ROOT / folder / name).read_text())["version"])
+    stated.add(version.VERSION)
     assert stated == {VERSION}
 
 

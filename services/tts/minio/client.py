@@ -95,6 +95,11 @@ class Client:
 
     # ------------------------------------------------------------ with patience
 
+    @property
+    def away(self) -> bool:
+        """More than one request in a row has come to nothing."""
+        return self._outage.is_on
+
     async def patiently(
         self,
         what: str,

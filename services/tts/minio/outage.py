@@ -20,6 +20,11 @@ class Outage:
         self._failures = 0
         self._since = 0.0
 
+    @property
+    def is_on(self) -> bool:
+        """From where it is told."""
+        return self._failures >= TOLD_FROM
+
     def failed(self, what: str, reason: str) -> None:
         """One more request came to nothing."""
         if self._failures == 0:
@@ -37,7 +42,7 @@ class Outage:
 
     def over(self) -> None:
         """A request has worked."""
-        if self._failures >= TOLD_FROM:
+        if self.is_on:
             seconds = round(time.monotonic() - self._since, 1)
             log.info("store.back", extra={"failures": self._failures, "seconds": seconds})
         self.standing, self._failures = False, 0

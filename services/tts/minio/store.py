@@ -19,6 +19,7 @@ from services.tts.minio.client import CONNECT_SECONDS, READ_SECONDS, THREADS, Cl
 from services.tts.minio.label import DURATION, audio_key, captions_key, metadata, turn_prefix
 from services.tts.minio.reasons import explained
 from services.tts.ports import KeptObject, Label, StoredObject
+from services.tts.process.metrics import UPLOAD_SECONDS
 from shared.contract import CONTENT_TYPES, SAMPLE_RATE
 from shared.errors import StorageRefused, StorageUnavailable
 
@@ -54,6 +55,11 @@ class MinioStore:
         self.refusal = ""
         self.usable = asyncio.Event()
         self._coders = ThreadPoolExecutor(os.cpu_count() or 1, "encode")
+
+    @property
+    def away(self) -> bool:
+        """True while it does not do what it is asked."""
+        return bool(self.refusal) or self._client.away
 
     async def prepare(self, pause: float = PREPARE_SECONDS) -> None:
         """Returns when the bucket is there: made, if it was missing; tries again without end.
@@ -107,9 +113,10 @@ class MinioStore:
                     write(audio_key(label), body, content_type, facts, digest),
                 )
 
-            await self._client.patiently(
-                "storing the voice", lambda: self._in_bucket(write), digest.size
-            )
+            with UPLOAD_SECONDS.time():
+                await self._client.patiently(
+                    "storing the voice", lambda: self._in_bucket(write), digest.size
+                )
         return StoredObject(
             bucket=self.bucket,
             key=audio_key(label),

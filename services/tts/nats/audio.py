@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
 
 from services.tts.audio import pcm
+from services.tts.playback import Playback
+from services.tts.process.metrics import AUDIO_SECONDS, FIRST_SOUND, PIECE_GAP
 from services.tts.resume import MemorySpool, NoSpool, Replay
 from shared.contract import (
     H_ATTEMPT,
@@ -33,7 +37,6 @@ from shared.nats.connection import Connection
 from shared.nats.publish import Fence, PublishWindow, publish
 from shared.nats.read import newest_since, read_back
 from shared.nats.wire import Block, block_of
-from shared.process.metrics import AUDIO_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,10 +64,12 @@ class NatsAudio:
         spool: ReplaySpool | None = None,
         *,
         warnings: Sequence[str] = (),
+        asked_at: datetime | None = None,
     ) -> None:
         """`spool` keeps the audio of a replay; in memory without one.
 
-        `warnings` are told with each `started`.
+        `warnings` are told with each `started`. `asked_at`: when the stream took the request, from
+        which the first sound is counted.
         """
         self._connection, self._fence, self._spool = connection, fence, spool
         self._warnings = list(warnings) or UNSET
@@ -78,6 +83,7 @@ class NatsAudio:
         self._chunk_block = b""  # headers that all chunks of a piece have
         self._chunk_block_of = (0, 0)  # its attempt and piece
         self._uncounted = 0  # bytes of audio
+        self._asked_at, self._playback = asked_at, Playback()
 
     def _headers(self, kind: Kind, unique: str) -> dict[str, str]:
         return {
@@ -151,6 +157,7 @@ class NatsAudio:
     def _block_of_chunk(self, index: int) -> bytes:
         """The headers of the next chunk: only two of them are its own."""
         if self._chunk_block_of != (self._attempt, index) or not self._chunk_block:
+            self._sounds()
             headers = self._headers(Kind.CHUNK, "")
             unique = headers.pop(MSG_ID)
             headers[H_PIECE] = str(index)
@@ -161,6 +168,15 @@ class NatsAudio:
             self._chunk_block = fixed + own.encode()
         return self._chunk_block % (self._seq, self._seq)
 
+    def _sounds(self) -> None:
+        """The first chunk of a piece goes out."""
+        gap = self._playback.sounds(time.monotonic())
+        if gap is not None:
+            PIECE_GAP.observe(gap)
+        elif self._asked_at is not None:
+            waited = (datetime.now(UTC) - self._asked_at).total_seconds()
+            FIRST_SOUND.observe(max(0.0, waited))  # by another machine's clock
+
     def _count(self) -> None:
         """Once a piece: a counter takes as long as the rest of a chunk."""
         AUDIO_SECONDS.inc(pcm.seconds(self._uncounted))
@@ -168,6 +184,7 @@ class NatsAudio:
 
     async def piece_done(self, index: int, samples: int, words: Sequence[Word]) -> None:
         self._count()
+        self._playback.lasts(index, pcm.seconds(samples * pcm.SAMPLE_WIDTH))
         await self._send(
             Kind.PIECE_DONE,
             PieceDone(
@@ -192,7 +209,10 @@ class NatsAudio:
 
     async def replay(self, since: str) -> Replay:
         spool = MemorySpool() if self._spool is None else self._spool
-        return await self._connection.persist(lambda: self._replayed(since, spool))
+        found = await self._connection.persist(lambda: self._replayed(since, spool))
+        if found.intact:  # another worker was heard before
+            self._asked_at = None
+        return found
 
     async def intact(self, since: str) -> int:
         replay = await self._connection.persist(lambda: self._replayed(since, NoSpool()))

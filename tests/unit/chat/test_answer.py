@@ -58,6 +58,7 @@ from tests.fakes import (
     MemoryConversations,
     MemoryPages,
     Published,
+    Reported,
     ScriptedModel,
     SteadyVoice,
 )
@@ -105,6 +106,7 @@ class Bench:
         self.contexts = Contexts(self.context)
         self.model = ScriptedModel(*self.scripts)
         self.published = Published(self.journal, lags=self.lags)
+        self.reported = Reported()
 
     async def run(
         self, turn_id: str = "t1", *, voice: bool = True, **request: Any
@@ -136,6 +138,7 @@ class Bench:
             price=lambda model, given, made: (
                 None if model == "free/model" else given * 1.0 + made * 10.0
             ),
+            report=self.reported,
         )
         return await answer(job, self.rules, needs)
 
@@ -1164,7 +1167,7 @@ async def test_a_turn_that_no_worker_survives_is_given_up() -> None:
     for _ in range(5):
         with pytest.raises(RuntimeError):
             await bench.run()
-    with pytest.raises(GivenUp):
+    with pytest.raises(GivenUp) as caught:
         await bench.run()
     end = failed(bench.published.events[-1])  # type: ignore[arg-type]
 
@@ -1173,7 +1176,7 @@ async def test_a_turn_that_no_worker_survives_is_given_up() -> None:
     assert end.attempt == 6
     assert end.seq == 0
     assert bench.document.turn is None
-    assert bench.document.last_end == end
+    assert bench.document.last_end == caught.value.end == end
     assert bench.history == [("user", "What is a tide?")]
     assert len(bench.published.voices) == 6
 

@@ -32,6 +32,7 @@ from shared.errors import (
     Busy,
     Cancelled,
     Failure,
+    Internal,
     InvalidRequest,
     NatsError,
     Superseded,
@@ -54,6 +55,7 @@ from tests.fakes import (
 if TYPE_CHECKING:
     from services.chat.ports import Answering
 
+FAILED = Failed("c1", "t1", 6, 0, error=Internal("begun 5 times").as_error())
 DONE = Done(
     "c1",
     "t1",
@@ -179,11 +181,11 @@ async def test_a_turn_that_had_ended_before_is_acked_and_not_counted() -> None:
 
 
 async def test_a_turn_that_was_begun_too_often_is_a_dead_letter() -> None:
-    bench = Bench(answers=[GivenUp("begun 5 times")])
+    bench = Bench(answers=[GivenUp("begun 5 times", FAILED)])
     await bench.take()
 
     assert bench.journal == ["answered", "dead letter", "ack"]
-    assert bench.ended == []
+    assert bench.ended == [(FAILED, 2.0)]
 
 
 @pytest.mark.parametrize("error", [Superseded(), NatsError("away"), RuntimeError("a bug")])

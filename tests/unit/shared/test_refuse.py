@@ -83,9 +83,9 @@ async def test_who_follows_the_turn_is_told_before_the_message_is_put_away() -> 
     await refused(office, "c1")
 
     assert office.done == [
-        ("counted", ERROR),
         ("failed", "7.1", "c1", "t1", ERROR),
         ("dead letter", b"{", ERROR),
+        ("counted", ERROR),
     ]
 
 
@@ -93,14 +93,14 @@ async def test_where_no_conversation_is_known_there_is_nobody_to_tell() -> None:
     office = Office()
     await refused(office, None)
 
-    assert office.done == [("counted", ERROR), ("dead letter", b"{", ERROR)]
+    assert office.done == [("dead letter", b"{", ERROR), ("counted", ERROR)]
 
 
 async def test_a_bad_copy_of_a_good_request_does_not_end_its_turn() -> None:
     office = Office(("c1", "t1"))
     await refused(office, "c1")
 
-    assert office.done == [("counted", ERROR), ("dead letter", b"{", ERROR)]
+    assert office.done == [("dead letter", b"{", ERROR), ("counted", ERROR)]
 
 
 async def test_another_turn_of_the_conversation_that_is_known_does_not_matter() -> None:

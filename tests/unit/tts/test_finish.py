@@ -30,6 +30,7 @@ from tests.fakes_tts import (
     NoTime,
     ScriptedText,
     ScriptedVoice,
+    VoiceReported,
     audio_of,
 )
 
@@ -88,6 +89,7 @@ class Ending:
             token=CancelToken(),
             confirm=self._confirm,
             price=lambda _model, _characters: None,
+            report=VoiceReported(),
         )
 
     async def _confirm(self) -> None: ...
@@ -283,6 +285,7 @@ async def test_what_is_given_up_has_been_told_first(ending: Ending) -> None:
     with pytest.raises(GivenUp) as caught:
         await give_up(JOB, reason, Held(OWNED, 1), ending.deps)
     assert caught.value.reason is reason
+    assert (caught.value.end.attempt, caught.value.end.turn_id) == (3, "t")
     assert ending.stream.told(Kind.FAILED) == [("failed", 3, "internal")]
 
 

@@ -133,8 +133,8 @@ class Office:
     def refused(self, error: Failure) -> None:
         self.happened.append(("refused", error.code))
 
-    def handed_back(self, turn_id: str, error: Failure) -> None:
-        self.happened.append(("handed back", turn_id, error.code))
+    def handed_back(self, error: Failure) -> None:
+        self.happened.append(("handed back", error.code))
 
     def ended(self, end: Stored | AudioFailed, seconds: float) -> None:
         self.happened.append(("ended", end, seconds))
@@ -254,9 +254,9 @@ async def test_what_cannot_be_understood_ends_as_failed_and_as_a_dead_letter() -
     office = Office()
     message, speech = await handled(office, body={"turn_id": "t", "text": " "})
     assert office.happened == [
-        ("refused", Code.INVALID_REQUEST),
         ("failed", "c", "t", Code.INVALID_REQUEST),
         ("dead letter", message.data, Code.INVALID_REQUEST),
+        ("refused", Code.INVALID_REQUEST),
     ]
     assert message.settled == ["ack"]
     assert speech.jobs == []
@@ -284,14 +284,14 @@ async def test_a_bad_copy_of_a_good_request_does_not_end_its_voice() -> None:
         lambda r: record.begin(r, execution="w", since="", request=7)
     )
     message, _ = await handled(office, body={"turn_id": "t", "speech": {"speed": 99}})
-    assert [each[0] for each in office.happened] == ["refused", "dead letter"]
+    assert [each[0] for each in office.happened] == ["dead letter", "refused"]
     assert message.settled == ["ack"]
 
 
 async def test_where_the_conversation_is_unknown_there_is_nobody_to_tell() -> None:
     office = Office()
     message, _ = await handled(office, subject="tts.request.a b")
-    assert [each[0] for each in office.happened] == ["refused", "dead letter"]
+    assert [each[0] for each in office.happened] == ["dead letter", "refused"]
     assert message.settled == ["ack"]
 
 
@@ -305,8 +305,11 @@ async def test_a_refusal_takes_no_slot() -> None:
 @pytest.mark.parametrize("reason", [Internal("begun too often"), StorageUnavailable("away")])
 async def test_a_voice_that_is_given_up_becomes_a_dead_letter(reason: Failure) -> None:
     office = Office()
-    message, _ = await handled(office, GivenUp(reason))
-    assert office.happened[1:] == [("dead letter", message.data, reason.code)]
+    message, _ = await handled(office, GivenUp(reason, TOLD))
+    assert office.happened[1:] == [
+        ("dead letter", message.data, reason.code),
+        ("ended", TOLD, 2.0),
+    ]
     assert message.settled == ["ack"]
 
 
@@ -314,7 +317,7 @@ async def test_while_the_store_is_away_the_message_is_handed_back_for_later() ->
     office = Office()
     message, _ = await handled(office, StorageUnavailable("HTTP 503"))
     assert message.settled == ["nak 3"]
-    assert office.happened[1:] == [("handed back", "t", Code.STORAGE_UNAVAILABLE)]
+    assert office.happened[1:] == [("handed back", Code.STORAGE_UNAVAILABLE)]
 
 
 @pytest.mark.parametrize(("deliveries", "pause"), [(1, "3"), (2, "6"), (3, "12"), (9, "15")])
@@ -328,11 +331,14 @@ async def test_the_longer_the_store_is_away_the_longer_are_the_pauses(
 async def test_what_fails_however_often_it_is_delivered_is_told_and_kept_among_the_dead() -> None:
     office, message = Office(), Queued()
     await hopeless(message, Internal("failed, and was delivered 25 times"), office.deps)
-    assert office.happened == [
-        ("refused", Code.INTERNAL),
+    *told, (ended, end, seconds) = office.happened
+    assert told == [
         ("failed", "c", "t", Code.INTERNAL),
         ("dead letter", message.data, Code.INTERNAL),
     ]
+    assert (ended, seconds) == ("ended", 0.0)
+    assert isinstance(end, AudioFailed)
+    assert (end.turn_id, end.error.code) == ("t", Code.INTERNAL)
     assert message.settled == ["ack"]
 
 
@@ -366,7 +372,7 @@ async def test_while_nats_is_away_nothing_is_given_up_for_good() -> None:
     office.away = True
     message = Queued()
     with pytest.raises(NatsError):
-        await handle(message, Speech(office, GivenUp(Internal("x"))), office.deps)
+        await handle(message, Speech(office, GivenUp(Internal("x"), TOLD)), office.deps)
     assert message.settled == []
 
 
@@ -441,6 +447,6 @@ async def test_a_voice_whose_record_cannot_be_read_fails_and_is_a_dead_letter() 
     message, _ = await handled(office, Unreadable("a speech record"))
     assert message.settled == ["ack"]
     assert [each[0] for each in office.happened] == [
-        *("followed", "refused", "failed", "dead letter")
+        *("followed", "failed", "dead letter", "refused")
     ]
-    assert office.happened[2] == ("failed", "c", "t", Code.INTERNAL)
+    assert office.happened[1] == ("failed", "c", "t", Code.INTERNAL)

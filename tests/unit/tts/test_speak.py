@@ -63,6 +63,7 @@ from tests.fakes_tts import (
     NoTime,
     ScriptedText,
     ScriptedVoice,
+    VoiceReported,
     audio_of,
 )
 
@@ -130,6 +131,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.audio = MemoryAudio(self.stream)
+        self.reported = VoiceReported()
 
     def next(self, *plans: list[bytes | SpokenWord | Exception] | None, name: str) -> Worker:
         return Worker(
@@ -179,6 +181,7 @@ class Worker:
                     token=self.token,
                     confirm=self.confirm,
                     price=lambda model, n: n / 1000 if model == MODEL else None,
+                    report=self.reported,
                 ),
             )
         finally:

@@ -16,7 +16,7 @@ from services.chat.together.chat import TogetherChat
 from shared.contract import ChatRequest, Done, FinishReason, Started
 from shared.process.cancel import CancelToken
 from shared.process.clock import SystemClock
-from tests.fakes import MemoryConversations, MemoryPages, Published, SteadyVoice
+from tests.fakes import MemoryConversations, MemoryPages, Published, Reported, SteadyVoice
 from tests.integration.harness import soon
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Turns:
             confirm=_nobody_was_frozen,
             heard_ms=lambda: None,
             price=lambda _model, _given, _made: None,
+            report=Reported(),
         )
         return await answer(job, RULES, needs)
 

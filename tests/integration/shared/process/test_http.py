@@ -13,7 +13,7 @@ import pytest
 from faststream.asgi import AsgiFastStream
 
 from shared.process.http import HttpServer, Probes
-from shared.process.metrics import SOCKETS
+from shared.process.metrics import DRAINING
 from shared.process.settings import BadSetting
 
 if TYPE_CHECKING:
@@ -82,9 +82,10 @@ async def test_it_is_ready_while_nothing_is_waited_for(server: HttpServer, probe
 
 
 async def test_metrics_and_the_contract_are_told(server: HttpServer) -> None:
-    SOCKETS.set(3)
+    DRAINING.set(1)
     _, metrics = await get(server, "/metrics")
-    assert "parley_speech_sockets 3.0" in metrics
+    assert "parley_draining 1.0" in metrics
+    assert "_created" not in metrics  # a series more for each, which nobody asks for
     _, document = await get(server, "/asyncapi")
     assert json.loads(document)["asyncapi"].startswith("3.")
     status, page = await get(server, "/asyncapi.html")
