@@ -1,19 +1,16 @@
-"""The object that a turn's audio becomes: a header and samples, or what a coder makes of them."""
+"""The object that a turn's audio becomes where its samples stay as they are, perhaps with a header.
+
+All others are pyav_encode.py's.
+"""
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, Final
 
 from services.tts.audio import pcm
 from shared.contract import AudioFormat
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from services.tts.ports import Label
-
 RAW: Final = frozenset({AudioFormat.WAV, AudioFormat.PCM})  # the samples, as they are
-_BLOCK: Final = 1 << 20  # bytes copied at once
 
 
 def duration_of(size: int, format: AudioFormat) -> int | None:  # noqa: A002  its name in the contract
@@ -23,28 +20,25 @@ def duration_of(size: int, format: AudioFormat) -> int | None:  # noqa: A002  it
     return pcm.milliseconds(size) if format is AudioFormat.PCM else None
 
 
-def raw(audio: bytes, format: AudioFormat) -> bytes:  # noqa: A002  its name in the contract
-    """The object of samples that stay as they are."""
-    return pcm.wav_header(len(audio)) + audio if format is AudioFormat.WAV else audio
+class Raw:
+    """Such an object, read as a file is; no copy of the samples is made."""
 
+    def __init__(self, audio: IO[bytes], samples: int, format: AudioFormat) -> None:  # noqa: A002  its name in the contract
+        """`audio` stays the caller's, who closes it, and does nothing else with it meanwhile."""
+        size = samples * pcm.SAMPLE_WIDTH
+        self._header = pcm.wav_header(size) if format is AudioFormat.WAV else b""
+        self._audio = audio
+        self._at_start = True
 
-def encode(
-    audio: IO[bytes],
-    target: IO[bytes],
-    samples: int,
-    label: Label,
-    *,
-    coder: Callable[[IO[bytes], IO[bytes], Label], None],
-) -> None:
-    """Writes `samples` of PCM in the label's format, and leaves `target` at its start.
+    def seek(self, place: int) -> None:
+        """To the start, which is the only place that anybody wants."""
+        assert place == 0
+        self._at_start = True
 
-    `coder` does it for formats that are more than the samples; blocking, for a thread.
-    """
-    if label.format is AudioFormat.WAV:
-        target.write(pcm.wav_header(samples * pcm.SAMPLE_WIDTH))
-    if label.format in RAW:
-        while block := audio.read(_BLOCK):
-            target.write(block)
-    else:
-        coder(audio, target, label)
-    target.seek(0)
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes at most, at least as many as a header has; empty at the end."""
+        if not self._at_start:
+            return self._audio.read(size)
+        self._at_start = False
+        self._audio.seek(0)
+        return self._header + self._audio.read(size - len(self._header))

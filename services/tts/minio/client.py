@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, quote, urlsplit
 
 import urllib3
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from services.tts.config import MinioSettings
+    from services.tts.minio.uploads import Body
 
     T = TypeVar("T")
 
@@ -52,7 +53,7 @@ class Digest:
     sha256: str
 
     @classmethod
-    def of(cls, body: IO[bytes]) -> Digest:
+    def of(cls, body: Body) -> Digest:
         digest, size = hashlib.sha256(), 0
         body.seek(0)
         while block := body.read(1 << 20):
@@ -162,7 +163,7 @@ class Client:
     # ------------------------------------------------------------ objects
 
     async def write(
-        self, key: str, body: IO[bytes], content_type: str, facts: dict[str, str], digest: Digest
+        self, key: str, body: Body, content_type: str, facts: dict[str, str], digest: Digest
     ) -> None:
         """One PUT, whole or not at all, sent as it is read."""
         url = self._place._replace(path=f"{self._place.path}{quote(key)}")

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Final
 from minio.deleteobjects import DeleteObject
 from minio.error import S3Error
 
-from services.tts.audio.encode import RAW, encode, raw
+from services.tts.audio.encode import RAW, Raw
 from services.tts.audio.spool import Spool, spooled_file
 from services.tts.minio.client import CONNECT_SECONDS, READ_SECONDS, THREADS, Client, Digest
 from services.tts.minio.label import DURATION, audio_key, captions_key, metadata, turn_prefix
@@ -24,15 +24,16 @@ from shared.contract import CONTENT_TYPES, SAMPLE_RATE
 from shared.errors import StorageRefused, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from services.tts.config import MinioSettings
+    from services.tts.minio.uploads import Body
     from services.tts.ports import Recording
 
 ERASED_AT_ONCE: Final = 1000  # what one request may name
 PREPARE_SECONDS: Final = 2.0  # between two tries to have a bucket
 LOOK_SECONDS: Final = 5.0  # for a store that does not answer to come back, while somebody waits
-ENCODED_AT_ONCE: Final = 30 * SAMPLE_RATE  # samples: a header and a hash, done within a ms
+HASHED_AT_ONCE: Final = 30 * SAMPLE_RATE  # samples: done within a ms
 CAPTIONS_TYPE: Final = "text/vtt; charset=utf-8"
 
 
@@ -101,8 +102,7 @@ class MinioStore:
     async def put(self, recording: Recording, captions: str, label: Label) -> StoredObject:
         assert isinstance(recording, Spool)
         content_type = CONTENT_TYPES[label.format]
-        body, digest = await self._encoded(recording, label)
-        with body:
+        async with self._encoded(recording, label) as (body, digest):
             text = io.BytesIO(captions.encode(errors="replace"))
             facts = metadata(label, recording.samples)
 
@@ -138,18 +138,24 @@ class MinioStore:
             await self._client.in_thread(self._make_bucket)
             await write()
 
-    async def _encoded(self, recording: Spool, label: Label) -> tuple[IO[bytes], Digest]:
-        """The object's body, to be closed by the caller."""
+    @contextlib.asynccontextmanager
+    async def _encoded(self, recording: Spool, label: Label) -> AsyncIterator[tuple[Body, Digest]]:
+        """The object's body."""
+        loop = asyncio.get_running_loop()
+        if label.format in RAW:
+            body = Raw(recording.open(), recording.samples, label.format)
+            if recording.samples <= HASHED_AT_ONCE:
+                yield body, Digest.of(body)
+            else:
+                yield body, await loop.run_in_executor(self._coders, Digest.of, body)
+            return
 
-        def work() -> tuple[IO[bytes], Digest]:
-            body = spooled_file()
-            encode(recording.open(), body, recording.samples, label, coder=_coder)
-            return body, Digest.of(body)
+        def work(target: IO[bytes]) -> Digest:
+            _code(recording.open(), target, label)
+            return Digest.of(target)
 
-        if label.format in RAW and recording.samples <= ENCODED_AT_ONCE:
-            body = io.BytesIO(raw(recording.read(0, recording.samples), label.format))
-            return body, Digest.of(body)
-        return await asyncio.get_running_loop().run_in_executor(self._coders, work)
+        with spooled_file() as target:
+            yield target, await loop.run_in_executor(self._coders, work, target)
 
     async def remove(self, label: Label) -> None:
         def remove() -> None:
@@ -233,7 +239,7 @@ async def _both(*writes: Awaitable[None]) -> None:
             raise outcome
 
 
-def _coder(audio: IO[bytes], target: IO[bytes], label: Label) -> None:
+def _code(audio: IO[bytes], target: IO[bytes], label: Label) -> None:
     from services.tts.audio.pyav_encode import encode as code  # noqa: PLC0415  40 MB that WAV never needs
 
     code(audio, target, label)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import h11
 
@@ -28,6 +28,16 @@ class NewConnectionError(OSError):
 
 class GarbledAnswer(OSError):
     """What answers speaks no HTTP."""
+
+
+class Body(Protocol):
+    """What is sent."""
+
+    def seek(self, place: int, /) -> object:
+        """To its start: 0."""
+        ...
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,7 @@ class Uploads:
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[_Connection] = []
 
-    async def put(self, path: str, headers: Mapping[str, str], body: IO[bytes]) -> Answer:
+    async def put(self, path: str, headers: Mapping[str, str], body: Body) -> Answer:
         """Sends the body from its start as it is read, and returns what the store answers.
 
         Raises:
@@ -95,7 +105,7 @@ class Uploads:
             raise NewConnectionError(str(exc)) from exc
         return _Connection(*streams, h11.Connection(h11.CLIENT))
 
-    async def _put(self, connection: _Connection, request: h11.Request, body: IO[bytes]) -> Answer:
+    async def _put(self, connection: _Connection, request: h11.Request, body: Body) -> Answer:
         try:
             await _send(connection, request, body)
             async with asyncio.timeout(self._read_seconds):
@@ -113,7 +123,7 @@ class Uploads:
         return answer
 
 
-async def _send(connection: _Connection, request: h11.Request, body: IO[bytes]) -> None:
+async def _send(connection: _Connection, request: h11.Request, body: Body) -> None:
     """The head goes with the first block: each write wakes the store."""
     http, writer = connection.http, connection.writer
     body.seek(0)

@@ -38,11 +38,11 @@ class Segmenter:
     A piece is given out with the character that proves its end: the space after a full stop, the
     full stop itself where no space follows in the script, and the first letter of the next word
     only after a word whose full stop may mean something else, a quotation, an ellipsis.
-    `first_chars` is the length at which the first piece is cut at the end of a word, `min_chars`
-    the length of the shortest clause that is said alone.
+    `first_chars` is the length from which the first piece is cut at the end of a word, about 24 in
+    the mean; `min_chars` the length of the shortest clause that is said alone.
     """
 
-    def __init__(self, *, max_chars: int = 250, first_chars: int = 24, min_chars: int = 8) -> None:
+    def __init__(self, *, max_chars: int = 250, first_chars: int = 22, min_chars: int = 8) -> None:
         if min(max_chars, first_chars, min_chars) < 1:
             raise ValueError("lengths of pieces are at least 1")
         self._ahead = Lookahead()  # `at` is where the piece under way begins

@@ -112,6 +112,7 @@ class EndOfAudio:
     _compound: bool = False
     _patient: bool = False
     _has_taught: bool = False  # what this piece could
+    _untaught: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
     _words: bool = False
     _committed: float = 0.0
     _last: float = 0.0  # audio or `done`, of whichever piece
@@ -135,6 +136,8 @@ class EndOfAudio:
         anonymous = self._items.get(None)
         if anonymous and not anonymous.done and anonymous.piece == self.pieces:
             self._owed += self.profile.expects_done(self._position)
+        if self.pieces and not self._has_taught:
+            self._untaught[self._compound] += 1
         self.pieces += 1
         self._compound, self._words, self._patient = is_compound(text), words, False
         self._has_taught = False
@@ -332,6 +335,15 @@ class EndOfAudio:
             self.profile.dones[self._position].note(False, now)
         elif sum(item.piece == self.pieces for item in self._items.values()) == 1:
             self.profile.single[self._compound] += 1
+            self._learn_of_earlier()
+
+    def _learn_of_earlier(self) -> None:
+        """It is quiet, and nothing came late: the pieces that nobody waited for were right, too."""
+        heard = {item.piece for item in self._items.values()}
+        if len(heard) == len(self._items) == self._begun == self.pieces:
+            for compound, count in self._untaught.items():
+                self.profile.single[compound] += count
+        self._untaught = {False: 0, True: 0}
 
     @property
     def _place(self) -> Position:

@@ -494,14 +494,14 @@ def left_over(document: Conversation) -> Conversation:
 
 
 def test_a_small_document_needs_no_page() -> None:
-    document = of_sizes(*[1_000] * 200)
+    document = of_sizes(*[1_000] * 100)
 
     assert len(encode(document)) <= PAGE_BYTES
     assert left_over(document) == document
 
 
 def test_a_document_that_nears_its_limit_moves_its_older_half_to_a_page() -> None:
-    document = of_sizes(*[1_000] * 250)
+    document = of_sizes(*[1_000] * 130)
     rest = left_over(document)
 
     assert len(encode(document)) > PAGE_BYTES

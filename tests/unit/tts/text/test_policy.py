@@ -96,7 +96,7 @@ def test_text_without_punctuation_is_cut_at_words() -> None:
     pieces = cut(NO_PUNCTUATION)
     lengths = [len(piece.text) for piece in pieces[:-1]]
 
-    assert 24 <= lengths[0] <= 34
+    assert 22 <= lengths[0] <= 32
     assert 120 <= lengths[1] <= 135
     assert all(180 <= length <= 190 for length in lengths[2:])
     assert " ".join(texts(pieces)) == NO_PUNCTUATION.strip()

@@ -239,6 +239,26 @@ def test_the_end_of_a_turn_is_not_waited_for_as_long_where_one_item_is_the_rule(
     assert context.rest() == pytest.approx(PATIENCE.quiet_sure)
 
 
+def test_a_quiet_end_says_of_all_pieces_of_the_turn_that_they_gave_one_item() -> None:
+    profile = taught()
+    context = Context(profile)
+    for number in range(SINGLE_SURE_BY - SINGLE_PROVEN_BY):
+        assert context.piece(*item(f"{number}", 0.2, 0.4)) == pytest.approx(0.4)  # at once
+    assert not profile.surely_one_item(compound=False)
+    context.rest()
+    assert profile.surely_one_item(compound=False)
+
+
+def test_a_turn_with_an_item_too_many_proves_nothing() -> None:
+    profile = taught()
+    context = Context(profile)
+    for number in range(SINGLE_SURE_BY):
+        context.piece(*item(f"{number}", 0.2, 0.4))
+    context.piece(*item("a", 0.2, 0.4), *item("late", 0.5, 0.6))
+    context.rest()
+    assert not profile.surely_one_item(compound=False)
+
+
 def test_who_is_sure_waits_no_longer_than_who_is_not() -> None:
     hasty = Patience(quiet_min=PATIENCE.quiet_sure / 5)
     watch = EndOfAudio(sure(), hasty)
