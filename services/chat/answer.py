@@ -45,6 +45,7 @@ from shared.errors import (
     Torn,
 )
 from shared.process.failpoints import failpoint
+from shared.spans import OFF, Operation, Span
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -106,6 +107,7 @@ class Dependencies:
     confirm: Callable[[], Awaitable[None]]
     price: Callable[[str, int, int], float | None]  # model, tokens given and made -> dollars
     report: Report
+    span: Span = OFF  # of the turn
 
 
 MAX_TORN: Final = 8  # bursts of one turn; then somebody else begins anew
@@ -149,6 +151,7 @@ class _Answer:
         self.spent = Spent(needs.price)
         self.created_at = ""
         self.model = ""  # that `started` named last
+        self.attempt: Span = OFF
 
     async def run(self) -> Done | Failed | None:
         try:
@@ -324,7 +327,9 @@ class _Answer:
                 if then.model != before:
                     self.context, self.prompt = self.needs.contexts.of(then.model), None
                     self.halved = False
-                self.outdated = self.outdated or said or then.model != before
+                if said or then.model != before:
+                    self.attempt.failed(exc)
+                    self.outdated = True
                 if then.pause:
                     await clock.pause(then.pause)
 
@@ -341,6 +346,7 @@ class _Answer:
     async def _start(self, model: str) -> None:
         self.model = model
         self.turn = Turn(self.job.conversation_id, self.job.turn_id, self.record.attempt)
+        self.attempt = self.needs.span.attempt(self.record.attempt)
         self.created_at = self.record.created_at
         self.delta_sequence = await self.needs.publish.started(
             self.turn.started(
@@ -412,6 +418,13 @@ class _Answer:
     async def _speak(self, model: str, patient_until: float) -> FinishReason:
         prompt = await self._asked(model)
         self.spent.begin(model)
+        with self.attempt.call(Operation.CHAT, model) as call:
+            try:
+                return await self._hear(prompt, patient_until, call)
+            finally:
+                call.used(*self.spent.told_last)
+
+    async def _hear(self, prompt: Prompt, patient_until: float, call: Span) -> FinishReason:
         length = 0
         parts = self.needs.model.answer(prompt, until=self.until, patient_until=patient_until)
         async for part in parts:
@@ -420,11 +433,14 @@ class _Answer:
                 continue
             self._learn(prompt)
             if self.outdated:
-                await self._restart(model)
+                await self._restart(prompt.model)
             if isinstance(part, Finished):
                 self.spent.told(part.usage)
+                call.answered(part.model, part.reason.value)
                 return part.reason
             if isinstance(part, Said):
+                if not length:
+                    call.first("token")
                 if self.first_token_ms is None:
                     self.first_token_ms = self._ms_since_asked()
                     self.needs.report.first_token(self.first_token_ms / 1000)
@@ -436,6 +452,7 @@ class _Answer:
                 await self._publish_text()
             failpoint("chat.text")
             if length > self.rules.output_chars:
+                call.answered("", FinishReason.LENGTH.value)
                 return FinishReason.LENGTH
         raise ProviderBroken("the answer ended without an end")
 

@@ -85,7 +85,7 @@ from shared.process.metrics import (
     TURNS_UNDER_WAY,
     WAITING,
 )
-from shared.process.tracing import Span, carried, span
+from shared.process.tracing import Tracing, carried, onward
 from shared.refuse import Refused, Unqueued, refuse
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ if TYPE_CHECKING:
     from shared.contract import Usage
     from shared.errors import Failure, ProviderError
     from shared.nats.wire import Incoming
+    from shared.refuse import Message
+    from shared.spans import Span
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +146,7 @@ class ChatWorker:
         self.held = HeldTurns(CancelToken)
         self.clock = SystemClock()
         self.allowance = Allowance(config.asks_per_minute, config.characters_per_day)
+        self.tracing = Tracing("chat", config.base_url)
 
     # ------------------------------------------------------------ life
 
@@ -215,6 +218,7 @@ class ChatWorker:
             dead_letters=dead_letters,
             count_refused=count_refused,
             count_ended=count_ended,
+            trace_unstarted=self._trace_unstarted,
             clock=self.clock,
         )
         self.refusals = Refusals(
@@ -284,8 +288,8 @@ class ChatWorker:
             warnings=warnings_of(delivery),
             redelivered=delivery.deliveries > 1,
         )
-        with span("chat.turn", delivery.headers) as traced:
-            deltas = self._deltas(delivery, job, traced)
+        with self._traced(delivery, job.conversation_id, job.turn_id) as span:
+            deltas = self._deltas(delivery, job, span)
             needs = answer.Dependencies(
                 conversations=self.conversations,
                 pages=self.conversations,
@@ -298,6 +302,7 @@ class ChatWorker:
                 confirm=lambda: confirm(self.connection, delivery, CHAT_REQUESTS_STREAM),
                 price=self.config.prices.of,
                 report=_Report(seconds_since(job.asked_at, self.clock.utc())),
+                span=span,
             )
             try:
                 end = await answer.answer(job, self.rules, needs)
@@ -311,8 +316,16 @@ class ChatWorker:
                 now = self.clock.monotonic()
                 self.allowance.spend(job.conversation_id, len(end.text), now)
             if end is not None:
-                note(traced, end, model=request.model or self.rules.model)
+                note(span, end)
             return end
+
+    def _traced(self, message: Message, conversation_id: str, turn_id: str) -> Span:
+        ids = conversation_id, turn_id
+        return self.tracing.turn(message.headers, *ids, asked_at(message), message.deliveries)
+
+    def _trace_unstarted(self, message: Message, end: Done | Failed) -> None:
+        with self._traced(message, end.conversation_id, end.turn_id) as span:
+            note(span, end)
 
     async def _hand_back_uncounted(self, job: answer.Job) -> None:
         """A worker that stops, or that NATS has left, was no try of the turn."""
@@ -322,14 +335,15 @@ class ChatWorker:
                 lambda found: conversation.handed_back(found, job.turn_id, job.execution),
             )
 
-    def _deltas(self, delivery: Delivery, job: answer.Job, traced: Span) -> NatsDeltas:
+    def _deltas(self, delivery: Delivery, job: answer.Job, span: Span) -> NatsDeltas:
         async def look() -> None:
             held = await self.conversations.load(job.conversation_id)
             # Not even the end of a turn that we committed: whoever has the work now tells it.
             conversation.owned(held.value, job.turn_id, job.execution)
 
         fence = LeaseFence(delivery, look)
-        return NatsDeltas(self.connection, job.conversation_id, job.turn_id, fence, traced.headers)
+        context = onward(span, delivery.headers)
+        return NatsDeltas(self.connection, job.conversation_id, job.turn_id, fence, context)
 
     async def _show(self, msg: Msg) -> History:
         return await show(
@@ -428,13 +442,11 @@ class _Report:
         COST.labels(SERVICE).inc(cost or 0)
 
 
-def note(traced: Span, end: Done | Failed, *, model: str) -> None:
-    traced.note(
-        parley__conversation=end.conversation_id,
-        parley__turn=end.turn_id,
-        parley__attempt=end.attempt,
-        gen_ai__request__model=model,
-        gen_ai__usage__output_tokens=(end.usage.completion_tokens or 0)
-        if isinstance(end, Done)
-        else 0,
-    )
+def note(span: Span, end: Done | Failed) -> None:
+    """How a turn has ended, on its span."""
+    if isinstance(end, Failed):
+        span.ended("failed", end.error.code.value, attempt=end.attempt)
+    elif end.finish_reason is FinishReason.CANCELLED:
+        span.ended("cancelled", attempt=end.attempt)
+    else:
+        span.ended("complete", attempt=end.attempt)

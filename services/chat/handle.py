@@ -70,6 +70,7 @@ class Dependencies:
     count_refused: Callable[[Failure], None]
     # A turn, and the seconds it ran; 0 for one that never began here.
     count_ended: Callable[[Done | Failed, float], None]
+    trace_unstarted: Callable[[Message, Done | Failed], None]
     clock: Clock
 
 
@@ -160,7 +161,8 @@ class _Handling:
                     raise
         except (Busy, Cancelled) as exc:
             async with self.needs.ending:
-                await self._end_unstarted(exc)
+                end = await self._end_unstarted(exc)
+            self.needs.trace_unstarted(self.message, end)
             return
         if not is_first:
             await self.message.ack()
@@ -244,7 +246,7 @@ class _Handling:
         if end is not None:
             self.needs.count_ended(end, self.needs.clock.monotonic() - began)
 
-    async def _end_unstarted(self, why: Failure | Cancelled) -> None:
+    async def _end_unstarted(self, why: Failure | Cancelled) -> Done | Failed:
         """Refused, or stopped while it waited: an end without a start, and the voice ends too."""
         end = self._end_of_text(why)
         sequence = await self.needs.ends.text(self.message, end)
@@ -261,6 +263,7 @@ class _Handling:
             await self.needs.dead_letters.add(self.message, why)
         await self.message.ack()
         self.needs.count_ended(end, 0.0)
+        return end
 
     async def _tell_voice(self, voice: SpeechRequest | AudioFailed) -> None:
         try:

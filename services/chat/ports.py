@@ -51,6 +51,7 @@ class Finished:
 
     reason: FinishReason
     usage: Usage
+    model: str = ""  # that answered, as the provider names it
 
 
 class Model(Protocol):

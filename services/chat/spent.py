@@ -29,6 +29,12 @@ class Spent:
         self._tries[-1] = (self._tries[-1][0], usage)
 
     @property
+    def told_last(self) -> tuple[int | None, int | None]:
+        """Tokens given and made, of the try under way."""
+        usage = self._tries[-1][1]
+        return usage.prompt_tokens, usage.completion_tokens
+
+    @property
     def usage(self) -> Usage:
         return Usage(
             _sum([usage.prompt_tokens for _, usage in self._tries]),

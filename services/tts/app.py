@@ -84,7 +84,7 @@ from shared.process.metrics import (
     TURNS_UNDER_WAY,
     WAITING,
 )
-from shared.process.tracing import span
+from shared.process.tracing import Tracing, onward
 from shared.refuse import Refused, Unqueued
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     from shared.nats.connection import Connection
     from shared.nats.lease import Delivery
     from shared.nats.wire import Incoming
-    from shared.process.tracing import Span
+    from shared.spans import Span
 
 T = TypeVar("T")
 
@@ -137,6 +137,7 @@ class TtsWorker:
         )
         self.held = HeldVoices(CancelToken)
         self.rules, self.clock = _rules(config), SystemClock()
+        self.tracing = Tracing("tts", config.url)
 
     # ------------------------------------------------------------ life
 
@@ -260,10 +261,16 @@ class TtsWorker:
     ) -> Stored | AudioFailed | None:
         seconds = self.config.turn_timeout
         with (
-            span("tts.turn", delivery.headers) as traced,
+            self.tracing.turn(
+                delivery.headers,
+                job.conversation_id,
+                job.turn_id,
+                job.taken_at,
+                delivery.deliveries,
+            ) as span,
             closing(Spool()) as spool,
             closing(ReplaySpool()) as replay_spool,
-            closing(self._audio(delivery, job, traced, replay_spool)) as audio,
+            closing(self._audio(delivery, job, span, replay_spool)) as audio,
         ):
             deps = VoiceDependencies(
                 records=self._records(job.conversation_id, job.turn_id),
@@ -277,11 +284,12 @@ class TtsWorker:
                 confirm=lambda: confirm(self.connection, delivery, TTS_REQUESTS_STREAM),
                 price=self.config.prices.of,
                 report=_VoiceReport(seconds_between(job.since, self.clock.utc())),
+                span=span,
             )
             with token.deadline(seconds, DeadlineExceeded(f"it took longer than {seconds:g} s")):
                 end = await self._handed_back_uncounted(job, speak(job, self.rules, text, deps))
             if end is not None:
-                _note(traced, end, model=job.params.model)
+                _note(span, end)
             return end
 
     async def _handed_back_uncounted(self, job: Job, speaking: Awaitable[T]) -> T:
@@ -295,7 +303,7 @@ class TtsWorker:
                     await records.amend(lambda found: record.handed_back(found, job.execution))
             raise
 
-    def _audio(self, delivery: Delivery, job: Job, traced: Span, spool: ReplaySpool) -> NatsAudio:
+    def _audio(self, delivery: Delivery, job: Job, span: Span, spool: ReplaySpool) -> NatsAudio:
         async def look() -> None:
             found = (await self._records(job.conversation_id, job.turn_id).load()).value
             # Not even an end that we committed: whoever has the work now tells it.
@@ -307,7 +315,7 @@ class TtsWorker:
             job.conversation_id,
             job.turn_id,
             fence,
-            traced.headers,
+            onward(span, delivery.headers),
             spool,
             warnings=job.warnings,
             asked_at=job.taken_at,
@@ -436,11 +444,9 @@ def _counts() -> Callable[[Happened], None]:
     return count
 
 
-def _note(traced: Span, end: Stored | AudioFailed, *, model: str) -> None:
-    traced.note(
-        parley__conversation=end.conversation_id,
-        parley__turn=end.turn_id,
-        parley__attempt=end.attempt,
-        gen_ai__request__model=model,
-        parley__characters=end.characters if isinstance(end, Stored) else 0,
-    )
+def _note(span: Span, end: Stored | AudioFailed) -> None:
+    """How a voice has ended, on its span."""
+    if isinstance(end, Stored):
+        span.ended(end.finish.value, attempt=end.attempt)
+    else:
+        span.ended("failed", end.error.code.value, attempt=end.attempt)

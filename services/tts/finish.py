@@ -93,7 +93,8 @@ async def _put(
 ) -> StoredObject:
     since = deps.clock.utc()
     try:
-        return await deps.store.put(deps.recording, webvtt(progress.done), label)
+        with deps.span.upload():
+            return await deps.store.put(deps.recording, webvtt(progress.done), label)
     except StorageUnavailable as exc:
         await _not_stored(job, rules, exc, since, held, deps)
         raise

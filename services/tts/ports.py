@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from shared.errors import ProviderBroken
+from shared.spans import OFF, Span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Sequence
@@ -414,3 +415,4 @@ class VoiceDependencies:
     confirm: Callable[[], Awaitable[None]]
     price: Callable[[str, int], float | None]  # model, characters -> dollars
     report: VoiceReport
+    span: Span = OFF  # of the voice

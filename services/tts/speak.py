@@ -37,6 +37,7 @@ from shared.errors import (
 )
 from shared.process.failpoints import failpoint
 from shared.retry import PROVIDER
+from shared.spans import OFF, Operation, Span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable
@@ -177,6 +178,7 @@ class _Speaking:
         self.ready: deque[Piece] = deque()  # pieces of the text that are not said yet
         self.anew = False  # the text has started over since a piece was said
         self.unvoiced: ProviderError | None = None  # why a piece was done without a sound
+        self.attempt: Span = OFF
 
     @property
     def record(self) -> SpeechRecord:
@@ -283,6 +285,7 @@ class _Speaking:
         await self._tell_started()
 
     async def _tell_started(self) -> None:
+        self.attempt = self.deps.span.attempt(self.record.attempt)
         await self.deps.publish.started(self.record.attempt, self.speaker.params)
         self.deps.report.begun(self.record.attempt)
 
@@ -317,6 +320,7 @@ class _Speaking:
                 await clock.pause(self.speaker.pause(exc, clock.uniform))
             if then is Next.AGAIN and asked is None:
                 return True  # nobody was told of a piece that has to be told anew
+        self.attempt.failed(exc)
         await self._next_attempt()
         return True
 
@@ -375,6 +379,10 @@ class _Speaking:
         self.progress.held = asked
 
     async def _say_once(self, piece: Piece) -> None:
+        with self.attempt.piece(piece.index, len(piece.text)) as span:
+            await self._say_within(span, piece)
+
+    async def _say_within(self, span: Span, piece: Piece) -> None:
         params = self._params
         voice = await self.context.open(params)
         said = self.asked = self.progress.begin(piece)
@@ -383,20 +391,23 @@ class _Speaking:
         cost = self.progress.count(params.model, len(piece.text))
         self.deps.report.submitted(len(piece.text), cost)
         try:
-            await self._hear(said, voice.say(piece.text, self._offering(said)))
+            with span.call(Operation.SPEECH, params.model) as call:
+                await self._hear(said, voice.say(piece.text, self._offering(said, call)), call)
         except Cancelled:
             if said.samples:  # what was heard of it is kept
                 self.progress.held = said
             raise
         self.asked, self.progress.held = None, said
 
-    def _offering(self, said: SaidPiece) -> Offer:
+    def _offering(self, said: SaidPiece, call: Span) -> Offer:
         """Audio is published where it comes, as long as nothing stands in the way."""
         token, publish, recording = self.deps.token, self.deps.publish, self.deps.recording
 
         def offer(part: bytes) -> bool:
             if token.cancelled or not publish.offer(said.piece.index, part):
                 return False
+            if not said.samples:
+                call.first("audio")
             recording.append(part)
             said.add(part)
             failpoint("tts.chunk")
@@ -404,12 +415,16 @@ class _Speaking:
 
         return offer
 
-    async def _hear(self, said: SaidPiece, parts: AsyncGenerator[bytes | SpokenWord, None]) -> None:
+    async def _hear(
+        self, said: SaidPiece, parts: AsyncGenerator[bytes | SpokenWord, None], call: Span
+    ) -> None:
         async with aclosing(self.deps.token.items(parts)) as heard:
             async for part in heard:
                 if isinstance(part, SpokenWord):
                     said.mark(part)
                     continue
+                if not said.samples:
+                    call.first("audio")
                 self.deps.recording.append(part)
                 said.add(part)
                 await self._tell(self.deps.publish.chunk(said.piece.index, part))
@@ -421,7 +436,7 @@ class _Speaking:
         while (said := self.progress.held) is not None and self.context.turn is not None:
             before = said.samples
             try:
-                await self._hear(said, self.context.turn.finish(self._offering(said)))
+                await self._hear(said, self.context.turn.finish(self._offering(said, OFF)), OFF)
             except ProviderError as exc:
                 breaks += 1
                 if said.samples == before or breaks >= self.rules.max_tries:
@@ -436,6 +451,7 @@ class _Speaking:
         await self._drop()
         clock = self.deps.clock
         await clock.pause(PROVIDER.scattered(failures, exc.wait, uniform=clock.uniform))
+        self.attempt.failed(exc)
         await self._next_attempt()
         self.deps.report.retried(exc)
         await self._until_said(piece)

@@ -1,19 +1,22 @@
 """Spans, when `OTEL_EXPORTER_OTLP_ENDPOINT` is set; else the trace context is only carried on.
 
-A turn is one span in each service, a child of what the request's `traceparent` names; what follows
-from it carries the span's own context.
+A turn is one span in each service for each worker that takes it up, a child of what the request's
+`traceparent` names; what follows from it carries the span's own context.
 """
 
 from __future__ import annotations
 
-import contextlib
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from shared.contract import TRACEPARENT
+from shared.spans import OFF, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from shared.process.spans import Exporter
 
 # version-traceid-spanid-flags, as the W3C has it
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -25,62 +28,48 @@ def carried(headers: Mapping[str, str]) -> dict[str, str]:
     return {TRACEPARENT: value} if _TRACEPARENT.fullmatch(value) else {}
 
 
-_shutdown: list[Callable[[], None]] = []
-_tracer: list[Any] = []
+def onward(span: Span, headers: Mapping[str, str]) -> dict[str, str]:
+    """What follows from a message belongs to `span`; without tracing, to what the message names."""
+    return dict(span.headers) or carried(headers)
+
+
+_exporter: list[Exporter] = []
 
 
 def configure(endpoint: str | None, service: str) -> None:
-    """Spans go to `endpoint` + /v1/traces, by OTLP over HTTP, in batches of their own thread."""
     if endpoint is None:
         return
-    # Loaded only by those who trace: 30 MB and a quarter of a second.
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
-        OTLPSpanExporter,
-    )
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from shared.process.spans import Exporter  # noqa: PLC0415  see there
 
-    provider = TracerProvider(resource=Resource.create({"service.name": f"parley-{service}"}))
-    exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    _tracer.append(provider.get_tracer("parley"))
-    _shutdown.append(provider.shutdown)
+    _exporter.append(Exporter(endpoint, service))
 
 
 def stop() -> None:
     """Sends what is left; blocks for some seconds at most."""
-    while _shutdown:
-        _shutdown.pop()()
-    _tracer.clear()
+    while _exporter:
+        _exporter.pop().stop()
 
 
-class Span:
-    """A turn's span; `headers` go on whatever follows from it."""
+class Tracing:
+    """Of one service; `provider_url` is where its model is asked."""
 
-    def __init__(self, headers: dict[str, str], span: Any = None) -> None:
-        self.headers = headers
-        self._span = span
+    def __init__(self, service: str, provider_url: str) -> None:
+        self._service, self._provider_url = service, provider_url
 
-    def note(self, **attributes: str | float) -> None:
-        """Attributes without user text; names with `__` for dots."""
-        if self._span is not None:
-            for name, value in attributes.items():
-                self._span.set_attribute(name.replace("__", "."), value)
+    def turn(
+        self,
+        headers: Mapping[str, str],
+        conversation_id: str,
+        turn_id: str,
+        asked_at: datetime,
+        deliveries: int,
+    ) -> Span:
+        """The span of a turn that a worker takes up now; `headers` are the request's."""
+        if not _exporter:
+            return OFF
+        from shared.process.spans import Asked, begin  # noqa: PLC0415  see there
 
-
-@contextlib.contextmanager
-def span(name: str, headers: Mapping[str, str]) -> Iterator[Span]:
-    if not _tracer:
-        yield Span(carried(headers))
-        return
-    from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
-        TraceContextTextMapPropagator,
-    )
-
-    propagator = TraceContextTextMapPropagator()
-    parent = propagator.extract(carried(headers))
-    with _tracer[0].start_as_current_span(name, context=parent) as current:
-        own: dict[str, str] = {}
-        propagator.inject(own)
-        yield Span(carried(own), current)
+        asked = Asked(
+            self._service, self._provider_url, conversation_id, turn_id, asked_at, deliveries
+        )
+        return begin(_exporter[0], asked, carried(headers))

@@ -14,7 +14,7 @@ import pytest
 from local.process import ROOT
 from local.service import Service
 from shared.nats.connection import settle
-from tests.e2e.whole import FAST, collector
+from tests.e2e.whole import FAST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,30 +62,6 @@ async def test_what_a_stopping_worker_cannot_finish_is_taken_over_at_once(
     await system.ears.whole(turn_id, voice=False)
     assert turn.end is not None
     assert turn.end["text"] == reply
-
-
-async def test_a_trace_goes_through_both_services(system: System) -> None:
-    sent: list[bytes] = []
-    async with collector(sent) as endpoint:
-        system.settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
-        system.emulator.change(FAST)
-        await system.up()
-        trace = "4bf92f3577b34da6a3ce929d0e0e4736"
-        await system.client.jetstream().publish(
-            "chat.request",
-            json.dumps({"turn_id": "traced", "content": "Hello!"}).encode(),
-            headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"},
-        )
-        await system.ears.whole("traced")
-        for service in system.services:
-            service.signal(signal.SIGTERM)
-            assert await service.ended() == 0
-    spans = b"".join(sent)
-    assert b"chat.turn" in spans
-    assert b"tts.turn" in spans
-    assert spans.count(bytes.fromhex(trace)) == 2
-    carried = {h["traceparent"].split("-")[1] for h, _ in system.ears.turn("traced").audio}
-    assert carried == {trace}
 
 
 @pytest.mark.parametrize(

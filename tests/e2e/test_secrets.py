@@ -13,7 +13,8 @@ from local.nats_server import NatsServer
 from local.together.faults import FaultKind
 from services.chat.config import Config as ChatConfig
 from services.tts.config import Config as TtsConfig
-from tests.e2e.whole import FAST, collector, fetch
+from tests.collector import collector
+from tests.e2e.whole import FAST, fetch
 from tests.system import API_KEY, System
 
 if TYPE_CHECKING:
@@ -56,11 +57,10 @@ def faults() -> list[dict[str, Any]]:
 
 
 async def test_no_secret_is_anywhere_after_every_error_of_the_provider(tmp_path: Path) -> None:
-    traces: list[bytes] = []
     system = System(tmp_path, settings=SETTINGS)
     system.nats = NatsServer(tmp_path / "nats", websocket=False, config=LOGINS)
-    async with collector(traces) as endpoint, system:
-        system.settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
+    async with collector() as traces, system:
+        system.settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = traces.endpoint
         system.emulator.change(FAST)
         where = system.nats.url.removeprefix("nats://")
         # One has its password in the address, the other in a variable.
@@ -86,7 +86,7 @@ async def test_no_secret_is_anywhere_after_every_error_of_the_provider(tmp_path:
         found = {
             "logs": [service.log.read_bytes() for service in system.services],
             "metrics": metrics,
-            "traces": traces,
+            "traces": traces.bodies,
             **{stream: await kept(system, stream) for stream in STREAMS},
         }
         secrets = [API_KEY, PASSWORD, system.s3.secret_key]

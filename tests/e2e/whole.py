@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import json
 import urllib.request
 import wave
 from typing import TYPE_CHECKING, Any
-
-from aiohttp import web
 
 from local.voices import spoken_texts
 
@@ -27,9 +24,6 @@ FAST: dict[str, Any] = {
     "chat": {"first_token_ms": 20, "tokens_per_second": 200},
     "speech": {"realtime_factor": 100, "first_audio_ms": 20},
 }
-
-
-GZIP = b"\x1f\x8b"
 
 
 def letters(text: str) -> str:
@@ -60,27 +54,6 @@ async def limited(system: System, stream: str, max_bytes: int | None = None) -> 
 def fetch(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=10) as answer:
         return bytes(answer.read())
-
-
-@contextlib.asynccontextmanager
-async def collector(into: list[bytes]) -> AsyncIterator[str]:
-    """Takes traces; its endpoint."""
-
-    async def take(request: web.Request) -> web.Response:
-        body = await request.read()
-        into.append(gzip.decompress(body) if body[:2] == GZIP else body)
-        return web.Response()
-
-    app = web.Application()
-    app.router.add_post("/v1/traces", take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 def assert_whole(turn: Turn, system: System) -> None:

@@ -17,6 +17,7 @@ from shared.errors import ProviderBroken, ProviderError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+MAX_NAME: Final = 200  # characters of a model's name
 MAX_LINE: Final = 4 * 1024 * 1024  # a line that never ends is not a stream
 
 
@@ -36,6 +37,10 @@ class _Usage(Struct):
     completion_tokens: int | None = None
 
 
+class _Named(Struct):
+    model: str | None = None
+
+
 class _Chunk(Struct):
     """Only what is used: the rest (seeds beyond 2^53, token ids) is not even decoded.
 
@@ -48,6 +53,7 @@ class _Chunk(Struct):
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
+_decode_named = msgspec.json.Decoder(_Named).decode
 
 _REASONS: Final = {
     "stop": FinishReason.STOP,
@@ -56,6 +62,13 @@ _REASONS: Final = {
     "tool_calls": FinishReason.STOP,
     "function_call": FinishReason.STOP,
 }
+
+
+def _model_of(body: bytes) -> str:
+    try:
+        return (_decode_named(body).model or "")[:MAX_NAME]
+    except UNREADABLE:
+        return ""
 
 
 class State(enum.Enum):
@@ -122,6 +135,7 @@ class ChatStream:
         self._rest = b""
         self._state = State.SILENT
         self._reason = FinishReason.STOP
+        self._model = ""
         self._usage = Usage(None, None)
         self._thinking = Thinking()
 
@@ -174,6 +188,7 @@ class ChatStream:
             if choice.finish_reason:
                 self._step(Step.FINISH)
                 self._reason = _REASONS.get(choice.finish_reason, FinishReason.STOP)
+                self._model = _model_of(body)  # every chunk says it; one is enough
         if chunk.usage is not None:
             parts += self._told(chunk.usage)
         return parts
@@ -208,7 +223,7 @@ class ChatStream:
         if self._state in _BROKEN:
             raise ProviderBroken(_BROKEN[self._state])
         yield from self._thinking.finish()
-        yield Finished(self._reason, self._usage)
+        yield Finished(self._reason, self._usage, self._model)
 
 
 # What an error's type and code mean; the first of these that is among them decides.

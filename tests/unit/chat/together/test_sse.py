@@ -43,7 +43,7 @@ ANSWER: list[Part] = [
     Said("Hello"),
     Said(" wörld 🌊"),
     Usage(45, 3),
-    Finished(FinishReason.STOP, Usage(45, 3)),
+    Finished(FinishReason.STOP, Usage(45, 3), "meta-llama/x"),
 ]
 
 
