@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 GROUPS := chat tts access client local release dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test clients faults hostile check format bench minio lock web asyncapi recording page images images-offline wheel \
+.PHONY: help setup demo test clients faults hostile check format bench minio lock web asyncapi recording trace page images images-offline wheel \
 	compose-test k8s-test versions manifests live release version clean
 
 help:  ## this list
@@ -76,6 +76,9 @@ asyncapi: setup  ## docs/asyncapi.yaml, .json, .html and docs/schemas of the con
 
 recording: setup  ## docs/parley.cast and .svg, and the outputs in clients/python/README.md, of real runs
 	$(BIN)/python docs/cli/record.py $(ARGS)
+
+trace: setup  ## docs/trace.svg, of a real turn
+	$(BIN)/python docs/traces/record.py
 
 page: setup  ## the page in a real browser (needs Chromium)
 	$(BIN)/python -m pytest -m page tests/e2e $(ARGS)

@@ -446,7 +446,5 @@ def note(span: Span, end: Done | Failed) -> None:
     """How a turn has ended, on its span."""
     if isinstance(end, Failed):
         span.ended("failed", end.error.code.value, attempt=end.attempt)
-    elif end.finish_reason is FinishReason.CANCELLED:
-        span.ended("cancelled", attempt=end.attempt)
     else:
-        span.ended("complete", attempt=end.attempt)
+        span.ended(end.finish_reason.value, attempt=end.attempt)

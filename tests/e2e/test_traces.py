@@ -117,7 +117,7 @@ async def test_a_turn_is_one_tree_from_the_publisher_through_both_services(
     attempts = ("chat.attempt", f"chat {MODEL}", "tts.attempt", "tts.piece", said)
     assert {s.attributes["parley.attempt"] for n in attempts for s in named(spans, n)} == {1}
     assert {s.status for s in spans} == {"unset"}
-    assert outcome(one(spans, "chat.turn")) == ("unset", "complete", "")
+    assert outcome(one(spans, "chat.turn")) == ("unset", "stop", "")
     assert outcome(one(spans, "tts.turn")) == ("unset", "complete", "")
     assert {s.kind for s in spans if s.name.endswith(".turn")} == {"consumer"}
     assert {s.service for s in spans} == {"parley-chat", "parley-tts"}
@@ -193,7 +193,7 @@ async def test_a_call_that_is_tried_again_is_a_span_of_its_own(
         ("error", "provider_overloaded"),
         ("unset", ""),
     ]
-    assert outcome(one(spans, "chat.turn")) == ("unset", "complete", "")
+    assert outcome(one(spans, "chat.turn")) == ("unset", "stop", "")
 
 
 async def test_an_attempt_that_broke_off_has_failed_and_the_next_one_has_not(
@@ -205,7 +205,7 @@ async def test_an_attempt_that_broke_off_has_failed_and_the_next_one_has_not(
 
     assert [(s.attributes["parley.attempt"], outcome(s)) for s in named(spans, "chat.attempt")] == [
         (1, ("error", "failed", "provider_broken")),
-        (2, ("unset", "complete", "")),
+        (2, ("unset", "stop", "")),
     ]
     assert one(spans, "chat.turn").attributes["parley.attempt"] == 2
 
