@@ -71,7 +71,7 @@ from shared.nats.replies import (
     serve,
 )
 from shared.nats.work import Work
-from shared.process import metrics
+from shared.process import logs, metrics
 from shared.process.cancel import CancelToken
 from shared.process.clock import SystemClock
 from shared.process.metrics import (
@@ -195,6 +195,7 @@ class ChatWorker:
             slots=self.config.max_turns,
             handle=self._handle,
             hopeless=self._hopeless,
+            ids=self._ids,
         )
         self.queue = queue = NatsQueue(connection)
         self.replay, voices = NatsReplay(connection), NatsVoices(connection)
@@ -267,6 +268,10 @@ class ChatWorker:
         await self.model.close()
 
     # ------------------------------------------------------------ requests
+
+    def _ids(self, delivery: Delivery) -> dict[str, object]:
+        found = understand(delivery, max_bytes=self.config.max_request_bytes)
+        return logs.ids(found.conversation_id, found.turn_id, delivery.headers)
 
     async def _handle(self, delivery: Delivery) -> None:
         answering = functools.partial(self._answer, delivery)
@@ -341,6 +346,7 @@ class ChatWorker:
             # Not even the end of a turn that we committed: whoever has the work now tells it.
             conversation.owned(held.value, job.turn_id, job.execution)
 
+        logs.note(trace_id=logs.trace_id(traced.headers))
         fence = LeaseFence(delivery, look)
         context = onward(span, delivery.headers)
         return NatsDeltas(self.connection, job.conversation_id, job.turn_id, fence, context)
@@ -409,8 +415,8 @@ def count_ended(end: Done | Failed, seconds: float) -> None:
     log.info(
         "chat.turn_ended",
         extra={
-            "conversation": end.conversation_id,
-            "turn": end.turn_id,
+            "conversation_id": end.conversation_id,
+            "turn_id": end.turn_id,
             "attempt": end.attempt,
             "outcome": outcome,
             "code": code or None,
@@ -426,6 +432,7 @@ class _Report:
         self._waited = waited
 
     def begun(self, attempt: int) -> None:
+        logs.note(attempt=attempt)
         ATTEMPTS.labels(SERVICE).inc()
         if attempt == 1:  # else another worker has begun it before
             QUEUE_WAIT.labels(SERVICE).observe(self._waited)

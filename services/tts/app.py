@@ -69,7 +69,7 @@ from shared.nats.provision import consumer
 from shared.nats.refusals import Refusals
 from shared.nats.replies import answer_with, decode_body, decode_request, named_by, overhear, serve
 from shared.nats.work import Work
-from shared.process import metrics
+from shared.process import logs, metrics
 from shared.process.cancel import CancelToken
 from shared.process.clock import SystemClock
 from shared.process.metrics import (
@@ -184,6 +184,7 @@ class TtsWorker:
             slots=self.config.max_turns,
             handle=self._handle,
             hopeless=self._hopeless,
+            ids=_ids,
         )
         self.deps = Dependencies(
             rules=self.rules,
@@ -309,6 +310,7 @@ class TtsWorker:
             # Not even an end that we committed: whoever has the work now tells it.
             record.owned(found, job.execution)
 
+        logs.note(trace_id=logs.trace_id(traced.headers))
         fence = LeaseFence(delivery, look)
         return NatsAudio(
             self.connection,
@@ -335,8 +337,13 @@ class TtsWorker:
             objects=self.store,
             clock=self.clock,
         )
-        log.info("tts.voice_erased", extra={"conversation": conversation_id, "objects": objects})
+        log.info("tts.voice_erased", extra={"objects": objects})
         return Deleted(conversation_id)
+
+
+def _ids(delivery: Delivery) -> dict[str, object]:
+    found = understand(delivery)
+    return logs.ids(found.conversation_id, found.turn_id, delivery.headers)
 
 
 def _limits(config: Config) -> Limits:
@@ -402,8 +409,8 @@ class _Report:
         log.info(
             "tts.turn_ended",
             extra={
-                "conversation": end.conversation_id,
-                "turn": end.turn_id,
+                "conversation_id": end.conversation_id,
+                "turn_id": end.turn_id,
                 "attempt": end.attempt,
                 "outcome": outcome,
                 "code": code or None,
@@ -419,6 +426,7 @@ class _VoiceReport:
         self._waited = max(0.0, waited)
 
     def begun(self, attempt: int) -> None:
+        logs.note(attempt=attempt)
         ATTEMPTS.labels(SERVICE).inc()
         if attempt == 1:  # else another worker has begun it before
             QUEUE_WAIT.labels(SERVICE).observe(self._waited)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import re
 import uuid
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
     from shared.errors import Failure
     from shared.refuse import Message
+
+log = logging.getLogger(__name__)
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _MAX_HEADERS: Final = 6_000  # bytes of the original's headers that are kept
@@ -92,6 +95,7 @@ async def dead_letter(
     marks[MSG_ID] = unique or uuid.uuid4().hex
     if known is None or not await _stored(connection, of_conversation(to, known), kept, marks):
         await publish(connection, to, kept, marks)
+    log.warning("dead_letter.kept", extra={"code": error.code.value, "deliveries": deliveries})
     DEAD_LETTERS.labels(to.partition(".")[0], error.code.value).inc()
 
 

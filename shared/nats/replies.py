@@ -11,7 +11,16 @@ import msgspec
 from faststream.nats import NatsBroker, NatsMessage
 from msgspec import Struct, structs
 
-from shared.contract import ID_RULE, Refusal, conversation_of, encode, everywhere, is_id
+from shared.contract import (
+    H_TURN,
+    ID_RULE,
+    UNREADABLE,
+    Refusal,
+    conversation_of,
+    encode,
+    everywhere,
+    is_id,
+)
 from shared.errors import (
     DeadlineExceeded,
     Failure,
@@ -24,6 +33,7 @@ from shared.errors import (
 from shared.explain import explain
 from shared.nats.connection import Connection
 from shared.nats.dead_letters import dead_letter
+from shared.process.logs import concerning, ids
 from shared.process.metrics import REFUSED
 
 if TYPE_CHECKING:
@@ -130,6 +140,11 @@ def named_by(subject: str) -> str:
 async def answer_with(connection: Connection, msg: Msg, work: Awaitable[Any], *, to: str) -> None:
     """Answers with what `work` returns, or why it failed; a request that is not understood is kept
     as a dead letter, too. Where `work` has answered by itself it returns ANSWERED."""
+    with concerning(lambda: _ids(msg)):
+        await _answer_with(connection, msg, work, to=to)
+
+
+async def _answer_with(connection: Connection, msg: Msg, work: Awaitable[Any], *, to: str) -> None:
     try:
         async with asyncio.timeout(DEADLINE):
             reply: object = await work
@@ -146,6 +161,27 @@ async def answer_with(connection: Connection, msg: Msg, work: Awaitable[Any], *,
     else:
         if reply is not ANSWERED:
             await reply_to(connection, msg.reply, reply)
+
+
+class _Named(Struct):
+    """What can be told of a request that is otherwise not understood."""
+
+    conversation_id: Any = None
+    turn_id: Any = None
+
+
+def _ids(msg: Msg) -> dict[str, object]:
+    named = _Named()
+    with contextlib.suppress(*UNREADABLE):
+        named = msgspec.json.decode(msg.data, type=_Named)
+    headers = msg.headers or {}
+    known = conversation_of(msg.subject) or named.conversation_id
+    turn_id = named.turn_id or headers.get(H_TURN)
+    return ids(_id(known), _id(turn_id), headers)
+
+
+def _id(found: object) -> str | None:
+    return found if isinstance(found, str) and is_id(found) else None
 
 
 async def _refuse(connection: Connection, msg: Msg, error: Failure, *, to: str) -> None:

@@ -13,6 +13,7 @@ from shared.errors import Internal, NatsError, Superseded
 from shared.nats.lease import Delivery, keep_leases
 from shared.nats.provision import Consumer
 from shared.nats.pull import Pull
+from shared.process.logs import concerning
 from shared.process.metrics import (
     BROKEN,
     FENCED_WRITES,
@@ -24,7 +25,7 @@ from shared.process.metrics import (
 from shared.retry import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from datetime import datetime
 
     from shared.errors import Failure
@@ -65,7 +66,7 @@ class Work:
 
     `handle` ends a message by acking it; it raises Superseded to leave it to somebody else,
     NatsError to hand it back, and anything else to have it tried again: what fails so after
-    `max_deliveries` is given to `hopeless`, which acks it.
+    `max_deliveries` is given to `hopeless`, which acks it. `ids` gives the fields of log lines.
     """
 
     def __init__(
@@ -76,12 +77,14 @@ class Work:
         slots: int,
         handle: Callable[[Delivery], Awaitable[None]],
         hopeless: Callable[[Delivery, Failure], Awaitable[None]],
+        ids: Callable[[Delivery], Mapping[str, object]] = lambda _: {},
         again: Backoff = AGAIN,
         max_deliveries: int = MAX_DELIVERIES,
         max_bytes: int = MAX_HELD_BYTES,
     ) -> None:
         self._max_bytes, self._bytes = max_bytes, 0
         self._consumer, self._handle, self._hopeless = consumer, handle, hopeless
+        self._ids = ids
         self._again, self._max_deliveries = again, max_deliveries
         self._slots = asyncio.Semaphore(slots)
         self._total = self._free = slots
@@ -148,6 +151,10 @@ class Work:
             asyncio.get_running_loop().call_soon(youngest.task.cancel)
 
     async def _run(self, held: _Held) -> None:
+        with concerning(lambda: self._ids(held.delivery)):
+            await self._run_to_end(held)
+
+    async def _run_to_end(self, held: _Held) -> None:
         delivery = held.delivery
         pause = self._again.ceiling(delivery.deliveries)
         try:
@@ -156,9 +163,11 @@ class Work:
             FENCED_WRITES.labels(self._consumer.service).inc()
             log.info("work.superseded", extra={"consumer": self._consumer.name})
         except asyncio.CancelledError:
-            await self._hand_back(delivery, NO_ROOM if held.later else STOPPING, held.later)
+            why = NO_ROOM if held.later else STOPPING
+            log.debug("work.handed_back", extra={"why": why})  # a flood's, perhaps, and no trouble
+            await self._hand_back(delivery, why, held.later)
         except NatsError as exc:
-            log.warning("work.handed_back", extra={"reason": str(exc)})
+            log.warning("work.handed_back", extra={"why": NO_NATS, "reason": str(exc)})
             await self._hand_back(delivery, NO_NATS, pause)
         except Exception:  # the last guard: a bug must neither kill the worker nor lose the message
             log.exception("work.failed", extra={"consumer": self._consumer.name})

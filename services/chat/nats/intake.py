@@ -35,6 +35,8 @@ from shared.nats.publish import PublishWindow
 from shared.nats.pull import Pull
 from shared.process.clock import SystemClock
 from shared.process.failpoints import failpoint
+from shared.process.logs import concerning, ids
+from shared.process.metrics import HANDED_BACK, STOPPING
 from shared.process.tracing import carried
 from shared.refuse import Refused
 from shared.retry import Backoff, wait_until
@@ -127,6 +129,7 @@ class NatsIntake:
         """Lets another replica take over at once instead of after a lease."""
         # All at once: the pin may pass on before a thousand of them one by one have come back, and
         # who gets it waits for what is missing no longer than two leases.
+        HANDED_BACK.labels("chat", STOPPING).inc(len(self._waiting))
         await asyncio.gather(*(taken.delivery.nak() for taken in self._waiting.values()))
         self._waiting.clear()
         self._bytes = 0
@@ -153,7 +156,8 @@ class NatsIntake:
                 try:
                     await self._forward(batch)
                 except NatsError as exc:
-                    log.warning("intake.retried", extra={"reason": str(exc)})
+                    extra = {"requests": len(batch), "reason": str(exc)}
+                    log.warning("intake.retried", extra=extra)
                     if isinstance(exc, Full):
                         count = 1  # so that it makes room at once
                         full_since = full_since or time.monotonic()
@@ -174,9 +178,13 @@ class NatsIntake:
             error = Busy("there is no room for more requests")
             found = Refused(error, taken.conversation_id, str(found.turn_id))
         with contextlib.suppress(NatsError):  # then the next one is tried
-            await self._refuse(taken.delivery, found)
+            await self._refuse_one(taken, found)
             await taken.delivery.ack()
             self._done_with(taken)
+
+    async def _refuse_one(self, taken: _Taken, found: Refused) -> None:
+        with concerning(lambda: ids(found.conversation_id, found.turn_id, taken.delivery.headers)):
+            await self._refuse(taken.delivery, found)
 
     def _done_with(self, taken: _Taken) -> None:
         if self._waiting.pop(_age(taken.delivery), None) is not None:
@@ -213,7 +221,7 @@ class NatsIntake:
             for taken in batch:
                 delivery, found = taken.delivery, taken.found
                 if isinstance(found, Refused):
-                    await self._refuse(delivery, found)
+                    await self._refuse_one(taken, found)
                     continue
                 headers = {
                     # The same request taken twice is put there once.

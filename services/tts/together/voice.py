@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import math
 import random
@@ -63,6 +64,8 @@ class TogetherVoice:
         self._stirred = asyncio.Event()
         self._due = math.inf  # when the keeper looks next
         self._tasks: set[asyncio.Task[None]] = set()
+        # A socket outlives the turn for which it is opened, and its log lines are not of that one.
+        self._context = contextvars.copy_context()
         self._pumps: dict[Socket, Pump] = {}
         self._pool = Pool(
             ahead=VoiceParams(model=model, voice=voice),
@@ -203,9 +206,9 @@ class TogetherVoice:
     # ------------------------------------------------------------ tasks
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
+        task = asyncio.create_task(work, name=name, context=self._context)
         self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
+        task.add_done_callback(self._task_ended, context=self._context)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
