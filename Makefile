@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 GROUPS := chat tts access client local release dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test clients faults hostile check format bench minio lock web asyncapi recording trace page images images-offline wheel \
+.PHONY: help setup demo test monitoring drills clients faults hostile check format bench minio lock web asyncapi recording trace page images images-offline wheel \
 	compose-test k8s-test versions manifests live release version clean
 
 help:  ## this list
@@ -51,6 +51,13 @@ faults: setup  ## kills, freezes and restarts, seeded (RUNS=30 CLUSTER_RUNS=8 SE
 hostile: setup  ## 10,000 hostile messages against running services, seeded (RUNS=10000 SEED=1)
 	$(BIN)/python -m tests.hostile $(if $(RUNS),--messages $(RUNS)) \
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
+
+monitoring: setup  ## alerts by promtool, dashboard and drills on a real Prometheus (Debian: prometheus faketime)
+	$(BIN)/python -m deploy.monitoring
+	$(BIN)/python -m pytest -m monitoring tests/monitoring tests/drills $(ARGS)
+
+drills: setup  ## breaks a system on purpose, mends it by docs/runbooks.md (ARGS=--write for the table there)
+	$(BIN)/python -m tests.drills $(ARGS)
 
 clients: setup  ## what the clients share with the services, copied from shared/
 	$(BIN)/python clients/python/generate.py

@@ -24,10 +24,15 @@ PUBLISHED = {
         "v2.21.0",
         "config/crd/bases/keda.sh_scaledobjects.yaml",
     ),
-    "Prometheus operator": (
+    "Prometheus operator (pods)": (
         "github.com/prometheus-operator/prometheus-operator",
         "v0.85.0",
         "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
+    ),
+    "Prometheus operator (rules)": (
+        "github.com/prometheus-operator/prometheus-operator",
+        "v0.85.0",
+        "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
     ),
     "External Secrets": (
         "github.com/external-secrets/external-secrets",
@@ -69,6 +74,7 @@ def names() -> list[str]:
     return [
         "scaledobjects.keda.sh",
         "podmonitors.monitoring.coreos.com",
+        "prometheusrules.monitoring.coreos.com",
         "externalsecrets.external-secrets.io",
         "certificates.cert-manager.io",
         "issuers.cert-manager.io",

@@ -7,6 +7,7 @@ each means. On a hot path nothing is counted but integers, which are read when s
 from __future__ import annotations
 
 import platform
+import time
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -45,6 +46,8 @@ NATS_CONNECTED = Gauge("parley_nats_connected", "Whether NATS is connected")
 NATS_RECONNECTS = Counter("parley_nats_reconnects", "Connections to NATS made anew")
 PUBLISH_WINDOW = Gauge("parley_publish_window", "Publishes that wait for their ack")
 DRAINING = Gauge("parley_draining", "Whether the process finishes its work and takes none")
+CLOCK = Gauge("parley_clock_seconds", "What the process takes for the time, since 1970")
+CLOCK.set_function(time.time)  # when somebody asks
 BUILD_INFO = Gauge("parley_build_info", "What runs", ["version", "python"])
 
 # Why a worker gives a message back.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KUBERNETES = "1.34"
-CUSTOM = {"ScaledObject", "PodMonitor", "ExternalSecret", "Certificate", "Issuer"}
+CUSTOM = {"ScaledObject", "PodMonitor", "PrometheusRule", "ExternalSecret", "Certificate", "Issuer"}
 # Settings that name a file, beside those that end in _FILE.
 FILES = ("NATS_CA", "NATS_CERT", "NATS_KEY", "MINIO_CA", "SSL_CERT_FILE")
 CLOSING_SECONDS = 15  # shared/process.py: the broker 10, the HTTP server 5
