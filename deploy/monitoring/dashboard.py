@@ -17,14 +17,10 @@ OURS: Final = 'job=~"(.+/)?parley"'  # whatever a process exports that is not ou
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """PromQL and the legend of its series.
-
-    `trouble`: without any series as long as nothing of the kind has happened.
-    """
+    """PromQL and the legend of its series."""
 
     expr: str
     legend: str = ""
-    trouble: bool = False
 
     @property
     def promql(self) -> str:
@@ -50,10 +46,10 @@ def _quantiles(metric: str, by: str = "", legend: str = "") -> tuple[Query, ...]
     )
 
 
-def _rate(metric: str, by: str, *, labels: str = "", trouble: bool = False) -> Query:
+def _rate(metric: str, by: str, *, labels: str = "") -> Query:
     matched = f"NS,{labels}" if labels else "NS"
     legend = " ".join(f"{{{{{label.strip()}}}}}" for label in by.split(","))
-    return Query(f"sum by ({by}) (rate({metric}{{{matched}}}[$__rate_interval]))", legend, trouble)
+    return Query(f"sum by ({by}) (rate({metric}{{{matched}}}[$__rate_interval]))", legend)
 
 
 def _now(metric: str, by: str, *, how: str = "sum") -> Query:
@@ -94,7 +90,6 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
                     f"sum by (service) (rate(parley_turns_total{{NS,{FAILED}}}[$__rate_interval]))"
                     " / sum by (service) (rate(parley_turns_total{NS}[$__rate_interval]))",
                     "{{service}}",
-                    trouble=True,
                 ),
             ),
             "By our failure, or that of whom we need; the goal is 1 %.",
@@ -102,11 +97,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         Panel(
             "Failures by code",
             "ops",
-            (
-                _rate(
-                    "parley_turns_total", "service, code", labels='outcome="failed"', trouble=True
-                ),
-            ),
+            (_rate("parley_turns_total", "service, code", labels='outcome="failed"'),),
             "docs/errors of the contract: `provider_auth` is the key, `storage_unavailable` the "
             "store or a full bucket.",
         ),
@@ -140,18 +131,15 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
                 Query(
                     "sum by (service) (rate(parley_redeliveries_total{NS}[$__rate_interval]))",
                     "{{service}} come again",
-                    trouble=True,
                 ),
                 Query(
                     "sum by (service, reason)"
                     " (rate(parley_handed_back_total{NS}[$__rate_interval]))",
                     "{{service}} handed back, {{reason}}",
-                    trouble=True,
                 ),
                 Query(
                     "sum by (service) (rate(parley_fenced_writes_total{NS}[$__rate_interval]))",
                     "{{service}} refused, another has it",
-                    trouble=True,
                 ),
             ),
         ),
@@ -164,12 +152,10 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
                     "sum by (service, code)"
                     " (increase(parley_dead_letters_total{NS}[$__rate_interval]))",
                     "{{service}} {{code}}",
-                    trouble=True,
                 ),
                 Query(
                     "sum by (subject, code) (increase(parley_refused_total{NS}[$__rate_interval]))",
                     "not understood, {{subject}} {{code}}",
-                    trouble=True,
                 ),
             ),
         ),
@@ -178,7 +164,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         Panel(
             "Calls tried again",
             "ops",
-            (_rate("parley_provider_retries_total", "service, code", trouble=True),),
+            (_rate("parley_provider_retries_total", "service, code"),),
         ),
         Panel(
             "Speech sockets",

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MIB: Final = 1024 * 1024
 SMALL: Final = 64 * MIB  # the least that a service starts with
-BUCKET: Final = "$KV.conversations"
 FAKETIME: Final = tuple(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 
 
@@ -33,12 +32,16 @@ class Drill:
     mends: Callable[[Field], Awaitable[None]]
     shows: tuple[str, ...]
     settings: Mapping[str, str] = field(default_factory=dict)
+    prepares: Callable[[Field], Awaitable[None]] | None = None
 
 
 async def run(drill: Drill, folder: Path) -> Row:
     """Breaks, sees, mends; at the end nothing fires and turns are whole."""
     async with in_the_field(folder, drill.name, drill.settings) as field:
         row = field.row
+        if drill.prepares is not None:
+            await drill.prepares(field)
+            await field.until_heard()
         first = len(field.asked)
         broken = time.monotonic()
         await drill.breaks(field)
@@ -64,14 +67,19 @@ def _failed(end: Mapping[str, object] | None) -> bool:
 # ------------------------------------------------------------ a stream is full
 
 
+async def put_document(field: Field, key: str, value: bytes) -> None:
+    """As the chat service does, which alone may."""
+    js = (await field.chat()).jetstream()
+    await js.publish(f"$KV.conversations.{key}", value, timeout=10)
+
+
 async def fill_documents(field: Field) -> None:
     """To the last byte, with documents of conversations that nobody has."""
-    js = (await field.system.login("chat")).jetstream()
     size = 512 * 1024
     number = 0
     while size > 64:
         try:
-            await js.publish(f"{BUCKET}.filler{number}", bytes(size))
+            await put_document(field, f"filler{number}", bytes(size))
         except nats.js.errors.APIError:
             size //= 2
         number += 1
@@ -116,8 +124,7 @@ async def new_provider_key(field: Field) -> None:
 
 async def poison(field: Field) -> None:
     """One that nobody understands, and one of a conversation whose document is damaged."""
-    js = (await field.system.login("chat")).jetstream()
-    await js.publish(f"{BUCKET}.poisoned", b"\x00 no document")
+    await put_document(field, "poisoned", b"\x00 no document")
     await field.system.client.jetstream().publish("chat.request", b'{"content": 3}')
     await field.system.ask(conversation_id="poisoned", content="Who am I?")
 
@@ -152,20 +159,30 @@ async def replace_frozen(field: Field) -> None:
     await field.system.lost(field.system.of("tts")[-1])
 
 
-async def an_hour_ahead(field: Field) -> None:
-    """A replica on a node whose clock is wrong, by libfaketime, comes in the place of another."""
+def clock_file(field: Field) -> Path:
+    return field.system.folder / "clock"
+
+
+async def on_a_node_of_its_own(field: Field) -> None:
+    """One more speech worker takes another's place; libfaketime reads its clock from a file."""
     assert FAKETIME, "libfaketime is not here: `apt-get install faketime` brings it"
-    wrong = {
+    clock_file(field).write_text("+0\n")
+    clock = {
         "LD_PRELOAD": str(FAKETIME[0]),
-        "FAKETIME": "+3600",
+        "FAKETIME_TIMESTAMP_FILE": str(clock_file(field)),
+        "FAKETIME_CACHE_DURATION": "1",  # seconds after which it looks again
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # nor do clocks that only count go wrong on a node
     }
     system = field.system
     old = system.of("tts")[-1]
-    await system.start("tts", **wrong).ready()
+    await system.start("tts", **clock).ready()
     await old.stop()
     system.services.remove(old)
     system.watched()
+
+
+async def an_hour_ahead(field: Field) -> None:
+    clock_file(field).write_text("+3600\n")
 
 
 async def on_another_node(field: Field) -> None:
@@ -217,6 +234,7 @@ DRILLS: Final = (
     Drill(
         name="the clock of a replica is an hour off",
         alert="ParleyClockOff",
+        prepares=on_a_node_of_its_own,
         breaks=an_hour_ahead,
         mends=on_another_node,
         shows=("Clock off by", "Object store"),

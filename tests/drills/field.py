@@ -12,16 +12,21 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import nats
+
 from deploy.monitoring.dashboard import Panel, Query, panels
 from local.process import ROOT
 from local.service import Service
 from tests.e2e.whole import FAST, assert_whole
+from tests.integration.deploy.test_nats_permissions import INBOXES
 from tests.monitoring.prometheus import NAMESPACE, SCRAPE_SECONDS, Prometheus
 from tests.operations.test_rotation import Keyed, added
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
+
+    from nats.aio.client import Client
 
 FACTOR = 15.0  # Prometheus' second here is 15 of those that the rules are written for
 WAIT = 150.0  # seconds at most for whatever is waited for
@@ -142,6 +147,22 @@ class Field:
     prometheus: Prometheus
     row: Row
     asked: list[str] = field(default_factory=list)
+    _chat: Client | None = None
+
+    async def chat(self) -> Client:
+        """A connection with the login of the chat service."""
+        if self._chat is None:
+            self._chat = await nats.connect(
+                self.system.nats.url,
+                user="chat",
+                password=self.system.said("nats_chat"),
+                inbox_prefix=INBOXES["chat"],
+            )
+        return self._chat
+
+    async def close(self) -> None:
+        if self._chat is not None:
+            await self._chat.close()
 
     # -------------------------------------------------------- turns
 
@@ -264,4 +285,7 @@ async def in_the_field(
                 query = shown(panel("First sound").queries[0])
                 await prometheus.until(lambda: prometheus.value(query), WAIT)
                 assert not await prometheus.firing()
-                yield one
+                try:
+                    yield one
+                finally:
+                    await one.close()

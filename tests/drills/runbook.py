@@ -22,7 +22,7 @@ def paragraph(alert: str) -> str:
     """
     found = re.search(rf"(?ms)^## {alert}\n(.*?)(?=^## |\Z)", text())
     assert found, f"docs/runbooks.md says nothing of {alert}"
-    return found[1]
+    return str(found[1])
 
 
 def command(alert: str, begin: str) -> str:
@@ -30,7 +30,7 @@ def command(alert: str, begin: str) -> str:
     lines = [line for block in _BLOCK.findall(paragraph(alert)) for line in block.splitlines()]
     found = [line for line in lines if line.startswith(begin)]
     assert len(found) == 1, f"docs/runbooks.md, {alert}: {begin!r} in {lines}"
-    return found[0]
+    return str(found[0])
 
 
 def with_table(table: str) -> str:
