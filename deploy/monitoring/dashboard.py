@@ -98,8 +98,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             "Failures by code",
             "ops",
             (_rate("parley_turns_total", "service, code", labels='outcome="failed"'),),
-            "docs/errors of the contract: `provider_auth` is the key, `storage_unavailable` the "
-            "store or a full bucket.",
+            "`provider_auth` is the key, `storage_unavailable` the store or a full bucket.",
         ),
     ),
     "Work": (
