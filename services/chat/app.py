@@ -346,9 +346,9 @@ class ChatWorker:
             # Not even the end of a turn that we committed: whoever has the work now tells it.
             conversation.owned(held.value, job.turn_id, job.execution)
 
-        logs.note(trace_id=logs.trace_id(traced.headers))
         fence = LeaseFence(delivery, look)
         context = onward(span, delivery.headers)
+        logs.note(trace_id=logs.trace_id(context))
         return NatsDeltas(self.connection, job.conversation_id, job.turn_id, fence, context)
 
     async def _show(self, msg: Msg) -> History:

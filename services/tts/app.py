@@ -310,14 +310,15 @@ class TtsWorker:
             # Not even an end that we committed: whoever has the work now tells it.
             record.owned(found, job.execution)
 
-        logs.note(trace_id=logs.trace_id(traced.headers))
         fence = LeaseFence(delivery, look)
+        context = onward(span, delivery.headers)
+        logs.note(trace_id=logs.trace_id(context))
         return NatsAudio(
             self.connection,
             job.conversation_id,
             job.turn_id,
             fence,
-            onward(span, delivery.headers),
+            context,
             spool,
             warnings=job.warnings,
             asked_at=job.taken_at,
