@@ -95,7 +95,7 @@ if TYPE_CHECKING:
 
     from services.chat.config import Config
     from shared.contract import Usage
-    from shared.errors import Failure, ProviderError
+    from shared.errors import Cancelled, Failure, ProviderError
     from shared.nats.wire import Incoming
     from shared.refuse import Message
     from shared.spans import Span
@@ -185,9 +185,7 @@ class ChatWorker:
         self.intake = NatsIntake(
             connection,
             max_bytes=self.config.max_request_bytes,
-            refuse=functools.partial(
-                refuse, turns=turns, dead_letters=dead_letters, count=count_refused
-            ),
+            refuse=self._refuse,
         )
         self.work = Work(
             connection,
@@ -328,9 +326,23 @@ class ChatWorker:
         ids = conversation_id, turn_id
         return self.tracing.turn(message.headers, *ids, asked_at(message), message.deliveries)
 
-    def _trace_unstarted(self, message: Message, end: Done | Failed) -> None:
-        with self._traced(message, end.conversation_id, end.turn_id) as span:
-            note(span, end)
+    def _trace_unstarted(
+        self, message: Message, conversation_id: str, turn_id: str, why: Failure | Cancelled
+    ) -> None:
+        with self._traced(message, conversation_id, turn_id) as span:
+            span.failed(why)
+
+    async def _refuse(self, message: Message, refused: Refused) -> None:
+        """What the intake does not hand on."""
+        await refuse(
+            message,
+            refused,
+            turns=self.handling.turns,
+            dead_letters=self.handling.dead_letters,
+            count=count_refused,
+        )
+        ids = refused.conversation_id or "", refused.turn_id
+        self._trace_unstarted(message, *ids, refused.error)
 
     async def _hand_back_uncounted(self, job: answer.Job) -> None:
         """A worker that stops, or that NATS has left, was no try of the turn."""

@@ -70,7 +70,8 @@ class Dependencies:
     count_refused: Callable[[Failure], None]
     # A turn, and the seconds it ran; 0 for one that never began here.
     count_ended: Callable[[Done | Failed, float], None]
-    trace_unstarted: Callable[[Message, Done | Failed], None]
+    # A turn that never began here: its conversation ("" if not known), its id, and why.
+    trace_unstarted: Callable[[Message, str, str, Failure | Cancelled], None]
     clock: Clock
 
 
@@ -121,6 +122,8 @@ async def _refuse(message: Message, refused: Refused, needs: Dependencies) -> No
         count=needs.count_refused,
     )
     await message.ack()
+    ids = refused.conversation_id or "", refused.turn_id
+    needs.trace_unstarted(message, *ids, refused.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +164,8 @@ class _Handling:
                     raise
         except (Busy, Cancelled) as exc:
             async with self.needs.ending:
-                end = await self._end_unstarted(exc)
-            self.needs.trace_unstarted(self.message, end)
+                await self._end_unstarted(exc)
+            self.needs.trace_unstarted(self.message, self.conversation_id, self.turn_id, exc)
             return
         if not is_first:
             await self.message.ack()
@@ -246,7 +249,7 @@ class _Handling:
         if end is not None:
             self.needs.count_ended(end, self.needs.clock.monotonic() - began)
 
-    async def _end_unstarted(self, why: Failure | Cancelled) -> Done | Failed:
+    async def _end_unstarted(self, why: Failure | Cancelled) -> None:
         """Refused, or stopped while it waited: an end without a start, and the voice ends too."""
         end = self._end_of_text(why)
         sequence = await self.needs.ends.text(self.message, end)
@@ -263,7 +266,6 @@ class _Handling:
             await self.needs.dead_letters.add(self.message, why)
         await self.message.ack()
         self.needs.count_ended(end, 0.0)
-        return end
 
     async def _tell_voice(self, voice: SpeechRequest | AudioFailed) -> None:
         try:

@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     from shared.nats.connection import Connection
     from shared.nats.lease import Delivery
     from shared.nats.wire import Incoming
+    from shared.refuse import Message
     from shared.spans import Span
 
 T = TypeVar("T")
@@ -197,6 +198,7 @@ class TtsWorker:
             new_execution=lambda: uuid.uuid4().hex,
             clock=self.clock,
             report=_Report(),
+            trace_refused=self._trace_refused,
         )
         await overhear(connection, CHAT_CANCEL, self._cancel)
         await overhear(connection, HISTORY_DELETE, self._cancel_all)
@@ -262,13 +264,7 @@ class TtsWorker:
     ) -> Stored | AudioFailed | None:
         seconds = self.config.turn_timeout
         with (
-            self.tracing.turn(
-                delivery.headers,
-                job.conversation_id,
-                job.turn_id,
-                job.taken_at,
-                delivery.deliveries,
-            ) as span,
+            self._traced(delivery, job.conversation_id, job.turn_id) as span,
             closing(Spool()) as spool,
             closing(ReplaySpool()) as replay_spool,
             closing(self._audio(delivery, job, span, replay_spool)) as audio,
@@ -292,6 +288,14 @@ class TtsWorker:
             if end is not None:
                 _note(span, end)
             return end
+
+    def _traced(self, message: Message, conversation_id: str, turn_id: str) -> Span:
+        ids = conversation_id, turn_id
+        return self.tracing.turn(message.headers, *ids, message.taken_at, message.deliveries)
+
+    def _trace_refused(self, message: Message, refused: Refused) -> None:
+        with self._traced(message, refused.conversation_id or "", refused.turn_id) as span:
+            span.failed(refused.error)
 
     async def _handed_back_uncounted(self, job: Job, speaking: Awaitable[T]) -> T:
         """A worker that stops, or that NATS has left, was no try of the voice."""

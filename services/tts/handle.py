@@ -51,6 +51,7 @@ class Dependencies:
     new_execution: Callable[[], str]
     clock: Clock
     report: Report
+    trace_refused: Callable[[Message, Refused], None]
 
 
 async def handle(message: Message, speaking: Speaking, deps: Dependencies) -> None:
@@ -63,6 +64,7 @@ async def handle(message: Message, speaking: Speaking, deps: Dependencies) -> No
     found = understand(message)
     if isinstance(found, Refused):
         await _refuse(message, found, deps)
+        deps.trace_refused(message, found)
         return
     job = deps.defaults.job(
         found,

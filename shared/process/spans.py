@@ -5,6 +5,7 @@ Loaded by those who trace only: 30 MB and a quarter of a second.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 import time
@@ -27,7 +28,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared.contract import TRACEPARENT
-from shared.spans import Operation, Span, outcome_of
+from shared.spans import OFF, Operation, Span, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +95,7 @@ class Asked(NamedTuple):
     deliveries: int
 
 
-def begin(exporter: Exporter, asked: Asked, headers: Mapping[str, str]) -> TurnSpan:
+def begin(exporter: Exporter, asked: Asked, headers: Mapping[str, str]) -> Span:
     """The span of a turn, from its time in the stream on; and how long it waited for a worker.
 
     Where the request names no trace, the same request makes the same one, whoever takes it up.
@@ -103,9 +104,13 @@ def begin(exporter: Exporter, asked: Asked, headers: Mapping[str, str]) -> TurnS
     now = time.time_ns()
     since = min(int(asked.asked_at.timestamp() * 1e9), now)
     ids: dict[str, Any] = {
-        "gen_ai.conversation.id": asked.conversation_id,
-        "parley.conversation": asked.conversation_id,
-        "parley.turn": asked.turn_id,
+        name: value
+        for name, value in {
+            "gen_ai.conversation.id": asked.conversation_id,
+            "parley.conversation": asked.conversation_id,
+            "parley.turn": asked.turn_id,
+        }.items()
+        if value
     }
     named = get_current_span(context).get_span_context().is_valid
     exporter.ids.trace = 0 if named else _trace_of(asked)
@@ -119,6 +124,8 @@ def begin(exporter: Exporter, asked: Asked, headers: Mapping[str, str]) -> TurnS
         )
     finally:
         exporter.ids.trace = 0
+    if not span.get_span_context().is_valid:
+        return OFF  # OTEL_SDK_DISABLED
     turn = TurnSpan(exporter.tracer, span, ids, asked)
     waited = exporter.tracer.start_span(
         f"{asked.service}.queue", turn.context, attributes=ids, start_time=since
@@ -257,6 +264,7 @@ class TurnSpan(Span):
         self._span.end()
 
 
+@functools.cache
 def _address(url: str) -> dict[str, Any]:
     found = urlsplit(url)
     default = 443 if found.scheme in {"https", "wss"} else 80

@@ -30,7 +30,7 @@ def carried(headers: Mapping[str, str]) -> dict[str, str]:
 
 def onward(span: Span, headers: Mapping[str, str]) -> dict[str, str]:
     """What follows from a message belongs to `span`; without tracing, to what the message names."""
-    return dict(span.headers) or carried(headers)
+    return carried(headers) if span is OFF else dict(span.headers)
 
 
 _exporter: list[Exporter] = []
@@ -64,7 +64,10 @@ class Tracing:
         asked_at: datetime,
         deliveries: int,
     ) -> Span:
-        """The span of a turn that a worker takes up now; `headers` are the request's."""
+        """The span of a turn that a worker takes up now, or refuses; `headers` are the request's.
+
+        An id that is not known is "".
+        """
         if not _exporter:
             return OFF
         from shared.process.spans import Asked, begin  # noqa: PLC0415  see there

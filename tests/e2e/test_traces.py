@@ -210,6 +210,35 @@ async def test_an_attempt_that_broke_off_has_failed_and_the_next_one_has_not(
     assert one(spans, "chat.turn").attributes["parley.attempt"] == 2
 
 
+async def test_a_piece_that_broke_off_has_failed_and_is_said_again(
+    system: System, traces: Collector
+) -> None:
+    system.emulator.add_fault({"kind": "speech.abort", "after": 1, "times": 1})
+    turn, trace, _ = await asked(system, "Hello!")
+    await system.ears.whole(turn)
+    spans = await traces.turn(trace, "chat.turn", "tts.turn")
+
+    first, second = named(spans, "tts.attempt")
+    broken, *said = named(spans, "tts.piece")
+    assert outcome(first) == outcome(broken) == ("error", "failed", "provider_broken")
+    assert outcome(second) == ("unset", "complete", "")
+    assert {s.status for s in said} == {"unset"}
+    assert broken.parent == first.id
+    assert {s.parent for s in said} == {second.id}
+    assert outcome(one(spans, "tts.turn")) == ("unset", "complete", "")
+
+
+async def test_a_request_that_is_refused_is_a_turn_that_failed(
+    system: System, traces: Collector
+) -> None:
+    turn, trace, publisher = await asked(system, "", speech=False)
+    await system.ears.whole(turn, voice=False)
+    spans = await traces.turn(trace, "chat.turn")
+
+    assert tree(spans, publisher) == [("chat.turn", ["chat.queue"])]
+    assert outcome(one(spans, "chat.turn")) == ("error", "failed", "invalid_request")
+
+
 async def test_a_stop_is_no_error_while_it_runs_nor_while_it_waits(
     system: System, traces: Collector
 ) -> None:

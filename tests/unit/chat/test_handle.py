@@ -93,7 +93,6 @@ class Bench:
         self.asked: list[ChatRequest] = []
         self.refused: list[Failure] = []
         self.ended: list[tuple[Done | Failed, float]] = []
-        self.unstarted: list[Done | Failed] = []
 
     async def _answer(self, request: ChatRequest, stop: CancelToken) -> Done | Failed | None:
         assert (self.slots.inside, self.held.running, stop.cancelled) == (1, 1, False)
@@ -123,7 +122,7 @@ class Bench:
             dead_letters=self.dead_letters,
             count_refused=self.refused.append,
             count_ended=lambda end, seconds: self.ended.append((end, seconds)),
-            trace_unstarted=lambda _message, end: self.unstarted.append(end),
+            trace_unstarted=lambda *_: None,
             clock=self.clock,
         )
         admission = Admission(max_bytes=1_000, max_queued=self.max_queued, speech=self.speech)

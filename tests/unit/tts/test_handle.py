@@ -105,6 +105,7 @@ class Office:
             new_execution=lambda: "w1",
             clock=self.clock,
             report=self,
+            trace_refused=lambda *_: None,
         )
 
     def records_of(self, conversation_id: str, turn_id: str) -> MemoryRecords:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER"):
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
         monkeypatch.delenv(name, raising=False)
     yield
     tracing.stop()
@@ -75,6 +76,14 @@ async def test_the_sampler_is_the_operators(monkeypatch: pytest.MonkeyPatch) -> 
     assert await sent(traceparent=f"00-{TRACE}-b7ad6b7169203331-00") == []
     followed = await sent(traceparent=f"00-{TRACE}-b7ad6b7169203331-01")
     assert {span.trace for span in followed} == {TRACE}
+
+
+async def test_an_sdk_that_is_disabled_leaves_a_turn_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+
+    assert await sent() == []
 
 
 async def test_a_request_without_a_trace_makes_the_same_one_whoever_takes_it_up() -> None:
