@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,10 +58,17 @@ class Document:
             if operation["action"] == "receive"
         }
 
+    @cached_property
+    def _schemas(self) -> Mapping[bool, Mapping[str, Any]]:
+        """The shared ones; by whether they are strict."""
+        found = {"schemas": self.whole["components"]["schemas"]}
+        return {False: found, True: _strict(found)}
+
     def complaints(self, schema: Mapping[str, Any], value: object, *, strict: bool) -> list[str]:
         """What is wrong with a value; `strict`: a field that nobody has described, too."""
-        whole = {"allOf": [schema], "components": {"schemas": self.whole["components"]["schemas"]}}
-        errors = validator(_strict(whole) if strict else whole).iter_errors(value)
+        schemas = self._schemas[strict]
+        whole = {"allOf": [_strict(schema) if strict else schema], "components": schemas}
+        errors = validator(whole).iter_errors(value)
         return [f"{error.json_path}: {error.message}" for error in errors]
 
     def wrong(

@@ -49,15 +49,15 @@ async def test_a_stack_tells_each_service_what_it_needs(tmp_path: Path) -> None:
 async def test_a_stack_keeps_what_it_was_given_until_a_fresh_one_is_wanted(
     tmp_path: Path,
 ) -> None:
-    async with Stack(data=tmp_path) as stack:
+    async with Stack(data=tmp_path, emulate=False) as stack:
         kind = stack.s3.kind
         assert await messages(stack) == 1
         assert await asyncio.to_thread(buckets, stack, "first") == ["first"]
-    async with Stack(data=tmp_path) as stack:
+    async with Stack(data=tmp_path, emulate=False) as stack:
         assert await messages(stack) == 2
         assert await asyncio.to_thread(buckets, stack, "second") == ["first", "second"]
     assert names(tmp_path) == {"accounts", "in-use", "logs", "nats", kind}
-    async with Stack(data=tmp_path, fresh=True) as stack:
+    async with Stack(data=tmp_path, fresh=True, emulate=False) as stack:
         assert await messages(stack) == 1
         assert await asyncio.to_thread(buckets, stack, "third") == ["third"]
 
@@ -65,7 +65,7 @@ async def test_a_stack_keeps_what_it_was_given_until_a_fresh_one_is_wanted(
 async def test_a_page_shows_a_token_an_application_its_login_and_a_program_may_do_everything(
     tmp_path: Path,
 ) -> None:
-    async with Stack(data=tmp_path, origins=["http://127.0.0.1:1"]) as stack:
+    async with Stack(data=tmp_path, emulate=False, origins=["http://127.0.0.1:1"]) as stack:
         await messages(stack)
         environ = stack.process_environment("access", HTTP_PORT="0")
         async with Service("access", environ, log=tmp_path / "access.log"):
@@ -96,7 +96,7 @@ async def test_a_stack_finds_what_was_kept_before_there_were_accounts(tmp_path: 
         await client.jetstream().add_stream(name="KEPT", subjects=["kept"])
         await client.jetstream().publish("kept", b"")
         await client.close()
-    async with Stack(data=tmp_path) as stack:
+    async with Stack(data=tmp_path, emulate=False) as stack:
         assert await messages(stack) == 2
 
 
