@@ -26,13 +26,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).parent
-# What only computes comes last: it fills the end of a run, where no worker should be without work.
-LONGEST_FIRST = ("operations", "e2e", "faults", "clients", "deploy", "integration")
+# A file runs on one worker: those that take the longest begin first, and what only computes comes
+# last, for it fills the end of a run, where no worker should be without work.
+LONGEST_FIRST = (
+    *("e2e/test_demo_talk.py", "integration/tts/together/test_voice.py", "e2e/test_operations.py"),
+    *("e2e/test_voice_away.py", "clients/cli", "integration/deploy", "integration/local"),
+    *("operations", "e2e", "faults", "clients", "deploy", "integration", ""),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    rank = {folder: number for number, folder in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: rank.get(item.path.relative_to(TESTS).parts[0], len(rank)))
+    def rank(path: Path) -> int:
+        name = path.relative_to(TESTS).as_posix()
+        return next(n for n, start in enumerate(LONGEST_FIRST) if name.startswith(start))
+
+    ranks = {path: rank(path) for path in {item.path for item in items}}
+    items.sort(key=lambda item: ranks[item.path])
 
 
 def pytest_collection_finish() -> None:

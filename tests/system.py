@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from local.service import Service
 
 API_KEY = "key-that-must-not-leak"
+WAIT = 100.0  # seconds, for what is there at once on a machine that has nothing else to do
 
 
 @dataclass(slots=True)
@@ -122,13 +123,13 @@ class Ears:
         turn.audio.append((dict(msg.headers), msg.data))
         self._changed.set()
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = WAIT) -> None:
         async with asyncio.timeout(seconds):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def whole(self, *turn_ids: str, voice: bool = True, seconds: float = 30.0) -> None:
+    async def whole(self, *turn_ids: str, voice: bool = True, seconds: float = WAIT) -> None:
         """Waits until text and voice of all these turns have ended."""
 
         def ended() -> bool:
@@ -152,7 +153,7 @@ class Ears:
         return "not whole in time: " + "; ".join(lines)
 
 
-async def until_empty(client: Client, *streams: str, seconds: float = 60.0) -> None:
+async def until_empty(client: Client, *streams: str, seconds: float = WAIT) -> None:
     """Waits until these work queues hold nothing."""
     js = client.jetstream()
     until = time.monotonic() + seconds
@@ -276,7 +277,7 @@ class System:
         await self.client.jetstream().publish("chat.request", json.dumps(request).encode())
         return str(request["turn_id"])
 
-    async def answered(self, seconds: float = 30.0, **request: Any) -> Turn:
+    async def answered(self, seconds: float = WAIT, **request: Any) -> Turn:
         """Asks as a user of the client does, and waits for the whole turn: what the client gives is
         what crossed the wire."""
         conversation_id = request.pop("conversation_id", None)
@@ -307,7 +308,7 @@ class System:
         )
         return found
 
-    async def until_empty(self, *streams: str, seconds: float = 60.0) -> None:
+    async def until_empty(self, *streams: str, seconds: float = WAIT) -> None:
         """Waits until these work queues hold nothing."""
         await until_empty(self.client, *streams, seconds=seconds)
 

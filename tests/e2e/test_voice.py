@@ -21,7 +21,7 @@ from minio import Minio
 
 from local.voices import spoken_texts
 from tests.e2e.whole import SENTENCES, assert_whole, letters
-from tests.system import System
+from tests.system import WAIT, System
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -74,7 +74,7 @@ def system(running: System) -> System:
 
 
 async def say(
-    system: System, text: str, *, turn_id: str = "", seconds: float = 30, **speech: Any
+    system: System, text: str, *, turn_id: str = "", seconds: float = WAIT, **speech: Any
 ) -> Turn:
     """Speech alone, to its end."""
     turn_id = turn_id or uuid.uuid4().hex

@@ -88,7 +88,7 @@ async def send_all(connection: Connection, bodies: Sequence[bytes], subject: str
     assert window.unacked == 0
 
 
-async def soon(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def soon(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Waits until it is so."""
     until = time.monotonic() + seconds
     while not condition():

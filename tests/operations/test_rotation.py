@@ -110,7 +110,7 @@ class Keyed(Operated):
         self.copy_secrets()
         before = self.nats.said().count("Reloaded server configuration")
         self.nats.signal(signal.SIGHUP)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.nats.said().count("Reloaded server configuration") == before:
                 assert "[ERR]" not in self.nats.said(), self.nats.said()
                 await asyncio.sleep(0.02)

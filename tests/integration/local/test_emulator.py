@@ -45,7 +45,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - what it waits for tells nobody
             await asyncio.sleep(0.005)
 
@@ -300,7 +300,7 @@ async def test_the_header_comes_before_the_first_token(
 ) -> None:
     emulator.add_fault({"kind": "chat.stall"})
     async with (
-        asyncio.timeout(5),
+        asyncio.timeout(30),
         http.post(f"{emulator.base_url}/chat/completions", json=asked("Hello")) as answer,
     ):
         assert answer.status == 200
@@ -350,7 +350,7 @@ class Speaker:
         await self.say("input_text_buffer.commit", context)
 
     async def next(self) -> dict[str, Any]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             message = await self.ws.receive()
         event: dict[str, Any]
         if message.type is aiohttp.WSMsgType.TEXT:

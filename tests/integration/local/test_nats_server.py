@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 async def messages(server: NatsServer, *publish: bytes) -> int:
     """Publishes to a stream, made if need be; how many messages it holds then."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         client = await nats.connect(server.url)
         stream = client.jetstream()
         await stream.add_stream(name="KEPT", subjects=["kept"])

@@ -113,7 +113,7 @@ async def forwarded(connection: Connection) -> dict[str, list[str]]:
     return queues
 
 
-async def none_left(connection: Connection, seconds: float = 15.0) -> None:
+async def none_left(connection: Connection, seconds: float = 60.0) -> None:
     async def empty() -> bool:
         return await read.first(connection, CHAT_REQUESTS_STREAM, "chat.request") is None
 

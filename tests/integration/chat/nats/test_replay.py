@@ -32,7 +32,7 @@ class Reader:
         await settle(self.connection.client)
         await self.replay.send("c", request, inbox)
         events: list[Msg] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while H_NEXT not in ((msg := await came.get()).headers or {}):
                 events.append(msg)
         await subscription.unsubscribe()

@@ -73,7 +73,7 @@ class Puller:
     def bodies(self) -> list[bytes]:
         return [d.data for d in self.taken]
 
-    async def got(self, count: int, seconds: float = 10.0) -> list[Delivery]:
+    async def got(self, count: int, seconds: float = 60.0) -> list[Delivery]:
         await soon(lambda: len(self.taken) >= count, seconds)
         return self.taken
 

@@ -89,7 +89,7 @@ class Reader:
     async def has(self, count: int) -> None:
         await soon(lambda: len(self.got) >= count)
 
-    async def whole(self, seconds: float = 10.0) -> list[Delta]:
+    async def whole(self, seconds: float = 60.0) -> list[Delta]:
         await asyncio.wait_for(self._task, seconds)
         return self.got
 

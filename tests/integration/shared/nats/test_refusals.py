@@ -73,17 +73,17 @@ class Sender:
 class Replies(asyncio.Queue[Msg]):
     async def ack(self) -> int:
         """The next answer, which is the stream's."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return int(msgspec.json.decode((await self.get()).data)["seq"])
 
     async def both(self) -> None:
         """The stream's answer and the refusal, in any order: nothing says which is first."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             answers = [(await self.get()).data for _ in range(2)]
         assert sum(b"invalid_request" in data for data in answers) == 1
 
     async def refusal(self) -> Refusal:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return msgspec.json.decode((await self.get()).data, type=Refusal)
 
 

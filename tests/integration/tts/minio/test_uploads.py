@@ -47,7 +47,7 @@ class Server:
     @contextlib.asynccontextmanager
     async def running(self, *, connections: int = 4) -> AsyncIterator[Uploads]:
         server = await asyncio.start_server(self.talk, "127.0.0.1", 0)
-        async with asyncio.timeout(15), server:
+        async with asyncio.timeout(30), server:
             yield uploads(server.sockets[0].getsockname()[1], connections)
 
 

@@ -96,7 +96,7 @@ def socket() -> Socket:
 
 @contextlib.asynccontextmanager
 async def pumping(server: Server, opened: Socket) -> AsyncIterator[Pump]:
-    async with asyncio.timeout(10), server.running() as endpoint:
+    async with asyncio.timeout(30), server.running() as endpoint:
         pump = await endpoint.open(opened)
         try:
             yield pump
@@ -146,7 +146,7 @@ async def test_a_refusal_may_come_after_the_handshake() -> None:
 
 async def test_a_handshake_without_a_session_has_a_deadline() -> None:
     server = Server(says=[])
-    async with asyncio.timeout(10), server.running() as endpoint:
+    async with asyncio.timeout(30), server.running() as endpoint:
         hasty = Endpoint(url=endpoint.url, api_key=KEY, connect_timeout=0.2)
         with pytest.raises(ProviderStalled):
             await hasty.open(socket())
@@ -202,7 +202,7 @@ async def test_text_in_several_frames_may_be_parted_within_a_character() -> None
     opened, said = socket(), json.dumps({"type": "hello", "é": "é"}, ensure_ascii=False)
     at = said.encode().index("é".encode()) + 1
     parted = [said.encode()[:at], said.encode()[at:]]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         server = Server(says=[SESSION], closes=True)
         server.raw = parted
         async with pumping(server, opened) as pump:
@@ -326,7 +326,7 @@ async def test_a_connection_that_is_aborted_answers_nothing() -> None:
 
 async def test_closing_ends_the_task_that_reads_and_says_farewell() -> None:
     server, opened = Server(), socket()
-    async with asyncio.timeout(10), server.running() as endpoint:
+    async with asyncio.timeout(30), server.running() as endpoint:
 
         async def live() -> None:
             pump = await endpoint.open(opened)

@@ -90,7 +90,7 @@ class Rig:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Lets the others run until this holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - nobody sets an event for what a wire records
             await asyncio.sleep(0)
 
