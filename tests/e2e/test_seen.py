@@ -220,7 +220,6 @@ async def test_each_line_about_a_turn_says_which_and_none_what_was_said(system: 
         {"kind": "chat.status", "status": 401},
         {"kind": "chat.status", "status": 400},
         {"kind": "chat.garbage", "after": 1},
-        {"kind": "speech.refuse_context"},
         {"kind": "speech.failed", "after": 1},
     ]
     js, headers = system.client.jetstream(), {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 import urllib.request
@@ -135,7 +136,9 @@ async def test_it_is_ready_while_it_is_connected_and_tells_its_metrics(own: Guar
         with urllib.request.urlopen(own.service.url("/metrics"), timeout=5) as answer:
             return str(answer.read().decode())
 
-    assert 'parley_tokens_shown_total{verdict="granted"} 1.0' in await asyncio.to_thread(metrics)
+    told = await asyncio.to_thread(metrics)
+    assert 'parley_tokens_shown_total{verdict="granted"} 1.0' in told
+    assert re.findall(r"^# TYPE (parley_\w+)", told, re.MULTILINE) == ["parley_tokens_shown_total"]
     await own.nats.stop()
     assert not await asyncio.to_thread(own.service.is_ready)
     await own.nats.start()

@@ -393,6 +393,10 @@ async def test_before_the_first_word_the_same_attempt_is_tried_again() -> None:
     assert end.text == "The sea breathes."
     assert bench.seqs == [(1, n) for n in range(5)]
     assert bench.clock.pauses == [0.125, 0.25]
+    assert bench.reported.retries == [Code.PROVIDER_OVERLOADED, Code.PROVIDER_STALLED]
+    assert bench.reported.attempts == [1]
+    assert bench.reported.spent_on == [(end.usage, end.cost_usd)]
+    assert bench.reported.first_tokens == [(end.first_token_ms or 0) / 1000]
 
 
 async def test_the_pause_that_the_provider_asks_for_is_kept() -> None:
@@ -404,9 +408,11 @@ async def test_the_pause_that_the_provider_asks_for_is_kept() -> None:
 
 @pytest.mark.parametrize("wait", [31.0, 3600.0])
 async def test_a_pause_longer_than_is_worth_it_ends_the_turn(wait: float) -> None:
-    bench = Bench([[ProviderRateLimited("slow down", wait=wait)]])
+    bench = Bench([[Usage(5, 1), ProviderRateLimited("slow down", wait=wait)]])
     end = failed(await bench.run())
 
+    assert bench.reported.retries == []
+    assert bench.reported.spent_on == [(Usage(5, 1), 15.0)]  # a turn that fails costs, too
     assert end.error.code is Code.PROVIDER_RATE_LIMITED
     assert bench.clock.pauses == []
 
@@ -417,6 +423,8 @@ async def test_a_break_in_mid_text_starts_the_next_attempt() -> None:
 
     assert bench.seqs == [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4)]
     assert isinstance(bench.published.events[3], Started)
+    assert bench.reported.attempts == [1, 2]
+    assert len(bench.reported.first_tokens) == 1
     assert end.text == bench.published.read == "The sea breathes."
     assert bench.history[1:] == [("assistant", "The sea breathes.")]
 

@@ -398,6 +398,12 @@ async def test_after_all_tries_the_fallback_says_it() -> None:
         *[("started", n, MODEL) for n in (1, 2, 3)],
         ("started", 4, FALLBACK),
     ]
+    assert worker.reported.attempts == [1, 2, 3, 4]
+    assert worker.reported.retries == [Code.PROVIDER_STALLED] * 3
+    asked = worker.voice.said
+    assert worker.reported.submissions == [
+        (len(text), len(text) / 1000 if model == MODEL else None) for model, text in asked
+    ]
     assert isinstance(end, Stored)
     assert (worker.store.labels[0].model, worker.store.labels[0].voice) == (FALLBACK, "w")
 

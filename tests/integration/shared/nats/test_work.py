@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from local.nats_server import NatsServer
 from shared.contract import CHAT_REQUESTS_STREAM, CHAT_WORKERS
@@ -17,13 +20,14 @@ from shared.nats.lease import Delivery
 from shared.nats.provision import Leases, consumer, verify
 from shared.nats.publish import publish
 from shared.nats.work import MAX_DELIVERIES, Work
+from shared.process.logs import _Json, ids, note
 from shared.process.settings import Retention
 from shared.retry import Backoff
 from tests.integration.harness import connected, held, provisioned, soon
 from tests.integration.shared.nats.puller import LEASE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 
 pytestmark = pytest.mark.timeout(30)
@@ -65,6 +69,7 @@ class Worker:
             again=Backoff(again, again),
             max_deliveries=max_deliveries,
             max_bytes=max_bytes,
+            ids=lambda delivery: ids("c", delivery.data.decode(), delivery.headers),
         )
 
     async def _handle(self, delivery: Delivery) -> None:
@@ -227,6 +232,77 @@ async def test_what_fails_unexpectedly_is_tried_again(chat: Connection, error: E
         await ask(chat, b"one")
         await soon(lambda: worker.ended == [b"one"], LEASE * 3)
     assert len(worker.begun) == 3
+
+
+class Lines(logging.Handler):
+    """What is written of the work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[dict[str, Any]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(json.loads(_Json().format(record)))
+
+
+@pytest.fixture
+def lines() -> Iterator[list[dict[str, Any]]]:
+    handler, logger = Lines(), logging.getLogger("shared.nats.work")
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel("DEBUG")
+    yield handler.told
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+def counted(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, {"service": "chat", **labels}) or 0.0
+
+
+def counts() -> list[float]:
+    """Messages that came again; handed back for a bug, for NATS, for a stop; left to another."""
+    reasons = ("failed", "nats", "stopping")
+    return [
+        counted("parley_redeliveries_total"),
+        *(counted("parley_handed_back_total", reason=reason) for reason in reasons),
+        counted("parley_fenced_writes_total"),
+    ]
+
+
+async def test_what_comes_back_is_counted_and_told_of(
+    chat: Connection, lines: list[dict[str, Any]]
+) -> None:
+    async def stumble(worker: Worker, delivery: Delivery) -> None:
+        match len(worker.begun):
+            case 1:
+                note(attempt=1)
+                raise KeyError(delivery.data)
+            case 2:
+                raise NatsError("away")
+            case 3:
+                await delivery.nak()
+                raise Superseded
+            case _:
+                await asyncio.Event().wait()
+
+    before = counts()
+    async with working(chat, stumble) as worker:
+        await ask(chat, b"t1")
+        await soon(lambda: len(worker.begun) == 4)
+    grown = [now - then for now, then in zip(counts(), before, strict=True)]
+
+    assert grown == [3, 1, 1, 1, 1]
+    assert [(line["event"], line.get("why")) for line in lines] == [
+        ("work.failed", None),
+        ("work.handed_back", "nats"),
+        ("work.superseded", None),
+        ("work.handed_back", "stopping"),
+    ]
+    assert [line["attempt"] for line in lines] == [1, 0, 0, 0]
+    for line in lines:
+        assert (line["conversation_id"], line["turn_id"]) == ("c", "t1")
+    assert lines[0]["exception"].endswith("KeyError")  # and not what was asked
 
 
 @pytest.mark.parametrize("again", [0.0, 0.01])

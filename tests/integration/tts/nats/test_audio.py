@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from services.tts.nats.audio import KEEPS_UP, MAX_CHUNK, NatsAudio
 from services.tts.ports import VoiceParams
@@ -229,3 +232,34 @@ async def test_who_has_been_replaced_ends_nothing(connection: Connection) -> Non
             AudioFailed("c", "t", 1, error=Error(Code.INTERNAL, "why", retryable=False))
         )
     assert await held(connection, "TTS_AUDIO") == before
+
+
+def observed(name: str, what: str = "count") -> float:
+    return REGISTRY.get_sample_value(f"parley_{name}_seconds_{what}") or 0.0
+
+
+async def test_the_first_sound_and_the_silence_between_pieces_are_counted(
+    connection: Connection,
+) -> None:
+    asked = datetime.now(UTC) - timedelta(seconds=7)
+    audio = NatsAudio(connection, "c", "t", Lease(), {}, asked_at=asked)
+    sounds, waited = observed("first_sound"), observed("first_sound", "sum")
+    gaps = observed("piece_gap")
+    await speak(audio, 0, 1)
+    await audio.drained()
+
+    assert observed("first_sound") - sounds == 1
+    assert observed("first_sound", "sum") - waited >= 7
+    assert observed("piece_gap") - gaps == 1
+
+
+async def test_sound_that_another_worker_has_made_before_is_not_the_first(
+    connection: Connection,
+) -> None:
+    await speak(voice_of(connection), 0)
+    audio = NatsAudio(connection, "c", "t", Lease(), {}, asked_at=datetime.now(UTC))
+    await audio.replay(LONG_AGO)
+    before = observed("first_sound")
+    await speak(audio, 1, attempt=2)
+
+    assert observed("first_sound") == before
