@@ -49,7 +49,7 @@ class Span:
         return self
 
     def upload(self) -> Span:
-        """The object's way to the store."""
+        """The object's way to the store, within the attempt under way."""
         return self
 
     def first(self, what: str) -> None:

@@ -205,6 +205,8 @@ class TurnSpan(Span):
         return self._child(f"{self._asked.service}.piece", attributes)
 
     def upload(self) -> TurnSpan:
+        if self._attempt is not None:
+            return self._attempt.upload()
         return self._child(f"{self._asked.service}.upload", {}, SpanKind.CLIENT)
 
     # ------------------------------------------------------------ what it says
