@@ -16,7 +16,7 @@ from tests.integration.harness import connected, soon
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 async def test_every_replica_hears_a_cancel(server: NatsServer, connection: Connection) -> None:

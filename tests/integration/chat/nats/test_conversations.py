@@ -18,7 +18,7 @@ from shared.nats.connection import Connection
 from shared.nats.documents import Bucket, Held
 from tests.integration.harness import Wire, connected, held, soon
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 BUCKET = "KV_conversations"
 

@@ -32,7 +32,7 @@ from tests.integration.harness import Lease, Wire, connected, held, provisioned,
 if TYPE_CHECKING:
     from shared.contract import Delta
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 LONG_AGO = "2020-01-01T00:00:00+00:00"
 WORDS = [f"word{n} " for n in range(200)]

@@ -14,7 +14,7 @@ from shared.nats.follow import decode_delta
 from tests.fakes import Queued
 from tests.integration.harness import held
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 MESSAGE = Queued(headers={"traceparent": TRACE, "X-Mine": "stays with me"})

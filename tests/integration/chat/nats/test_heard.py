@@ -30,7 +30,7 @@ from shared.errors import Internal
 from shared.nats.connection import Connection
 from shared.nats.publish import publish
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 TEXT = "First comes this. Then that follows. And the rest."
 PIECES = ((0, 17), (17, 36), (36, 50))

@@ -15,7 +15,7 @@ from shared.nats.documents import Held
 from shared.nats.publish import publish
 from tests.integration.harness import held
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 LONG_AGO = "2020-01-01T00:00:00.000Z"
 TALK = Conversation(

@@ -15,7 +15,7 @@ from shared.nats.publish import publish
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 DELTA = Replayed.DELTA
 

@@ -13,7 +13,7 @@ from shared.nats.connection import Connection
 from tests.fakes import Queued
 from tests.integration.harness import held
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 HELLO = ChatRequest("c", "t", content="Hello")
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from shared.nats.connection import Connection
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 async def ask(connection: Connection, body: object, headers: dict[str, str] | None = None) -> int:

@@ -31,7 +31,7 @@ from tests.integration.harness import soon
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 KEY = "key-that-nobody-may-see"
 REPLY = "Hello there. How are you today?"
@@ -59,7 +59,7 @@ def client(base_url: str, first: float = PATIENT, between: float = PATIENT) -> T
     return TogetherChat(
         base_url=base_url,
         api_key=KEY,
-        connect_timeout=1.0,
+        connect_timeout=PATIENT,
         first_token_timeout=first,
         token_timeout=between,
     )

@@ -21,7 +21,7 @@ from shared.process.cancel import CancelToken
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 PROMPT = Prompt(model="openai/gpt-oss-20b", messages=[PromptMessage(Role.USER, "Hi!")])
 ASKED = {"include_usage": True}

@@ -17,7 +17,7 @@ from shared.nats.follow import follow
 from shared.nats.publish import publish
 from tests.integration.harness import Wire, connected, held, soon, stream_s
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 async def test_a_request_that_nobody_answers_ends_in_time(connection: Connection) -> None:

@@ -12,7 +12,7 @@ from shared.nats.connection import Connection
 from shared.nats.dead_letters import dead_letter
 from tests.integration.harness import held
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 async def dead_lettered(

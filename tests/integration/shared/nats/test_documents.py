@@ -13,7 +13,7 @@ from shared.nats.connection import Connection
 from shared.nats.documents import Bucket, Held, amend
 from tests.integration.harness import Wire, connected, held, soon
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture

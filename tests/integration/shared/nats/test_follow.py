@@ -28,7 +28,7 @@ from tests.integration.harness import Wire, connected, provisioned, soon
 if TYPE_CHECKING:
     from shared.contract import Delta
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 def started(attempt: int = 1, turn: str = "t") -> Started:

@@ -14,7 +14,7 @@ from shared.nats.publish import publish
 from tests.integration.harness import held, soon
 from tests.integration.shared.nats.puller import LEASE, pulling, queue
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture

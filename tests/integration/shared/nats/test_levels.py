@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from local.nats_server import NatsServer
     from shared.nats.connection import Connection
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 ASSETS = read_by("test", assets_of("chat", 1, Retention()))
 ROUND = 0.6  # seconds

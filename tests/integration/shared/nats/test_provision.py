@@ -32,7 +32,7 @@ from shared.nats.publish import publish
 from shared.process.settings import Retention
 from tests.integration.harness import connected
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 async def command(url: str, *arguments: str, **environ: str) -> tuple[int, str, str]:

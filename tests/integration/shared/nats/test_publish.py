@@ -31,7 +31,7 @@ from tests.integration.harness import (
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture

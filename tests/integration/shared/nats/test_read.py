@@ -21,7 +21,7 @@ from tests.integration.harness import (
     stream_s,
 )
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture

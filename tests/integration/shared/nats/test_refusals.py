@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from local.nats_server import NatsServer
     from shared.nats.wire import Incoming
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 def check(msg: Incoming) -> Failure | None:

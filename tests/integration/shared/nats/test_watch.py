@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from shared.nats.connection import Connection
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 ASSETS = assets_of("chat", 1, Retention())
 

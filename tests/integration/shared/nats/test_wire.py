@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from local.nats_server import NatsServer
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 async def heard(

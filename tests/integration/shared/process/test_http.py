@@ -19,7 +19,7 @@ from shared.process.settings import BadSetting
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 class Waiting:

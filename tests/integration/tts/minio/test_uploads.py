@@ -15,7 +15,7 @@ from services.tts.minio.uploads import Answer, GarbledAnswer, NewConnectionError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(120)
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: x\r\n\r\n"
 BODY = bytes(range(256)) * 4

@@ -16,7 +16,7 @@ from shared.errors import Superseded
 from shared.nats.connection import Connection
 from tests.integration.harness import Lease, held
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 PARAMS = VoiceParams(model="m", voice="v")
 LONG_AGO = "2020-01-01T00:00:00Z"

@@ -11,7 +11,7 @@ from shared.nats.connection import Connection
 from tests.fakes_tts import Queued
 from tests.integration.harness import held
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 FAILED = AudioFailed("c", "t", 1, error=Error(Code.INVALID_REQUEST, "why", retryable=False))

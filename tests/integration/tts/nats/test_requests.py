@@ -14,7 +14,7 @@ from shared.nats.read import purge
 if TYPE_CHECKING:
     from shared.nats.connection import Connection
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 async def ask(connection: Connection, turn_id: str, conversation_id: str = "c") -> int:

@@ -22,7 +22,7 @@ from shared.errors import DeadlineExceeded
 from shared.nats.connection import Connection
 from shared.nats.publish import publish
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 STARTED = Started(
     "c", "t", 1, 0, model="m", metadata={}, speech=True, created_at="2026-01-01T00:00:00Z"

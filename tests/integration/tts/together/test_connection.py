@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from services.tts.together.connection import Pump
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(120)
 
 KEY = "key-that-nobody-may-see"
 

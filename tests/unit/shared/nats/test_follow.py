@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from shared.contract import Delta
 
-pytestmark = pytest.mark.timeout(10)
+pytestmark = pytest.mark.timeout(120)
 
 
 def started(attempt: int = 1, turn: str = "t1") -> Started:

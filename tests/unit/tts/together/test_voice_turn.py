@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from services.tts.together.socket import Socket
     from services.tts.together.turn import Part
 
-pytestmark = pytest.mark.timeout(10)
+pytestmark = pytest.mark.timeout(120)
 
 PARAMS = VoiceParams(model="m", voice="v")
 
