@@ -217,7 +217,7 @@ class TtsWorker:
         TURNS_UNDER_WAY.labels(SERVICE).set_function(lambda: self.work.running)
         WAITING.labels(SERVICE).set_function(lambda: self.work.waiting)
         STORE_AWAY.set_function(lambda: self.store.away)
-        SOCKETS_LIMIT.set(self.config.sockets)
+        SOCKETS_LIMIT.set_function(lambda: self.voice.max_sockets)
         SOCKETS.set_function(lambda: self.voice.open_sockets)
         WAITING_FOR_SLOT.set_function(lambda: self.voice.waiting_turns)
 

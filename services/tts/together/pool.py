@@ -334,11 +334,14 @@ class Pool:
         unnamed = self.profiles.of(model).unnamed
         return [socket for socket in self.sockets if socket.profile.unnamed is unnamed]
 
-    def _room(self, kind: Kind) -> bool:
-        limits, limited = self.limits, self._limited_with(kind.model)
+    def limit(self, model: str) -> int:
+        """How many sockets may be open at once, of this model and those that share its limit."""
         # Where nobody is named a socket carries one turn, so that each turn may have its own.
-        unnamed = self.profiles.of(kind.model).unnamed
-        limit = max(limits.sockets, limits.turns) if unnamed else limits.sockets
+        unnamed = self.profiles.of(model).unnamed
+        return max(self.limits.sockets, self.limits.turns) if unnamed else self.limits.sockets
+
+    def _room(self, kind: Kind) -> bool:
+        limit, limited = self.limit(kind.model), self._limited_with(kind.model)
         if len(limited) < limit:
             return True
         # Sockets that wait for their last turn to end must not lock out a kind: one more, then.

@@ -109,6 +109,11 @@ class TogetherVoice:
         return sum(socket.open for socket in self._pool.sockets)
 
     @property
+    def max_sockets(self) -> int:
+        """Of the default model."""
+        return self._pool.limit(self._pool.ahead.model)
+
+    @property
     def waiting_turns(self) -> int:
         """Without a slot."""
         return len(self._pool.waiters)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +26,7 @@ from local.service import Service
 from shared.nats.connection import Connection
 from shared.nats.provision import apply
 from shared.process.settings import Retention
+from tests.e2e.whole import fetch
 from tests.system import System
 
 if TYPE_CHECKING:
@@ -330,6 +332,19 @@ class Guarded(System):
         return [found[0] for text in texts for found in VIOLATION.finditer(text)]
 
 
+async def until_one_reads(*replicas: Service) -> None:
+    """One of the replicas shows what the server tells of streams and consumers."""
+
+    def shows(service: Service) -> bool:
+        metrics = fetch(service.url("/metrics"))
+        return b"parley_stream_bytes{" in metrics and b"parley_consumer_lag{" in metrics
+
+    until = time.monotonic() + 60
+    while sum([await asyncio.to_thread(shows, each) for each in replicas]) != 1:
+        assert time.monotonic() < until
+        await asyncio.sleep(0.1)
+
+
 @pytest.mark.parametrize("acks", ["short", "long"])
 async def test_services_start_provision_and_work_under_their_own_users(
     tmp_path: Path, acks: str
@@ -344,6 +359,9 @@ async def test_services_start_provision_and_work_under_their_own_users(
         assert turn.voice_end is not None
         assert turn.voice_end["type"] == "stored"
         assert len((await system.history("c"))["messages"]) == 2
+        chats, voices = system.services[:2], system.services[2:]
+        for replicas in (chats, voices):
+            await until_one_reads(*replicas)
 
         # One interrupts another: chat.cancel by the service, and what was heard by the client.
         system.emulator.change({"chat": {"tokens_per_second": 20}})
@@ -387,6 +405,8 @@ async def test_services_start_provision_and_work_under_their_own_users(
         for service in (system.services[0], system.services[2]):
             service.signal(signal.SIGTERM)
             assert await service.ended() == 0
+        for left in (chats[1], voices[1]):
+            await until_one_reads(left)
         await system.answered(conversation_id="e", content="Still there?", seconds=60)
 
         # A worker that is killed in mid-voice leaves pieces to the next.
