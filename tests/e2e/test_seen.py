@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -32,7 +33,7 @@ LABELS = (
     *("stream", "consumer", "version", "python"),
 )
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-SLOW = {"chat": {"tokens_per_second": 20, "replies": ["One. " * 200]}}
+SLOW = {"chat": {"tokens_per_second": 20, "replies": ["One. " * 1_000]}}
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -117,14 +118,18 @@ def test_the_documentation_speaks_of_no_other_metric() -> None:
     assert named == documented("chat") | documented("tts") | documented("access")
 
 
+async def stop(system: System, turn_id: str) -> None:
+    body = {"conversation_id": turn_id, "turn_id": turn_id}
+    await system.client.publish("chat.cancel", json.dumps(body).encode())
+
+
 async def cancelled(system: System) -> str:
     """A turn that was stopped while it was said."""
     system.emulator.change(SLOW)
-    conversation = uuid.uuid4().hex
-    turn_id = await system.ask(content="Count.", conversation_id=conversation)
+    turn_id = uuid.uuid4().hex
+    await system.ask(content="Count.", conversation_id=turn_id, turn_id=turn_id)
     await system.ears.until(lambda: system.ears.turn(turn_id).first_chunk is not None)
-    body = {"conversation_id": conversation, "turn_id": turn_id}
-    await system.client.publish("chat.cancel", json.dumps(body).encode())
+    await stop(system, turn_id)
     await system.ears.whole(turn_id)
     system.emulator.reset()
     system.emulator.change(FAST)
@@ -253,3 +258,22 @@ async def test_each_line_about_a_turn_says_which_and_none_what_was_said(system: 
             assert {"turn_id", "attempt"} <= line.keys(), line
     written = "".join(service.said() for service in system.services)
     assert [word for word in (asked, said, API_KEY) if word in written] == []
+
+
+# ---------------------------------------------------------------- the end
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_process_that_finishes_its_work_says_so(system: System) -> None:
+    system.emulator.change(SLOW)
+    chat, turn_id = system.services[0], uuid.uuid4().hex
+    await system.ask(content="Count.", conversation_id=turn_id, turn_id=turn_id, speech=False)
+    await system.ears.until(lambda: system.ears.turn(turn_id).first_text is not None)
+    assert (await figures(system))["parley_draining"] == 0
+    chat.signal(signal.SIGTERM)
+    until = asyncio.get_running_loop().time() + 30
+    while (await figures(system))["parley_draining"] == 0:
+        assert asyncio.get_running_loop().time() < until
+    await stop(system, turn_id)
+    await system.ears.whole(turn_id, voice=False)
+    assert await chat.ended() == 0

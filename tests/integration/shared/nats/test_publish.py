@@ -144,11 +144,12 @@ async def test_no_more_than_a_window_is_sent_without_an_ack(
         one_more = asyncio.create_task(window.send("s.a", b"%d" % WINDOW, {MSG_ID: "more"}))
         done, _ = await asyncio.wait({one_more}, timeout=0.1)
         assert not done
-        assert window.unacked == WINDOW
+        assert window.unacked == connection.unacked == WINDOW
     finally:
         server.thaw()
     await asyncio.wait_for(one_more, 5)
     await window.drained()
+    assert connection.unacked == 0
     assert await bodies(connection) == numbered(WINDOW + 1)
 
 

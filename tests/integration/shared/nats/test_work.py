@@ -283,7 +283,7 @@ def counts() -> list[float]:
 
 
 async def test_what_comes_back_is_counted_and_told_of(
-    chat: Connection, lines: list[dict[str, Any]]
+    patient: Connection, lines: list[dict[str, Any]]
 ) -> None:
     async def stumble(worker: Worker, delivery: Delivery) -> None:
         match len(worker.begun):
@@ -299,8 +299,8 @@ async def test_what_comes_back_is_counted_and_told_of(
                 await asyncio.Event().wait()
 
     before = counts()
-    async with working(chat, stumble) as worker:
-        await ask(chat, b"t1")
+    async with working(patient, stumble, leases=LONG) as worker:
+        await ask(patient, b"t1")
         await soon(lambda: len(worker.begun) == 4)
     grown = [now - then for now, then in zip(counts(), before, strict=True)]
 

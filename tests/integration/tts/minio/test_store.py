@@ -271,6 +271,7 @@ async def test_a_store_that_refuses_is_not_usable_and_says_what_to_check(
     await soon(lambda: bool(store.refusal))
     assert "check MINIO_ACCESS_KEY and MINIO_SECRET_KEY" in store.refusal
     assert not store.usable.is_set()
+    assert store.away
     preparing.cancel()
 
 
@@ -282,4 +283,5 @@ async def test_a_store_that_is_away_is_usable_for_those_who_wait_for_it() -> Non
     async with asyncio.timeout(30):
         await store.usable.wait()
     assert store.refusal == ""
+    assert store.away
     preparing.cancel()
