@@ -31,7 +31,7 @@ TESTS = Path(__file__).parent
 LONGEST_FIRST = (
     *("e2e/test_demo_talk.py", "integration/tts/together/test_voice.py", "e2e/test_operations.py"),
     *("e2e/test_voice_away.py", "clients/cli", "integration/deploy", "integration/local"),
-    *("operations", "e2e", "faults", "clients", "deploy", "integration", ""),
+    *("operations", "e2e", "drills", "faults", "clients", "deploy", "integration", ""),
 )
 
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from local.process import ROOT
 from local.service import Service
 from tests.e2e.whole import FAST, assert_whole
+from tests.forked import ForkedService
 from tests.system import System
 
 if TYPE_CHECKING:
@@ -106,7 +107,11 @@ class Rolled:
     def _start(self, version: str, name: str) -> Service:
         self._count += 1
         log = self.system.folder / f"{self._count}-{name}-{version}.log"
-        service = Version(self.folders[version], name, self._environ(version), log)
+        folder, environ = self.folders[version], self._environ(version)
+        ours = folder == ROOT
+        service = (
+            ForkedService(name, environ, log=log) if ours else Version(folder, name, environ, log)
+        )
         service.spawn()
         return service
 

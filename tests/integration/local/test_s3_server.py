@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from local.s3_server import Kind, S3Server
 
 BUCKET = "some-bucket"
-LARGE = bytes(range(256)) * 80_000  # 20 MB: in several parts
+LARGE = bytes(range(256)) * 48_000  # 12 MB: in several parts
 each_kind = pytest.mark.parametrize("kind", kinds())
 
 
