@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
-from local.process import ROOT, Child, until
+from local.process import ROOT, Child, NotStarted, until
 from local.service import Service
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PR_SET_CHILD_SUBREAPER = 36
 _REPLY_BYTES = 64
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0  # it imports a program, perhaps on a machine with much else to do
 _FORKS = sys.platform == "linux"
 
 
@@ -55,6 +55,7 @@ class Forkserver:
     """Of one module; started by its first use, and there as long as we are."""
 
     def __init__(self, module: str) -> None:
+        self._module = module
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.settimeout(_START_SECONDS)
         path = os.pathsep.join((str(ROOT), str(ROOT / "clients" / "python")))
@@ -95,13 +96,24 @@ class Forkserver:
         self._prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         try:
             socket.send_fds(self._connection, [data], [file.fileno() for file in files])
-            pid = int(self._connection.recv(_REPLY_BYTES))
+            pid = self._connection.recv(_REPLY_BYTES)
         finally:
             self._prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-        return Forked(pid)
+        if not pid:
+            raise NotStarted(
+                f"{self._module} was not forked: its forkserver has said why, and ended"
+            )
+        return Forked(int(pid))
 
 
 forkserver = functools.cache(Forkserver)
+
+
+def warm(*services: str) -> None:
+    """Their imports begin now, beside whatever else is started."""
+    if _FORKS:
+        for name in services:
+            forkserver(f"services.{name}")
 
 
 class ForkedService(Service):

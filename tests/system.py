@@ -27,7 +27,7 @@ from local.nats_cluster import NatsCluster
 from local.nats_server import NatsServer
 from local.object_store import object_store, preferred_kind
 from local.together.emulator import Emulator
-from tests.forked import ForkedService
+from tests.forked import ForkedService, warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -222,6 +222,7 @@ class System:
         }
 
     async def __aenter__(self) -> Self:
+        warm("chat", "tts")
         try:
             await asyncio.gather(self._servers.start(), self.s3.start(), self.emulator.start())
             await self.connect()
