@@ -207,7 +207,7 @@ DRILLS: Final = (
         alert="ParleyStoreAway",
         breaks=revoke_store_key,
         mends=new_store_key,
-        shows=("Object store", "Waiting"),
+        shows=("Object store",),
         settings={"MINIO_PATIENCE": "3"},
     ),
     Drill(
@@ -229,7 +229,7 @@ DRILLS: Final = (
         alert="ParleyReplicaSilent",
         breaks=freeze,
         mends=replace_frozen,
-        shows=("Up, draining", "Begun, come again, handed back"),
+        shows=("Up, draining",),
     ),
     Drill(
         name="the clock of a replica is an hour off",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 FACTOR = 15.0  # Prometheus' second here is 15 of those that the rules are written for
 WAIT = 150.0  # seconds at most for whatever is waited for
 ASK_SECONDS = 0.5
+SERIES = 3  # of a panel, in the table
+NEXT_TO_NOTHING = 0.02
 WINDOW = f"{SCRAPE_SECONDS * 4 / FACTOR:g}s"  # Grafana's $__rate_interval
 
 
@@ -80,10 +83,16 @@ class Replicas(Keyed):
         self.prometheus.watch({self.pod(service): service for service in self.services})
 
     async def rolled(self, *names: str, **settings: str) -> None:
-        """As `kubectl rollout restart`: of each as many as there were."""
-        for name in names:
-            await super().rolled(*[name] * len(self.of(name)), **settings)
+        """As `kubectl rollout restart`: of each as many as there were, of the old ones nobody asks
+        any more once they are told to end."""
+        old = [service for name in names for service in self.of(name)]
+        new = [self.start(service.name, **settings) for service in old]
+        await asyncio.gather(*(service.ready() for service in new))
+        self.services = [service for service in self.services if service not in old]
         self.watched()
+        for service in old:
+            service.signal(signal.SIGTERM)
+        assert {await service.ended() for service in old} == {0}
 
     def provider_accepts(self, key: str) -> None:
         """This one alone, which the folder of secrets holds."""
@@ -219,15 +228,18 @@ class Field:
 
     # -------------------------------------------------------- what is seen
 
-    async def see(self, title: str, unit: str = "") -> None:
-        """Notes what a panel shows: each of its series that is not nothing."""
-        found = []
-        for query in panel(title).queries:
+    async def see(self, title: str) -> None:
+        """Notes what a panel shows: its highest series, but for those that are next to nothing."""
+        found: list[tuple[float, str]] = []
+        one = panel(title)
+        for query in one.queries:
             for series in await self.prometheus.query(shown(query)):
                 value = float(series["value"][1])
-                if value == value and value:  # noqa: PLR0124 - not NaN
-                    found.append(f"{legend_of(query, series['metric'])} {_number(value)}{unit}")
-        self.row.seen[title] = ", ".join(found[:4]) or "nothing"
+                if value > NEXT_TO_NOTHING:
+                    words = f"{legend_of(query, series['metric'])} {in_unit(value, one.unit)}"
+                    found.append((value, words))
+        highest = sorted(found, reverse=True)[:SERIES]
+        self.row.seen[title] = ", ".join(words for _, words in highest) or "nothing"
 
     async def until_fires(self, alert: str, since: float) -> float:
         """Seconds until it fires."""
@@ -259,8 +271,16 @@ def legend_of(query: Query, labels: Mapping[str, str]) -> str:
     return text
 
 
-def _number(value: float) -> str:
-    return f"{value:,.2f}".rstrip("0").rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"
+def in_unit(value: float, unit: str) -> str:
+    match unit:
+        case "percentunit":
+            return f"{value * 100:.0f} %"
+        case "ops":
+            return f"{value:.2g}/s"
+        case "s":
+            return f"{value:.2g} s" if value < 100 else f"{value:,.0f} s"
+        case _:
+            return f"{value:,.0f}"
 
 
 @contextlib.asynccontextmanager

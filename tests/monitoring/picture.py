@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from tests.drills.field import Field
 
 FILE = ROOT / "docs" / "dashboard.svg"
-BEFORE_SECONDS, BROKEN_SECONDS, AFTER_SECONDS = 60.0, 60.0, 60.0
-STEP_SECONDS = 3.0
+BEFORE_SECONDS, BROKEN_SECONDS, AFTER_SECONDS = 45.0, 45.0, 60.0
+STEP_SECONDS = 4.0
 COLUMNS = 3
 UNITS = {
     "percentunit": (100.0, "%"),
@@ -68,6 +68,7 @@ async def watched() -> dict[str, Lines]:
             await new_store_key(field)
             await asyncio.sleep(AFTER_SECONDS)
             end = time.time()
+            print(await field.run("parley --json dead list"))
             return {
                 panel.title: await answers(field, panel, begin, end)
                 for row in ROWS.values()
@@ -76,7 +77,14 @@ async def watched() -> dict[str, Lines]:
 
 
 def draw(found: dict[str, Lines]) -> None:
-    mpl.rcParams.update({"font.size": 6, "svg.hashsalt": "parley", "axes.prop_cycle": _colours()})
+    mpl.rcParams.update(
+        {
+            "font.size": 6,
+            "svg.hashsalt": "parley",
+            "svg.fonttype": "none",
+            "axes.prop_cycle": _colours(),
+        }
+    )
     rows = [(title, row[i : i + COLUMNS]) for title, row in ROWS.items() for i in _starts(row)]
     figure, grid = plt.subplots(len(rows), COLUMNS, figsize=(12, 1.75 * len(rows)), squeeze=False)
     before = ""
