@@ -236,7 +236,8 @@ class Field:
             for series in await self.prometheus.query(shown(query)):
                 value = float(series["value"][1])
                 if value > NEXT_TO_NOTHING:
-                    words = f"{legend_of(query, series['metric'])} {in_unit(value, one.unit)}"
+                    unit = "" if query.legend.endswith("(1)") else one.unit  # yes or no
+                    words = f"{legend_of(query, series['metric'])} {in_unit(value, unit)}"
                     found.append((value, words))
         highest = sorted(found, reverse=True)[:SERIES]
         self.row.seen[title] = ", ".join(words for _, words in highest) or "nothing"
