@@ -92,7 +92,7 @@ class Replicas(Keyed):
         self.watched()
         for service in old:
             service.signal(signal.SIGTERM)
-        assert {await service.ended() for service in old} == {0}
+        assert {await service.ended(WAIT) for service in old} == {0}
 
     def provider_accepts(self, key: str) -> None:
         """This one alone, which the folder of secrets holds."""
@@ -305,7 +305,8 @@ async def in_the_field(
                 await one.until_heard()
                 query = shown(panel("First sound").queries[0])
                 await prometheus.until(lambda: prometheus.value(query), WAIT)
-                assert not await prometheus.firing()
+                await one.until_quiet(time.monotonic())
+                one.row.others.clear()
                 try:
                     yield one
                 finally:
