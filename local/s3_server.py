@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -43,6 +45,7 @@ class S3Server(Process):
         self._data = Path(data_dir) if data_dir is not None else self.folder / "data"
         self._port = port
         self._port_is_wanted = bool(port)
+        self._claimed: socket.socket | None = None
 
     @property
     def endpoint(self) -> str:
@@ -63,6 +66,34 @@ class S3Server(Process):
             self._port = pick()
         elif not is_free(self._port):
             raise NotStarted(f"{self.name}: port {self._port} is already in use")
+        self._claim()
+
+    def _claim(self) -> None:
+        """These servers listen also where another of them does, and each of two that start at the
+        same time would be asked for what the other one has: a name belongs to one of them.
+
+        Raises: NotStarted, where another has it.
+        """
+        self._give_up_claim()
+        if sys.platform != "linux":
+            return
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0parley-s3-{self._port}")
+        except OSError as exc:
+            claim.close()
+            raise NotStarted(f"{self.name}: {self.endpoint}: address already in use") from exc
+        self._claimed, self.held = claim, (*self.held, claim.fileno())
+
+    def _give_up_claim(self) -> None:
+        if self._claimed is not None:
+            self.held = tuple(file for file in self.held if file != self._claimed.fileno())
+            self._claimed.close()
+            self._claimed = None
+
+    async def close(self) -> None:
+        await super().close()
+        self._give_up_claim()
 
     async def _is_ready(self) -> bool:
         """Whether it does what the services will ask for.

@@ -16,7 +16,7 @@ from minio.error import S3Error
 from local.minio_server import minio_binary
 from local.object_store import kinds, object_store, preferred_kind
 from local.ports import GRPC_OFFSET, free_ports, is_free
-from local.process import NotStarted
+from local.process import NotStarted, wants_another_port
 from local.seaweedfs import SeaweedFS
 
 if TYPE_CHECKING:
@@ -113,6 +113,20 @@ async def test_a_port_that_was_asked_for_is_had_or_refused(kind: Kind) -> None:
         with pytest.raises(NotStarted, match="already in use"):
             async with object_store(kind, port=port):
                 pass
+
+
+@each_kind
+async def test_of_two_that_start_at_once_one_has_the_port(kind: Kind) -> None:
+    (port,) = free_ports(1)
+    one, two = object_store(kind, port=port), object_store(kind, port=port)
+    try:
+        started = await asyncio.gather(one.start(), two.start(), return_exceptions=True)
+        refused = [error for error in started if error is not None]
+        assert [type(error) for error in refused] == [NotStarted]
+        assert isinstance(refused[0], NotStarted)
+        assert wants_another_port(refused[0])
+    finally:
+        await asyncio.gather(one.close(), two.close())
 
 
 async def test_seaweedfs_takes_other_ports_where_one_is_taken() -> None:
