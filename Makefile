@@ -41,8 +41,9 @@ $(VENV)/.ready: requirements/dev.txt
 demo: setup  ## everything on this machine, one spoken turn, then a place to talk (ARGS=--once; ARGS=--fresh forgets)
 	@$(BIN)/python -m local.demo $(ARGS)
 
+# Seven, however few the cores: much of a test is waiting.
 test: setup  ## the whole test suite
-	$(BIN)/python -m pytest $(or $(ARGS),-n 5 --dist loadfile --no-loadscope-reorder)
+	$(BIN)/python -m pytest $(or $(ARGS),-n 7 --dist loadfile --no-loadscope-reorder)
 
 faults: setup  ## kills, freezes and restarts, seeded (RUNS=30 CLUSTER_RUNS=8 SEED=1)
 	$(BIN)/python -m tests.faults $(if $(RUNS),--runs $(RUNS)) \
