@@ -42,7 +42,10 @@ async def connection(empty: Connection) -> Connection:
 
 
 async def bodies(connection: Connection, subject: str = "s.a", start: int = 1) -> list[bytes]:
-    return [message.data async for message in read_back(connection, "S", subject, start)]
+    async def read() -> list[bytes]:
+        return [message.data async for message in read_back(connection, "S", subject, start)]
+
+    return await connection.persist(read)  # the connection may have been lost just now
 
 
 # ---------------------------------------------------------------- one by one
