@@ -160,7 +160,7 @@ async def test_nobody_waits_for_a_server_for_ever(system: System) -> None:
     with pytest.raises(p.Unreachable):
         async with Parley.connect("nats://127.0.0.1:1", timeout=0.2):
             pass
-    async with Parley.connect(system.nats.url, timeout=0.5, idle=0.5) as parley:
+    async with Parley.connect(system.nats.url, timeout=3, idle=3) as parley:
         turn = parley.ask("Hello!")
         await turn.accepted()
         await system.nats.kill()

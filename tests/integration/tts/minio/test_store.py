@@ -236,7 +236,7 @@ async def test_a_wrong_key_is_refused_at_once(
 
 async def test_a_frozen_store_holds_nobody_for_long(server: S3Server, store: MinioStore) -> None:
     hasty = MinioStore(
-        settings(server.endpoint, patience=0.5), connect_seconds=0.2, read_seconds=0.3, threads=3
+        settings(server.endpoint, patience=2.0), connect_seconds=1.0, read_seconds=1.5, threads=3
     )
     await hasty.put(recording(), CAPTIONS, label("before"))
     before = threading.active_count()

@@ -826,7 +826,7 @@ async def test_ten_seconds_away_in_mid_turn_lose_nothing(how: str) -> None:
 
 async def test_a_pool_that_cannot_connect_starts_and_says_why() -> None:
     counts, faults = Counts(), [{"kind": "socket.refuse", "status": 503}]
-    limits = Limits(slot_timeout=0.3)
+    limits = Limits(slot_timeout=2.0)
     async with speaking(faults=faults, limits=limits, count=counts) as (emulator, voice):
         await until(lambda: counts[Happened.CONNECT_FAILED] > 0)
         assert voice.open_sockets == 0
@@ -882,7 +882,7 @@ async def test_a_model_that_is_refused_harms_no_other(late: bool) -> None:
 async def test_a_handshake_that_hangs_has_a_deadline(kind: str) -> None:
     counts = Counts()
     faults = [{"kind": kind, "times": 2}]
-    async with speaking(faults=faults, endpoint={"connect_timeout": 0.2}, count=counts) as (
+    async with speaking(faults=faults, endpoint={"connect_timeout": 2.0}, count=counts) as (
         emulator,
         voice,
     ):
