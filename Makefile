@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 GROUPS := chat tts access client local release dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test monitoring drills clients faults hostile check format bench minio lock web asyncapi recording trace page images images-offline wheel \
+.PHONY: help setup demo test monitoring drills examples clients faults hostile check format bench minio lock web asyncapi recording trace page images images-offline wheel \
 	compose-test k8s-test versions manifests live release version clean
 
 help:  ## this list
@@ -59,6 +59,12 @@ monitoring: setup  ## alerts by promtool, the dashboard on a real Prometheus (De
 
 drills: setup  ## breaks a system on purpose, mends it by docs/runbooks.md (ARGS=--write for the table there)
 	$(BIN)/python -m tests.drills $(ARGS)
+
+examples: setup  ## each example as its user runs it (Node, Go and Chromium where they are)
+	@test -x examples/fastapi/.venv/bin/uvicorn || { $(PYTHON) -m venv examples/fastapi/.venv && \
+	  examples/fastapi/.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r examples/fastapi/requirements.txt; }
+	@! command -v npm >/dev/null || { cd examples/node && npm ci --silent && cd ../nextjs && npm install --silent --no-package-lock; }
+	$(BIN)/python -m pytest -m examples tests/examples $(ARGS)
 
 clients: setup  ## what the clients share with the services, copied from shared/
 	$(BIN)/python clients/python/generate.py
