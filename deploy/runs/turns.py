@@ -57,6 +57,11 @@ class Client:
         """Returns once the services have it."""
         return await self._parley.ask(content, conversation=conversation_id)
 
+    async def history(self, conversation_id: str) -> list[str]:
+        """What was said, the oldest first."""
+        pages = [page async for page in self._parley.history(conversation_id)]
+        return [message.content for page in reversed(pages) for message in page.messages]
+
     async def speaking(self, turn: Turn) -> None:
         """Until both services are in the middle of it. Raises Broken when it takes too long."""
         words, sounds = 0, 0
