@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shared.contract import TRACEPARENT
 from shared.errors import NatsError
+from shared.process.tracing import carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -86,9 +87,9 @@ def ids(
 
 
 def trace_id(headers: Mapping[str, str]) -> str | None:
-    """Of a `traceparent`, which is version-trace-span-flags."""
-    parts = headers.get(TRACEPARENT, "").split("-")
-    return parts[1] if len(parts) == 4 and parts[1].isalnum() else None
+    """Of a `traceparent`, which is version-trace-span-flags; of one that is none, nothing."""
+    context = carried(headers)
+    return context[TRACEPARENT].split("-")[1] if context else None
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import enum
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,9 @@ class EndOfAudio:
     _compound: bool = False
     _patient: bool = False
     _has_taught: bool = False  # what this piece could
-    _untaught: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
+    _untaught: Counter[bool] = field(
+        default_factory=Counter
+    )  # pieces taken at once; compound or not
     _words: bool = False
     _committed: float = 0.0
     _last: float = 0.0  # audio or `done`, of whichever piece
@@ -343,11 +346,7 @@ class EndOfAudio:
         if len(heard) == len(self._items) == self._begun == self.pieces:
             for compound, count in self._untaught.items():
                 self.profile.single[compound] += count
-        self._untaught = {False: 0, True: 0}
-
-    @property
-    def _place(self) -> Position:
-        return Position.of(self.pieces)
+        self._untaught.clear()
 
     @property
     def _position(self) -> Position:

@@ -112,7 +112,9 @@ def test_what_a_line_says_itself_counts_above_what_it_is_about() -> None:
         assert about(attempt=3) == {"conversation_id": "c1", "turn_id": "t1", "attempt": 3}
 
 
-@pytest.mark.parametrize("given", ["", "x", "00-../../etc-b7ad6b7169203331-01"])
+@pytest.mark.parametrize(
+    "given", ["", "x", "00-../../etc-b7ad6b7169203331-01", "00-mypassword-x-01"]
+)
 def test_what_is_no_trace_has_no_id(given: str) -> None:
     assert trace_id({"traceparent": given}) is None
 
